@@ -1,0 +1,65 @@
+"""`ddip-ray import FILE`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .output import format_fields, print_json, progress
+
+
+def import_projections(
+    file: Annotated[
+        str, typer.Argument(help="Data Exchange HDF5, MRC or .npz; projections are (view, row, column).")
+    ],
+    output: Annotated[str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")],
+    angles: Annotated[
+        str | None,
+        typer.Option(help="START:STOP, START:STOP:STEP, a list or a file, in degrees. Default: the file's."),
+    ] = None,
+    transmission: Annotated[
+        bool | None,
+        typer.Option("--transmission/--line-integrals", help="What the numbers are, if the file is silent."),
+    ] = None,
+    rotation_center: Annotated[
+        float | None, typer.Option(help="Detector column of the rotation axis, from 0. Default: estimated.")
+    ] = None,
+    every_nth_view: Annotated[int, typer.Option(help="Use every n-th view.")] = 1,
+    rows: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="START STOP", help="Detector rows to use.")
+    ] = None,
+    air_rows: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            metavar="START STOP", help="Detector rows with nothing but air; set to zero in each view."
+        ),
+    ] = None,
+    pixel_mm: Annotated[
+        float | None, typer.Option(help="Detector pixel in mm, instead of the file's.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side. Default: the detector's columns.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Attenuation that becomes 1. Default: estimated from a quick FBP.")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Replace NaN pixels by their neighbours.")] = False,
+    key: Annotated[str | None, typer.Option(help="Which array of an .npz.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Import measured parallel-beam projections."""
+    from ddip_ray.tasks.describe import describe, in_words
+    from ddip_ray.tasks.import_projections import ImportSettings, ProjectionChoice
+    from ddip_ray.tasks.import_projections import import_projections as run
+
+    choice = ProjectionChoice(angles, transmission, every_nth_view, rows, air_rows, repair, pixel_mm, key)
+    settings = ImportSettings(rotation_center, scale, image_size)
+    with progress("slices") as report:
+        run(file, output, choice, settings, overwrite=overwrite, report=report)
+    if as_json:
+        print_json(describe(output))
+    else:
+        print(format_fields(in_words(describe(output))))
+        print(f"\nnext: ddip-ray reconstruct {output}")

@@ -1,0 +1,25 @@
+"""`ddip-ray info STORE`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .output import format_fields, print_json
+
+
+def info(
+    store: Annotated[
+        str, typer.Argument(help="An acquisition or a result: a path, s3://, gs:// or http(s)://.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is in an acquisition or a result."""
+    from ddip_ray.tasks.describe import describe, in_words
+
+    facts = describe(store)
+    if as_json:
+        print_json(facts)
+    else:
+        print(format_fields(in_words(facts)))

@@ -1,0 +1,74 @@
+"""`ddip-ray`: the commands, wired."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ddip_ray import __version__
+from ddip_ray.errors import InputError
+
+from . import demo, evaluate, import_projections, info, prior, reconstruct, simulate
+
+EXIT_INPUT_ERROR = 2  # what command lines answer to a wrong option, too
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: instant, and readable in a pipe
+    pretty_exceptions_enable=False,
+    help="Reconstruct 3D volumes from few measurements with a diffusion prior adapted to the scan.",
+    epilog="Add --debug to any command to see where in the program an error came from.",
+)
+app.command("info")(info.info)
+app.command("simulate")(simulate.simulate)
+app.command("import")(import_projections.import_projections)
+app.command("reconstruct")(reconstruct.reconstruct)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(prior.app, name="prior")
+app.command("demo")(demo.demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ddip-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line; the exit code. Only mistakes of the user are caught: a crash stays a crash."""
+    debug = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"], prog_name="ddip-ray")
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        return end.code if isinstance(end.code, int) else 0
+    except InputError as error:
+        if debug:
+            raise
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return EXIT_INPUT_ERROR
+    return 0
+
+
+def run() -> None:
+    """The console command."""
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.exit(code)

@@ -1,0 +1,118 @@
+"""`ddip-ray prior train|list|info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddip_ray.errors import InputError
+
+from .output import format_fields, format_seconds, format_table, print_json, progress
+
+if TYPE_CHECKING:
+    from ddip_ray.prior.training import TrainingProgress
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Train, list and describe diffusion priors."
+)
+
+
+@app.command("list")
+def list_priors(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the priors that come with ddip-ray."""
+    from ddip_ray.prior.catalog import shipped_priors
+
+    cards = shipped_priors()
+    if as_json:
+        print_json([{"name": name, **card} for name, card in cards.items()])
+        return
+    rows = [["name", "trained at", "steps", "hours", "hash"]]
+    for name, card in cards.items():
+        size = card["training"]["size"]
+        rows.append(
+            [name, f"{size} x {size}", str(card["steps_done"]), str(card["hours"]), card["digest"][:12]]
+        )
+    print(format_table(rows) if cards else "no prior comes with this installation")
+
+
+@app.command("info")
+def info(
+    name: Annotated[str, typer.Argument(help="A shipped prior or a directory.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Describe one prior."""
+    from ddip_ray.prior.catalog import find_prior
+    from ddip_ray.tasks.prior_card import read_card
+
+    card = read_card(find_prior(name))
+    if as_json:
+        print_json(card)
+    else:
+        print(format_fields({key: _in_words(value) for key, value in card.items() if key != "loss_curve"}))
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_in_words(item).replace(chr(10), ', ')}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+@app.command("train")
+def train(
+    output: Annotated[Path, typer.Argument(help="Directory of the prior; the same command resumes it.")],
+    size: Annotated[int, typer.Option(help="Pixels a side of the phantoms.")] = 128,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 5000,
+    batch: Annotated[int, typer.Option(help="Phantoms a step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 8e-4,
+    ema_decay: Annotated[
+        float, typer.Option(help="Of the averaged weights, which are the ones kept.")
+    ] = 0.999,
+    channels: Annotated[str, typer.Option(help="Of the U-Net's levels.")] = "32,64,96,128",
+    layers: Annotated[int, typer.Option(help="Blocks a level.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of weights, phantoms and noise.")] = 0,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Start from the weights of this run, e.g. one at a smaller size.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 250,
+) -> None:
+    """Train a prior on random ellipses; resumes what is in OUTPUT."""
+    levels = parse_channels(channels)
+    from ddip_ray.prior.network import NetworkConfig
+    from ddip_ray.prior.training import TrainingConfig, train_prior
+    from ddip_ray.tasks.prior_card import write_card
+
+    config = TrainingConfig(
+        size=size,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        ema_decay=ema_decay,
+        seed=seed,
+        network=NetworkConfig(channels=levels, layers_per_block=layers),
+    )
+    with progress("steps") as report:
+
+        def watch(now: TrainingProgress) -> None:
+            left = now.seconds / now.step * (now.steps - now.step)
+            report(now.step, now.steps, f"loss {now.loss:.4f}  {format_seconds(left)} left")
+
+        train_prior(output, config, init_from=init_from, device=device, save_every=save_every, report=watch)
+    write_card(output)
+    print(f"prior {output}\ncard  {output / 'README.md'}")
+
+
+def parse_channels(text: str) -> tuple[int, ...]:
+    """``"32,64,96"`` as numbers that normalisation groups (8) and, last, attention heads (32) divide."""
+    words = text.split(",")
+    levels = tuple(int(word) if word.strip().isdigit() else 0 for word in words)
+    if not all(level > 0 and level % 8 == 0 for level in levels) or levels[-1] % 32:
+        raise InputError(
+            f"--channels: found {text!r}, expected multiples of 8, the last of 32",
+            "For example 32,64,96,128",
+        )
+    return levels

@@ -1,0 +1,111 @@
+"""`ddip-ray reconstruct STORE`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .output import Report, format_seconds, print_json, progress
+
+if TYPE_CHECKING:
+    from ddip_ray.engine.events import RunResult, StepEvent
+
+
+class Method(StrEnum):
+    """The names of `ddip_ray.solvers.settings.MethodName`, without importing it for ``--help``."""
+
+    d3ip = "d3ip"
+    dds = "dds"
+    tv = "tv"
+    cg = "cg"
+    fbp = "fbp"
+
+
+class ExecutorChoice(StrEnum):
+    """Where it runs."""
+
+    ray = "ray"
+    local = "local"
+
+
+def reconstruct(
+    store: Annotated[str, typer.Argument(help="An acquisition.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", help="The OME-Zarr image to write. Default: STORE-METHOD.zarr beside it."
+        ),
+    ] = None,
+    method: Annotated[Method | None, typer.Option(help="Default: d3ip.")] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")] = None,
+    prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Start from the adapter of an earlier run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(help="GPUs to use, one worker each. Default: all there are.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers, when there is no GPU. Default: 1.")] = None,
+    executor: Annotated[
+        ExecutorChoice | None,
+        typer.Option(help="Default: ray for several workers or GPUs, otherwise in this process."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Reconstruct a volume from an acquisition."""
+    from ddip_ray.engine.config import load_config
+    from ddip_ray.engine.run import reconstruct as run
+    from ddip_ray.tasks.volumes import default_output
+
+    flags = {"method": method and method.value, "prior": prior, "adapter": adapter, "seed": seed}
+    settings = load_config(config, flags)
+    target = output or default_output(store, settings.method)
+    with progress(settings.method) as report:
+        result = run(
+            store,
+            target,
+            settings,
+            num_workers=workers,
+            num_gpus=gpus,
+            executor=executor.value if executor else None,
+            overwrite=overwrite,
+            on_event=watcher(report),
+        )
+    if as_json:
+        print_json(asdict(result))
+    else:
+        print(in_words(result))
+        print(f"\nnext: ddip-ray evaluate {result.output}")
+
+
+def watcher(report: Report) -> Callable[[StepEvent], None]:
+    """What the engine calls after each step."""
+
+    def on_event(event: StepEvent) -> None:
+        words = [f"residual {event.residual:.4f}"]
+        if event.loss is not None:
+            words.append(f"loss {event.loss:.4g}")
+        words.append(f"{format_seconds(event.seconds_left)} left")
+        report(event.step, event.num_steps, "  ".join(words))
+
+    return on_event
+
+
+def in_words(result: RunResult) -> str:
+    """The run in a few lines."""
+    calls = f", {result.nfe} network calls" if result.nfe else ""
+    calls += f" and {result.adapt_nfe} to adapt" if result.adapt_nfe else ""
+    workers = f"{result.num_workers} worker" + ("s" if result.num_workers > 1 else "")
+    lines = [
+        f"{result.method}: {result.num_slices} slices on {workers} "
+        f"in {format_seconds(result.seconds)}{calls}",
+        f"residual {result.residual:.4f} of the measurements' norm",
+        f"result  {result.output}",
+    ]
+    if result.adapter_path:
+        lines.append(f"adapter {result.adapter_path}")
+    return "\n".join(lines)

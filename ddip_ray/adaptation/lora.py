@@ -1,0 +1,119 @@
+"""Low-rank adapters: a small change to a network's weights, kept apart from the network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ddip_ray.errors import InputError
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Which weights are adapted, and with how many degrees of freedom (Hu et al., 2106.09685)."""
+
+    rank: int = 4
+    scale: float = 1.0
+    convolutions: bool = True
+    attention: bool = True
+
+
+def adapted_weights(network: nn.Module, config: LoraConfig) -> list[str]:
+    """Names of the weights an adapter changes: convolutions and attention projections, no biases."""
+    names = []
+    for name, module in network.named_modules():
+        is_convolution = config.convolutions and isinstance(module, nn.Conv2d)
+        is_projection = config.attention and isinstance(module, nn.Linear) and ".attentions." in f".{name}"
+        if is_convolution or is_projection:
+            names.append(f"{name}.weight")
+    return names
+
+
+class Adapter:
+    """The low-rank change ΔW = scale · up · down for every adapted weight of one network.
+
+    ``parameters`` is an ordered dict of leaf tensors: what is trained is what is saved is what
+    is sent to workers. The network itself is never modified.
+    """
+
+    def __init__(self, parameters: dict[str, Tensor], config: LoraConfig) -> None:
+        self.parameters = parameters
+        self.config = config
+
+    @classmethod
+    def create(cls, network: nn.Module, config: LoraConfig, seed: int) -> Adapter:
+        """Up factors start at zero, so the adapted network starts as the plain one."""
+        generator = torch.Generator().manual_seed(seed)
+        weights = dict(network.named_parameters())
+        parameters: dict[str, Tensor] = {}
+        for name in adapted_weights(network, config):
+            weight = weights[name]
+            rows, columns = weight.shape[0], weight[0].numel()
+            rank = min(config.rank, rows, columns)
+            down = torch.randn(rank, columns, generator=generator) / columns**0.5
+            parameters[f"{name}.lora_down"] = down.to(weight.device).requires_grad_()
+            parameters[f"{name}.lora_up"] = torch.zeros(rows, rank, device=weight.device).requires_grad_()
+        return cls(parameters, config)
+
+    def bind(self, network: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+        """The adapted network as a function (x: (z, 1, y, x), t: (z,)) -> (z, 1, y, x).
+
+        The product is added to the weight and the plain convolution run: measured several times
+        faster than separate low-rank convolutions. Differentiable in ``parameters``.
+        """
+        merged: dict[str, Tensor] = {}
+        weights = dict(network.named_parameters())
+        for name in adapted_weights(network, self.config):
+            up, down = self.parameters[f"{name}.lora_up"], self.parameters[f"{name}.lora_down"]
+            change = (self.config.scale * (up @ down)).reshape(weights[name].shape)
+            merged[name] = weights[name] + change
+
+        def adapted(x: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = functional_call(network, merged, (x, t)).sample
+            return out
+
+        return adapted
+
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters.values())
+
+    def to_bytes(self, prior_digest: str) -> bytes:
+        """A safetensors file that carries the hash of the prior it belongs to."""
+        from safetensors.torch import save
+
+        metadata = {"prior_digest": prior_digest, "lora": json.dumps(asdict(self.config))}
+        return save({k: v.detach().cpu().contiguous() for k, v in self.parameters.items()}, metadata)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, network: nn.Module, prior_digest: str, name: str = "adapter") -> Adapter:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            InputError: not an adapter file, made for another prior, or shapes that do not fit.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            tensors = load(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            metadata = header["__metadata__"]
+            config = LoraConfig(**json.loads(metadata["lora"]))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{name}: not an adapter written by ddip-ray ({error})") from error
+        if metadata["prior_digest"] != prior_digest:
+            raise InputError(
+                f"{name}: made for the prior {metadata['prior_digest'][:12]}…, not for {prior_digest[:12]}…",
+                "Give the prior it was adapted from with --prior.",
+            )
+        expected = cls.create(network, config, seed=0)
+        shapes = {k: tuple(v.shape) for k, v in tensors.items()}
+        if shapes != {k: tuple(v.shape) for k, v in expected.parameters.items()}:
+            raise InputError(f"{name}: its tensors do not fit the prior's network")
+        device = next(network.parameters()).device
+        return cls({k: tensors[k].to(device).requires_grad_() for k in expected.parameters}, config)

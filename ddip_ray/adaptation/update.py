@@ -1,0 +1,59 @@
+"""One optimiser step of a shared adapter from slices spread over the volume and over workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddip_ray.adaptation.lora import Adapter
+
+
+def draw_slices(num_slices: int, num_drawn: int, generator: torch.Generator) -> list[int]:
+    """One slice out of each of ``num_drawn`` equal parts of the volume (fewer if it is thinner).
+
+    Stratified, so that every part is seen at each step and workers get equal shares; drawn over
+    the volume, so that the draw does not know how many workers there are.
+    """
+    count = min(num_drawn, num_slices)
+    edges = [i * num_slices // count for i in range(count + 1)]
+    return [
+        int(torch.randint(low, high, (1,), generator=generator))
+        for low, high in zip(edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def adapt_step(
+    adapter: Adapter,
+    optimizer: torch.optim.Optimizer,
+    slices: list[int],
+    slice_loss: Callable[[int], Tensor | None],
+    all_reduce: Callable[[Tensor], Tensor],
+) -> float:
+    """Minimise the mean of ``slice_loss`` over ``slices`` by one optimiser step; returns that mean.
+
+    ``slice_loss`` gives the loss of a global slice index where this worker holds the slice and
+    None elsewhere. Each gradient is reduced on its own and they are summed in slice order, so the
+    sum does not depend on how the slices are spread over workers.
+    """
+    parameters = list(adapter.parameters.values())
+    size = adapter.num_parameters()
+    gathered = torch.zeros(len(slices), size + 1, device=parameters[0].device)
+    for row, z in enumerate(slices):
+        loss = slice_loss(z)
+        if loss is None:
+            continue
+        gradients = torch.autograd.grad(loss, parameters)
+        gathered[row, :size] = torch.cat([g.reshape(-1) for g in gradients])
+        gathered[row, size] = loss.detach()
+    all_reduce(gathered)
+    mean = gathered[0].clone()
+    for row in gathered[1:]:
+        mean += row
+    mean /= len(slices)
+    flat = mean[:size].split([p.numel() for p in parameters])
+    for parameter, gradient in zip(parameters, flat, strict=True):
+        parameter.grad = gradient.reshape(parameter.shape)
+    optimizer.step()
+    return float(mean[size])

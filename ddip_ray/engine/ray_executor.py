@@ -1,0 +1,170 @@
+"""Workers as Ray actors. Ray places, starts, watches and ends them; they talk to each other directly."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
+from ddip_ray.errors import InputError
+from ddip_ray.io.result import ResultHandle
+from ddip_ray.solvers.method import StepReport
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",  # a private cluster on this machine; a shared one sets its own token
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+START_TIMEOUT = 120.0  # seconds for actors to be placed, import torch and read their slab
+STEP_TIMEOUT = 3600.0
+COLLECTIVE_TIMEOUT = 600.0
+COLLATERAL = ("Connection closed", "Connection reset", "Timed out", "connection closed", "Broken pipe")
+
+
+class _Actor:
+    """A few lines around `Worker`: everything else is the worker's."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.rank, self.world_size = rank, world_size
+        self.store: Any = None
+
+    def host_store(self) -> tuple[str, int]:
+        import ray.util
+
+        from ddip_ray.engine.process_group import host_store
+
+        self.store, port = host_store(COLLECTIVE_TIMEOUT)
+        return ray.util.get_node_ip_address(), port
+
+    def start(self, address: tuple[str, int], task: WorkerTask) -> MethodFacts:
+        from ddip_ray.engine.process_group import ProcessGroup
+
+        backend = "nccl" if task.device == "cuda" else "gloo"
+        group = ProcessGroup(self.store, address, self.rank, self.world_size, backend, COLLECTIVE_TIMEOUT)
+        self.worker = Worker(task, group)
+        return self.worker.facts()
+
+    def step(self, i: int) -> StepReport:
+        return self.worker.step(i)
+
+    def write(self, handle: ResultHandle) -> bool:
+        return self.worker.write(handle)
+
+
+class RayExecutor:
+    """One actor a slab, placed together or not at all."""
+
+    def __init__(self, num_workers: int, num_gpus: int, address: str | None = None) -> None:
+        self.num_workers, self.num_gpus = num_workers, num_gpus
+        self.address = address or os.environ.get("RAY_ADDRESS")
+        self.actors: list[Any] = []
+        self.placement: Any = None
+        self.owns_cluster = False
+
+    def __enter__(self) -> RayExecutor:
+        for name, value in QUIET.items():
+            if name != "RAY_AUTH_MODE" or self.address is None:
+                os.environ.setdefault(name, value)
+        import ray
+
+        if not ray.is_initialized():
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+            if self.address is None:
+                # The object store carries nothing but control messages: no volume passes through it.
+                quiet |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
+                quiet["num_cpus"] = max(self.num_workers, os.cpu_count() or 1)
+            ray.init(address=self.address, **quiet)
+            self.owns_cluster = True
+        available = int(ray.cluster_resources().get("GPU", 0))
+        if self.num_gpus > available:
+            self.__exit__(None, None, None)
+            raise InputError(
+                f"{self.num_gpus} GPUs asked for, {available} in the machine or cluster",
+                "Use fewer --gpus, or --workers for CPU workers.",
+            )
+        return self
+
+    def start(self, tasks: Sequence[WorkerTask]) -> MethodFacts:
+        import ray
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        gpus = 1 if self.num_gpus else 0
+        bundle = {"CPU": 1, **({"GPU": 1} if gpus else {})}
+        self.placement = placement_group([bundle] * len(tasks), strategy="PACK")
+        try:
+            ray.get(self.placement.ready(), timeout=START_TIMEOUT)
+        except ray.exceptions.GetTimeoutError as error:
+            raise InputError(
+                f"the cluster has no room for {len(tasks)} workers of {bundle} within {START_TIMEOUT:.0f} s",
+                "Free resources, or ask for fewer workers.",
+            ) from error
+        remote = ray.remote(_Actor)
+        self.actors = [
+            remote.options(
+                num_cpus=1,
+                num_gpus=gpus,
+                max_restarts=0,
+                max_task_retries=0,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(self.placement, rank),
+            ).remote(rank, len(tasks))
+            for rank in range(len(tasks))
+        ]
+        address = ray.get(self.actors[0].host_store.remote(), timeout=START_TIMEOUT)
+        refs = [actor.start.remote(address, task) for actor, task in zip(self.actors, tasks, strict=True)]
+        facts: MethodFacts = self._gather(refs, STEP_TIMEOUT)[0]
+        return facts
+
+    def step(self, i: int) -> StepReport:
+        report: StepReport = self._gather([actor.step.remote(i) for actor in self.actors], STEP_TIMEOUT)[0]
+        return report
+
+    def write(self, handle: ResultHandle) -> bool:
+        return any(self._gather([actor.write.remote(handle) for actor in self.actors], STEP_TIMEOUT))
+
+    def _gather(self, refs: list[Any], timeout: float) -> list[Any]:
+        """All results, or the error that came first in cause rather than in time.
+
+        When one worker fails, the others fail moments later in a collective; theirs is collateral.
+        """
+        import ray
+
+        try:
+            return list(ray.get(refs, timeout=timeout))
+        except ray.exceptions.RayError as first:
+            errors: list[BaseException] = [first]
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=3)
+            for ref in ready:
+                try:
+                    ray.get(ref)
+                except ray.exceptions.RayError as error:
+                    errors.append(error)
+        causes = [e.cause if isinstance(e, ray.exceptions.RayTaskError) else e for e in errors]
+        for cause in causes:
+            if isinstance(cause, InputError):
+                raise cause
+        own = [c for c in causes if not any(text in str(c) for text in COLLATERAL)]
+        raise RuntimeError(f"a worker failed: {(own or causes)[0]}") from (own or causes)[0]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        import ray
+        from ray.util.placement_group import remove_placement_group
+
+        for actor in self.actors:
+            ray.kill(actor)
+        if self.placement is not None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                remove_placement_group(self.placement)
+        self.actors, self.placement = [], None
+        if self.owns_cluster:
+            ray.shutdown()
+            self.owns_cluster = False

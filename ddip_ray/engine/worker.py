@@ -1,0 +1,73 @@
+"""What one worker does, without knowing where it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.io.result import ResultHandle
+from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.d3ip import D3IP
+from ddip_ray.solvers.method import StepReport
+from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.solvers.slab import Slab
+
+ADAPTER_NAME = "adapter.safetensors"
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """All a worker is told; small, and pickles."""
+
+    store: str
+    slab: Slab
+    config: RunConfig
+    device: str
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What the driver needs to know of the method it steps."""
+
+    num_steps: int
+    nfe: int
+    adapt_nfe: int
+    prior_digest: str | None
+
+
+class Worker:
+    """Reads its slab, steps its method in time with the others, writes its slab."""
+
+    def __init__(self, task: WorkerTask, communicator: Communicator) -> None:
+        import torch
+
+        from ddip_ray.solvers.build import build_method
+        from ddip_ray.solvers.problem import load_problem
+
+        if task.device == "cpu":
+            torch.set_num_threads(task.num_threads)
+        acquisition = open_acquisition(task.store)
+        self.task, self.intensity = task, acquisition.metadata.intensity
+        problem = load_problem(acquisition, task.slab, task.device)
+        self.method = build_method(task.config, problem, communicator)
+
+    def facts(self) -> MethodFacts:
+        prior = getattr(getattr(self.method, "dds", self.method), "prior", None)
+        digest = prior.digest if prior is not None else None
+        return MethodFacts(self.method.num_steps, self.method.nfe, self.method.adapt_nfe, digest)
+
+    def step(self, i: int) -> StepReport:
+        return self.method.step(i)
+
+    def write(self, handle: ResultHandle) -> bool:
+        """Write the slab in the image's own units, and the adapter if this is the first worker.
+
+        Returns whether an adapter was written.
+        """
+        x = self.method.result().float().cpu().numpy()
+        handle.write_slab(self.task.slab.start, self.intensity.offset + self.intensity.scale * x)
+        if self.task.slab.start > 0 or not isinstance(self.method, D3IP):
+            return False
+        handle.store_file(ADAPTER_NAME, self.method.adapter.to_bytes(self.method.dds.prior.digest))
+        return True

@@ -1,0 +1,18 @@
+"""The one exception for mistakes a user can mend."""
+
+
+class InputError(Exception):
+    """Something the user gave is wrong.
+
+    The message names the file, field or flag, what was found and what was expected;
+    ``hint`` says what to try next. The command line prints both and exits non-zero
+    without a traceback.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)  # both, so that it survives pickling across workers
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message

@@ -1,0 +1,219 @@
+"""What is written under the attribute ``ddip_ray``: frozen, versioned, and strict about unknown fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from ddip_ray import __version__
+from ddip_ray.errors import InputError
+
+ATTRIBUTE_KEY = "ddip_ray"
+VERSION = 1
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Affine = tuple[
+    tuple[float, float, float, float],
+    tuple[float, float, float, float],
+    tuple[float, float, float, float],
+    tuple[float, float, float, float],
+]
+VoxelMm = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+
+class Frozen(BaseModel):
+    """A value object: no field can be changed, none may be unknown, no number may be NaN or infinite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ParallelCT(Frozen):
+    """Parallel-beam CT, every slice measured alone: (z, y, x) -> (z, view, detector).
+
+    ``rotation_center`` is the 0-based, possibly fractional detector column on which the axis projects.
+    """
+
+    kind: Literal["parallel_ct"] = "parallel_ct"
+    angles_deg: Annotated[tuple[float, ...], Field(min_length=1)]
+    num_detectors: PositiveInt
+    detector_spacing_mm: PositiveFloat
+    rotation_center: float
+    image_shape: tuple[PositiveInt, PositiveInt]
+    voxel_mm: VoxelMm
+
+    @field_validator("voxel_mm")
+    @classmethod
+    def _square_pixels(cls, voxel_mm: VoxelMm) -> VoxelMm:
+        _, y, x = voxel_mm
+        if not math.isclose(y, x, rel_tol=1e-3):
+            raise ValueError(
+                f"the voxel must be square in the plane of a slice (to 0.1 %): found y {y:g} mm, x {x:g} mm"
+            )
+        return voxel_mm
+
+    @model_validator(mode="after")
+    def _axis_on_detector(self) -> ParallelCT:
+        if not -0.5 <= self.rotation_center <= self.num_detectors - 0.5:
+            raise ValueError(
+                f"rotation_center {self.rotation_center:g} lies outside the detector's columns "
+                f"0 to {self.num_detectors - 1}"
+            )
+        return self
+
+    @property
+    def num_views(self) -> int:
+        """Number of projection angles."""
+        return len(self.angles_deg)
+
+    @property
+    def measurement_shape(self) -> tuple[int, int]:
+        """Shape of one slice's measurements, (view, detector)."""
+        return self.num_views, self.num_detectors
+
+    @property
+    def measurement_axes(self) -> tuple[str, str, str]:
+        """Names of the axes of the measurement array."""
+        return "z", "view", "detector"
+
+
+# One kind so far. A second one makes this `Annotated[ParallelCT | ..., Field(discriminator="kind")]`; files
+# do not change, for every acquisition already carries its `kind`.
+AcquisitionKind = ParallelCT
+
+
+class Intensity(Frozen):
+    """How the normalised image x (about 0 to 1, what the prior knows) relates to the numbers people use.
+
+    ``original = offset + scale * x`` in ``unit``; ``stored measurements / measurement_scale = A x`` with A
+    the line integrals in mm.
+    """
+
+    scale: PositiveFloat = 1.0
+    offset: float = 0.0
+    unit: str = ""
+    measurement_scale: PositiveFloat = 1.0
+
+
+class NoNoise(Frozen):
+    """Simulated without noise."""
+
+    kind: Literal["none"] = "none"
+
+
+class GaussianNoise(Frozen):
+    """Simulated white noise; ``std`` in units of the stored measurements, ``relative_std`` of their mean."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    relative_std: NonNegativeFloat | None = None
+    std: NonNegativeFloat
+    seed: int
+
+
+class PoissonNoise(Frozen):
+    """Simulated photon counting with ``photons`` per detector pixel and view in air."""
+
+    kind: Literal["poisson"] = "poisson"
+    photons: PositiveFloat
+    seed: int
+
+
+class MeasuredNoise(Frozen):
+    """A real measurement; ``std`` is an estimate in units of the stored measurements, when there is one."""
+
+    kind: Literal["measured"] = "measured"
+    std: NonNegativeFloat | None = None
+
+
+Noise = Annotated[NoNoise | GaussianNoise | PoissonNoise | MeasuredNoise, Field(discriminator="kind")]
+
+
+class Orientation(Frozen):
+    """Where the stored axes point.
+
+    ``directions`` says where z, y and x grow, one letter each of S/I, A/P, R/L ("SAR": Superior, Anterior,
+    Right), or None when unknown. ``affine`` maps voxel (x, y, z, 1) to world mm in NIfTI's sense (RAS+).
+    """
+
+    axes: Literal["zyx"] = "zyx"
+    directions: Annotated[str, Field(pattern="^[SIAPRL]{3}$")] | None = None
+    affine: Affine | None = None
+
+
+class Source(Frozen):
+    """What was read, and what was done to it, in words. ``name`` is a file name without its folder."""
+
+    name: str
+    format: str
+    history: tuple[str, ...] = ()
+    software: str = f"ddip-ray {__version__}"
+
+    @field_validator("name")
+    @classmethod
+    def _no_folder(cls, name: str) -> str:
+        return PurePath(name).name  # a store is shared with others: no home folder in it
+
+    def noting(self, *lines: str) -> Source:
+        """The same source with more lines of history."""
+        return self.model_copy(update={"history": (*self.history, *lines)})
+
+
+class AcquisitionMetadata(Frozen):
+    """Everything that is known about an acquisition apart from its numbers."""
+
+    version: Literal[1] = 1
+    acquisition: AcquisitionKind
+    intensity: Intensity = Intensity()
+    noise: Noise = NoNoise()
+    orientation: Orientation = Orientation()
+    source: Source
+
+
+class ResultMetadata(Frozen):
+    """What stands beside a result's ``ome`` attribute. ``unit`` is the unit of the voxel values."""
+
+    version: Literal[1] = 1
+    kind: Literal["result"] = "result"
+    unit: str = ""
+    orientation: Orientation = Orientation()
+    provenance: dict[str, JsonValue] = {}
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], raw: Mapping[str, Any] | Any, where: str) -> Model:
+    """``model`` from plain data; InputError with one bullet per bad field when it is wrong."""
+    if isinstance(raw, Mapping) and isinstance(raw.get("version"), int) and raw["version"] > VERSION:
+        raise InputError(
+            f"{where}: version {raw['version']} of the {ATTRIBUTE_KEY} metadata, this ddip-ray "
+            f"({__version__}) reads version {VERSION}",
+            "Update ddip-ray",
+        )
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        bullets = "".join(f"\n  - {_bullet(item)}" for item in error.errors())
+        raise InputError(f"{where}: the {ATTRIBUTE_KEY} metadata is not valid:{bullets}") from error
+
+
+def _bullet(item: Any) -> str:
+    field = ".".join(str(part) for part in item["loc"]) or "metadata"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] in ("missing", "value_error"):
+        return f"{field}: {message}"
+    found = repr(item["input"])
+    return f"{field}: {message}, found {found if len(found) <= 60 else found[:57] + '...'}"

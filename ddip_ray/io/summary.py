@@ -1,0 +1,66 @@
+"""What is in a store, as plain data for `ddip-ray info` and ``--json``."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from ddip_ray.io import arrays, paths
+from ddip_ray.io.acquisition import Acquisition, open_acquisition
+from ddip_ray.io.paths import StorePath
+from ddip_ray.io.result import Result, open_result
+from ddip_ray.io.schema import ATTRIBUTE_KEY
+
+
+def summarize(path: StorePath) -> dict[str, JsonValue]:
+    """Describe the acquisition or result at ``path``; InputError when it is neither."""
+    raw = arrays.read_attributes(path).get(ATTRIBUTE_KEY)
+    if isinstance(raw, dict) and raw.get("kind") == "result":
+        return _summarize_result(open_result(path))
+    return _summarize_acquisition(open_acquisition(path))
+
+
+def _summarize_acquisition(store: Acquisition) -> dict[str, JsonValue]:
+    metadata = store.metadata
+    acquisition = metadata.acquisition
+    angles = sorted(acquisition.angles_deg)
+    return {
+        "path": store.path,
+        "store": "acquisition",
+        "kind": acquisition.kind,
+        "measurements_shape": [store.num_slices, *acquisition.measurement_shape],
+        "measurements_axes": list(acquisition.measurement_axes),
+        "image_shape": [store.num_slices, *acquisition.image_shape],
+        "voxel_mm": list(acquisition.voxel_mm),
+        "num_views": acquisition.num_views,
+        "angular_range_deg": [angles[0], angles[-1]],
+        "num_detectors": acquisition.num_detectors,
+        "detector_spacing_mm": acquisition.detector_spacing_mm,
+        "rotation_center": acquisition.rotation_center,
+        "has_reference": store.has_reference,
+        "intensity": metadata.intensity.model_dump(mode="json"),
+        "noise": metadata.noise.model_dump(mode="json"),
+        "orientation": metadata.orientation.model_dump(mode="json"),
+        "source": metadata.source.model_dump(mode="json"),
+        **_sharding(store.num_slices, store.shard_slices),
+        "bytes_on_disk": paths.size_bytes(store.path),
+    }
+
+
+def _summarize_result(store: Result) -> dict[str, JsonValue]:
+    return {
+        "path": store.path,
+        "store": "result",
+        "kind": store.metadata.kind,
+        "image_shape": list(store.shape),
+        "voxel_mm": list(store.voxel_mm),
+        "num_levels": store.num_levels,
+        "unit": store.metadata.unit,
+        "orientation": store.metadata.orientation.model_dump(mode="json"),
+        "provenance": store.provenance,
+        **_sharding(store.shape[0], store.shard_slices),
+        "bytes_on_disk": paths.size_bytes(store.path),
+    }
+
+
+def _sharding(num_slices: int, shard_slices: int) -> dict[str, JsonValue]:
+    return {"shard_slices": shard_slices, "num_shards": -(-num_slices // shard_slices)}

@@ -1,0 +1,1 @@
+"""The diffusion prior: schedule, network, phantoms, training."""

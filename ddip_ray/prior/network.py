@@ -1,0 +1,211 @@
+"""The denoising network: build, load and save a diffusers U-Net with what the maths needs to know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ddip_ray.errors import InputError
+from ddip_ray.prior.schedule import NoiseSchedule
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights are never fetched at run time
+
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A U-Net with attention at its coarsest level only, so that any slice size is affordable."""
+
+    channels: tuple[int, ...] = (32, 64, 96, 128)
+    layers_per_block: int = 1
+    norm_num_groups: int = 8
+    attention_head_dim: int = 32
+
+
+def build_network(config: NetworkConfig) -> nn.Module:
+    """A fresh `diffusers.UNet2DModel` for one-channel images of any size."""
+    from diffusers import UNet2DModel
+
+    plain = len(config.channels) - 1
+    network: nn.Module = UNet2DModel(
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers_per_block,
+        norm_num_groups=config.norm_num_groups,
+        attention_head_dim=config.attention_head_dim,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+class DiffusionPrior:
+    """A noise-conditional network read as a Tweedie denoiser.
+
+    Images are one-channel, in the range the network was trained on (``image_range``, usually
+    −1…1): an image ``u`` in 0…1 is ``low + (high − low) u`` here. Every other difference between
+    networks (what they predict, which sizes they take) ends in this class.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: NoiseSchedule,
+        prediction: Prediction,
+        *,
+        image_range: tuple[float, float] = (-1.0, 1.0),
+        name: str = "",
+        digest: str = "",
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.schedule = schedule
+        self.prediction = prediction
+        self.image_range = image_range
+        self.name = name
+        self.digest = digest
+        config = getattr(network, "config", None)
+        levels = len(config["block_out_channels"]) if config is not None else 1
+        self.size_multiple = 2 ** (levels - 1)
+
+    def denoise(
+        self, x_t: Tensor, t: int, network: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Tweedie: the posterior mean of the clean image and the matching noise estimate.
+
+        Args:
+            x_t: (z, y, x) noisy slices, any size: padded to what the network takes, and cropped back.
+            t: timestep, 0 … num_train_timesteps − 1.
+            network: called instead of the plain network, for an adapted one.
+
+        Returns:
+            (x0_hat, eps_hat), both (z, y, x), with x_t = √ᾱ x0_hat + √(1−ᾱ) eps_hat.
+        """
+        alpha_bar = self.schedule.at(t)
+        signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+        out = self._predict(x_t, t, network or self.network_forward)
+        if self.prediction == "v_prediction":
+            return signal * x_t - noise * out, signal * out + noise * x_t
+        if self.prediction == "sample":
+            return out, (x_t - signal * out) / noise
+        return (x_t - noise * out) / signal, out
+
+    def network_forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """(z, 1, y, x), (z,) -> (z, 1, y, x)."""
+        out: Tensor = self.network(x, t).sample
+        return out
+
+    def _predict(self, x_t: Tensor, t: int, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        ny, nx = x_t.shape[-2:]
+        m = self.size_multiple
+        top, left = (-ny % m) // 2, (-nx % m) // 2
+        padding = (left, -nx % m - left, top, -ny % m - top)
+        x = x_t[:, None]
+        if any(padding):
+            # Reflection keeps the noise statistics at the border; it needs more rows than it mirrors.
+            mode = "reflect" if min(ny, nx) > m else "replicate"
+            x = functional.pad(x, padding, mode=mode)
+        x = x.contiguous(memory_format=torch.channels_last)
+        out = network(x, torch.full((len(x),), t, device=x.device))
+        return out[:, 0, top : top + ny, left : left + nx]
+
+
+def weights_digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and float16 values: the identity of a prior."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().to(torch.float16).contiguous()
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_prior(
+    directory: Path, network: nn.Module, schedule_config: dict[str, Any], card: dict[str, Any]
+) -> None:
+    """Write a diffusers directory (float16 safetensors) plus ``card.json`` with our own facts."""
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in network.state_dict().items()}
+    temporary = directory / (WEIGHTS_NAME + ".partial")
+    save_file(state, temporary)
+    temporary.rename(directory / WEIGHTS_NAME)
+    config = {k: v for k, v in dict(network.config).items() if not k.startswith("_")}  # type: ignore[arg-type, union-attr]
+    config["_class_name"] = "UNet2DModel"
+    (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    scheduler = {"_class_name": "DDPMScheduler", **schedule_config}
+    (directory / "scheduler_config.json").write_text(json.dumps(scheduler, indent=1) + "\n")
+    (directory / "card.json").write_text(json.dumps({**card, "digest": weights_digest(state)}, indent=1) + "\n")
+
+
+def load_prior(directory: Path, device: str | torch.device = "cpu") -> DiffusionPrior:
+    """Read a diffusers directory: ours, a bare U-Net, or a pipeline with ``unet/`` and ``scheduler/``.
+
+    Raises:
+        InputError: no such directory, not a one-channel `UNet2DModel`, weights that do not fit or
+            do not match the digest recorded beside them, or a schedule we do not know.
+    """
+    from diffusers import UNet2DModel
+    from safetensors.torch import load_file
+
+    unet = directory / "unet" if (directory / "unet").is_dir() else directory
+    config = _read_json(unet / "config.json")
+    if config.get("_class_name") != "UNet2DModel" or config.get("in_channels") != 1:
+        found = f"{config.get('_class_name')} with {config.get('in_channels')} input channels"
+        raise InputError(f"prior {directory}: expected a one-channel diffusers UNet2DModel, found {found}")
+    if not (unet / WEIGHTS_NAME).is_file():
+        raise InputError(f"prior {directory}: {WEIGHTS_NAME} is missing", "Save it with safe_serialization=True.")
+    network = UNet2DModel.from_config(config)
+    state = load_file(unet / WEIGHTS_NAME)
+    digest = weights_digest(state)
+    try:
+        network.load_state_dict({k: v.float() for k, v in state.items()})
+    except RuntimeError as error:
+        raise InputError(f"prior {directory}: the weights do not fit its config.json ({error})") from error
+    scheduler_path = directory / "scheduler" / "scheduler_config.json"
+    if not scheduler_path.is_file():
+        scheduler_path = directory / "scheduler_config.json"
+    scheduler = _read_json(scheduler_path) if scheduler_path.is_file() else {}
+    card = _read_json(directory / "card.json") if (directory / "card.json").is_file() else {}
+    if card.get("digest", digest) != digest:
+        raise InputError(
+            f"prior {directory}: the weights' hash is {digest[:12]}…, card.json records {card['digest'][:12]}…",
+            "The files do not belong together; restore the directory.",
+        )
+    return DiffusionPrior(
+        network.to(device=device, memory_format=torch.channels_last),
+        _schedule(directory, scheduler),
+        scheduler.get("prediction_type", "epsilon"),
+        image_range=tuple(card.get("image_range", (-1.0, 1.0))),
+        name=directory.name,
+        digest=digest,
+    )
+
+
+def _schedule(directory: Path, config: dict[str, Any]) -> NoiseSchedule:
+    kind = config.get("beta_schedule", "linear")
+    if kind != "linear" or config.get("trained_betas") is not None:
+        raise InputError(f"prior {directory}: beta_schedule {kind!r} is not supported, expected 'linear'")
+    return NoiseSchedule.linear(
+        config.get("num_train_timesteps", 1000), config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"prior: {path} cannot be read ({error})", "Expected a diffusers directory.") from error
+    return content

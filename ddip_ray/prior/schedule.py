@@ -1,0 +1,53 @@
+"""The variance-preserving noise schedule as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Cumulative alphas of a VP diffusion (Ho et al., DDPM, 2006.11239).
+
+    ``alpha_bar`` is a float64 tensor of shape (num_train_timesteps,), decreasing.
+    """
+
+    alpha_bar: Tensor
+
+    @classmethod
+    def linear(
+        cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+    ) -> NoiseSchedule:
+        """Betas linear in t, as in DDPM and in the papers this package implements."""
+        beta = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+        return cls(torch.cumprod(1 - beta, 0))
+
+    @property
+    def num_train_timesteps(self) -> int:
+        return len(self.alpha_bar)
+
+    def at(self, t: int) -> float:
+        """alpha_bar at timestep ``t``; t = -1 is the clean image."""
+        return 1.0 if t < 0 else float(self.alpha_bar[t])
+
+    def timesteps(self, num_steps: int, power: float = 1.0) -> list[int]:
+        """``num_steps`` timesteps from pure noise (the last training timestep) to the cleanest (0).
+
+        ``power`` 1 spaces them evenly; 2 quadratically, with more steps where little noise is left
+        and details are decided. The step after the last one is -1 (clean).
+
+        Raises:
+            ValueError: more steps than training timesteps, or none.
+        """
+        last = self.num_train_timesteps - 1
+        if not 1 <= num_steps <= last + 1:
+            raise ValueError(f"num_steps must be between 1 and {last + 1}, got {num_steps}")
+        if num_steps == 1:
+            return [last]
+        wanted = [round(last * ((num_steps - 1 - i) / (num_steps - 1)) ** power) for i in range(num_steps)]
+        for i in range(num_steps - 2, -1, -1):  # rounding may make neighbours equal near 0
+            wanted[i] = max(wanted[i], wanted[i + 1] + 1)
+        return wanted

@@ -1,0 +1,1 @@
+"""One step of each method on one slab, pure torch."""

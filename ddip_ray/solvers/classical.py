@@ -1,0 +1,49 @@
+"""Filtered back-projection and conjugate gradients: what every comparison starts from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ddip_ray.operators.conjugate_gradient import cg
+from ddip_ray.operators.filtered_backprojection import filtered_backprojection
+from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.method import StepReport
+from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.settings import CGSettings, FBPSettings
+from ddip_ray.solvers.steps import relative_residual
+
+
+class FBP:
+    """Filtered back-projection, slice by slice."""
+
+    num_steps, nfe, adapt_nfe = 1, 0, 0
+
+    def __init__(self, problem: SlabProblem, communicator: Communicator, settings: FBPSettings) -> None:
+        self.problem, self.communicator, self.settings = problem, communicator, settings
+
+    def step(self, i: int) -> StepReport:
+        self.x = filtered_backprojection(self.problem.operator, self.problem.y, self.settings.filter_name)
+        return StepReport(relative_residual(self.problem, self.x, self.communicator))
+
+    def result(self) -> Tensor:
+        return self.x
+
+
+class CG:
+    """Least squares by CG on AᵀA x = Aᵀy from zero; the number of iterations regularises."""
+
+    num_steps, nfe, adapt_nfe = 1, 0, 0
+
+    def __init__(self, problem: SlabProblem, communicator: Communicator, settings: CGSettings) -> None:
+        self.problem, self.communicator, self.settings = problem, communicator, settings
+
+    def step(self, i: int) -> StepReport:
+        A = self.problem.operator
+        right = A.adjoint(self.problem.y)
+        gram = lambda x: A.adjoint(A.forward(x))  # noqa: E731
+        self.x = cg(gram, right, torch.zeros_like(right), self.settings.iterations).x
+        return StepReport(relative_residual(self.problem, self.x, self.communicator))
+
+    def result(self) -> Tensor:
+        return self.x

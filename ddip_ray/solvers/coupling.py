@@ -1,0 +1,49 @@
+"""What couples slices across slabs: differences along z, and inner products of whole volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddip_ray.operators.inner_product import slice_dot
+from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.slab import Slab
+
+
+@dataclass(frozen=True)
+class SliceCoupling:
+    """D_z, its adjoint and ⟨a, b⟩ for a volume that lies in slabs on several workers.
+
+    The volume has an open boundary: there is no difference from its last slice to its first (the
+    published code wraps around there).
+    """
+
+    communicator: Communicator
+    slab: Slab
+    num_slices: int
+
+    def difference(self, x: Tensor) -> Tensor:
+        """D_z x of the slab's slices, x[z + 1] − x[z]; zero at the volume's last slice. (z, y, x) both."""
+        _, after = self.communicator.exchange_halo(x)
+        if after is None:
+            after = x[-1]  # the volume's end: a difference of zero
+        return torch.cat([x[1:], after[None]]) - x
+
+    def difference_adjoint(self, d: Tensor) -> Tensor:
+        """D_zᵀ d: d[z − 1] − d[z]. The entry at the volume's last slice belongs to no difference."""
+        if self.slab.stop == self.num_slices:
+            d = torch.cat([d[:-1], torch.zeros_like(d[-1:])])
+        before, _ = self.communicator.exchange_halo(d)
+        if before is None:
+            before = torch.zeros_like(d[0])
+        return torch.cat([before[None], d[:-1]]) - d
+
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """⟨a, b⟩ over the whole volume, (1,): slices are reduced apart and summed in slice order."""
+        own = slice_dot(a, b)
+        every = torch.zeros(self.num_slices, dtype=own.dtype, device=own.device)
+        every[self.slab.start : self.slab.stop] = own
+        self.communicator.all_reduce(every)
+        return slice_dot(every[None], torch.ones_like(every)[None])

@@ -1,0 +1,74 @@
+"""DDS: decomposed diffusion sampling (Chung, Lee & Ye, ICLR 2024, 2303.05754, algorithm 2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.method import StepReport
+from ddip_ray.solvers.noise import slab_noise
+from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.settings import SamplerSettings
+from ddip_ray.solvers.steps import Network, data_consistency, denoise_slab, move_on, relative_residual
+
+
+class DDS:
+    """Denoise, make consistent with the measurements, move on; one step per call of `step`."""
+
+    def __init__(
+        self,
+        problem: SlabProblem,
+        communicator: Communicator,
+        prior: DiffusionPrior,
+        settings: SamplerSettings,
+        seed: int,
+    ) -> None:
+        self.low, self.high = prior.image_range
+        self.problem = problem.in_image_range(self.low, self.high)
+        self.communicator, self.prior, self.settings, self.seed = communicator, prior, settings, seed
+        self.timesteps = prior.schedule.timesteps(settings.num_steps, settings.step_power)
+        self.num_steps = len(self.timesteps)
+        self.nfe, self.adapt_nfe = self.num_steps, 0
+        self.operator_norm = self.problem.operator_norm()
+        self.x_t = self.noise(step=0)
+        self.x0 = torch.zeros_like(self.x_t)
+
+    def step(self, i: int, network: Network | None = None) -> StepReport:
+        """Reverse step ``i`` of ``num_steps``, with an adapted ``network`` if given."""
+        t = self.timesteps[i]
+        alpha_bar_next = self.prior.schedule.at(self.timesteps[i + 1] if i + 1 < self.num_steps else -1)
+        x0_hat, eps_hat = denoise_slab(self.prior, self.x_t, t, self.settings.micro_batch, network)
+        with torch.no_grad():
+            self.x0 = data_consistency(
+                self.problem.operator, self.problem.y, x0_hat, self.gamma(t), self.settings.cg_iterations
+            )
+            self.x_t = move_on(self.x0, eps_hat, self.noise(step=i + 1), alpha_bar_next, self.settings.eta)
+        return StepReport(relative_residual(self.problem, self.x0, self.communicator))
+
+    def result(self) -> Tensor:
+        """The reconstruction of the slab in the acquisition's normalised units, (z, y, x) float32."""
+        return (self.x0 - self.low) / (self.high - self.low)
+
+    def noise(self, step: int) -> Tensor:
+        shape = self.problem.operator.image_shape
+        noise = slab_noise(
+            self.problem.slab, shape, self.seed, step, anchor_distance=self.settings.anchor_distance
+        )
+        return noise.to(self.problem.y.device)
+
+    def gamma(self, t: int) -> float:
+        """Weight of the data against the denoised image at timestep ``t``.
+
+        Given, it is relative to ‖A‖². Otherwise it is the ratio of the two error variances, that
+        of x0_hat taken as min(1, (1−ᾱ)/ᾱ) and that of y; infinite without noise.
+        """
+        if self.settings.gamma is not None:
+            return self.settings.gamma / self.operator_norm**2
+        if self.problem.noise_std == 0:
+            return math.inf
+        alpha_bar = self.prior.schedule.at(t)
+        return min(1.0, (1 - alpha_bar) / alpha_bar) / self.problem.noise_std**2

@@ -1,0 +1,58 @@
+"""Random numbers keyed by (seed, purpose, step, slice): never by worker, batch or call order."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddip_ray.solvers.slab import Slab
+
+_MASK = (1 << 64) - 1
+
+
+def key(*parts: int) -> int:
+    """Mix integers into one 63-bit seed (the finaliser of splitmix64 after each part)."""
+    state = 0
+    for part in parts:
+        state = (state + part + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+def normal(shape: tuple[int, ...], *parts: int) -> Tensor:
+    """Standard normal float32 tensor drawn on the CPU from the generator keyed by ``parts``."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(key(*parts)))
+
+
+def slab_noise(
+    slab: Slab, image_shape: tuple[int, ...], seed: int, step: int, *, anchor_distance: int = 1
+) -> Tensor:
+    """Unit normal noise for the slices of a slab at one step: (z, y, x), float32, on the CPU.
+
+    With ``anchor_distance`` > 1 only every so many slices (the anchors, at global multiples of the
+    distance) have noise of their own; between two anchors it is their spherical interpolation, so
+    that neighbouring slices see similar noise and stay consistent (ISCS, 2602.04162). Every slice
+    on its own is still unit normal.
+    """
+    if anchor_distance == 1:
+        return torch.stack([normal(image_shape, seed, step, z) for z in range(slab.start, slab.stop)])
+    anchors: dict[int, Tensor] = {}
+
+    def anchor(index: int) -> Tensor:
+        if index not in anchors:
+            anchors[index] = normal(image_shape, seed, step, index)
+        return anchors[index]
+
+    slices = []
+    for z in range(slab.start, slab.stop):
+        below, offset = divmod(z, anchor_distance)
+        angle = 0.5 * math.pi * offset / anchor_distance  # independent anchors are orthogonal on average
+        if offset == 0:
+            slices.append(anchor(below))
+        else:
+            slices.append(math.cos(angle) * anchor(below) + math.sin(angle) * anchor(below + 1))
+    return torch.stack(slices)

@@ -1,0 +1,70 @@
+"""The parts of a reverse diffusion step, each one function, used wherever the step occurs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddip_ray.operators.conjugate_gradient import cg
+from ddip_ray.operators.protocol import LinearOperator
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.problem import SlabProblem
+
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+def denoise_slab(
+    prior: DiffusionPrior, x_t: Tensor, t: int, micro_batch: int, network: Network | None = None
+) -> tuple[Tensor, Tensor]:
+    """Tweedie for a slab, ``micro_batch`` slices at a time: (x0_hat, eps_hat), both (z, y, x).
+
+    Every call has exactly ``micro_batch`` slices (the last is filled up with copies), because CPU
+    convolutions round differently for different batch sizes and results must not depend on slabs.
+    """
+    x0_hat, eps_hat = torch.empty_like(x_t), torch.empty_like(x_t)
+    with torch.no_grad():
+        for start in range(0, len(x_t), micro_batch):
+            batch = x_t[start : start + micro_batch]
+            real = len(batch)
+            filled = torch.cat([batch, batch[-1:].expand(micro_batch - real, *batch.shape[1:])])
+            x0, eps = prior.denoise(filled, t, network)
+            x0_hat[start : start + real], eps_hat[start : start + real] = x0[:real], eps[:real]
+    return x0_hat, eps_hat
+
+
+def data_consistency(
+    operator: LinearOperator, y: Tensor, x0_hat: Tensor, gamma: float, num_iterations: int
+) -> Tensor:
+    """argmin γ/2 ‖A x − y‖² + ½ ‖x − x0_hat‖² by CG from x0_hat; γ = ∞ drops the second term.
+
+    (z, y, x) in and out, differentiable in x0_hat. DDS (2303.05754), eq. 16 and algorithm 2: with
+    γ = ∞ a few CG iterations stay in the Krylov subspace around the denoised image.
+    """
+    if math.isinf(gamma):
+        result = cg(lambda x: operator.adjoint(operator.forward(x)), operator.adjoint(y), x0_hat, num_iterations)
+    else:
+        right = x0_hat + gamma * operator.adjoint(y)
+        result = cg(
+            lambda x: x + gamma * operator.adjoint(operator.forward(x)), right, x0_hat, num_iterations
+        )
+    return result.x
+
+
+def move_on(x0: Tensor, eps_hat: Tensor, noise: Tensor, alpha_bar_next: float, eta: float) -> Tensor:
+    """x_{t−1} = √ᾱ x0 + √(1−ᾱ) (η z + √(1−η²) ε): the papers' η, which is not DDIM's."""
+    # Plain products and sums: a fused multiply-add rounds differently in vector tails.
+    direction = eta * noise + math.sqrt(1 - eta * eta) * eps_hat
+    return math.sqrt(alpha_bar_next) * x0 + math.sqrt(1 - alpha_bar_next) * direction
+
+
+def relative_residual(problem: SlabProblem, x: Tensor, communicator: Communicator) -> float:
+    """‖A x − y‖ / ‖y‖ over the whole volume."""
+    with torch.no_grad():
+        misfit = (problem.operator.forward(x) - problem.y).double().square().sum()
+        total = problem.y.double().square().sum()
+    sums = communicator.all_reduce(torch.stack([misfit, total]))
+    return math.sqrt(float(sums[0]) / max(float(sums[1]), torch.finfo(torch.float64).tiny))

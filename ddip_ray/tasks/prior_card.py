@@ -1,0 +1,153 @@
+"""The card of a prior: what it was trained on, for how long, and what it dreams of."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ddip_ray.prior.network import DiffusionPrior, load_prior
+from ddip_ray.prior.phantoms import random_ellipses
+
+NUM_PICTURES = 8
+SAMPLE_STEPS = 50
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """``name``, ``directory`` and the facts in ``card.json``, where there is one."""
+    path = directory / "card.json"
+    facts = json.loads(path.read_text()) if path.is_file() else {}
+    return {"name": directory.name, "directory": str(directory), **facts}
+
+
+def training_command(card: Mapping[str, Any]) -> str:
+    """The exact command that trained this stage."""
+    training = card["training"]
+    network = training["network"]
+    options = {
+        "--size": training["size"],
+        "--steps": training["steps"],
+        "--batch": training["batch"],
+        "--learning-rate": training["learning_rate"],
+        "--ema-decay": training["ema_decay"],
+        "--channels": ",".join(map(str, network["channels"])),
+        "--layers": network["layers_per_block"],
+        "--seed": training["seed"],
+    }
+    if card.get("init_from"):
+        options["--init-from"] = card["init_from"]
+    return " ".join(["ddip-ray prior train", card["name"], *(f"{k} {v}" for k, v in options.items())])
+
+
+def write_card(directory: Path) -> None:
+    """Draw ``samples.png`` and ``loss.png`` and write ``README.md`` beside the weights in ``directory``."""
+    card = read_card(directory)
+    prior = load_prior(directory)
+    training = card.get("training", {})
+    size, seed = int(training.get("size", 128)), int(training.get("seed", 0))
+    low, high = prior.image_range
+    samples = (sample_unconditional(prior, NUM_PICTURES, size, seed) - low) / (high - low)
+    phantoms = random_ellipses(NUM_PICTURES, size, torch.Generator().manual_seed(seed))[:, 0]
+    rows = {"training phantoms": phantoms.numpy(), "samples of the prior": samples.numpy()}
+    (directory / "samples.png").write_bytes(draw_rows(rows))
+    if card.get("loss_curve"):
+        (directory / "loss.png").write_bytes(draw_loss(card["loss_curve"], int(card["steps_done"])))
+    (directory / "README.md").write_text(card_text(card, directory / "diffusion_pytorch_model.safetensors"))
+
+
+def sample_unconditional(prior: DiffusionPrior, num_images: int, size: int, seed: int) -> Tensor:
+    """Deterministic DDIM (Song et al., 2010.02502) from noise: what the prior believes before any data.
+
+    Returns:
+        (num_images, size, size) in the prior's image range.
+    """
+    schedule = prior.schedule
+    timesteps = schedule.timesteps(SAMPLE_STEPS)
+    x_t = torch.randn(num_images, size, size, generator=torch.Generator().manual_seed(seed))
+    with torch.inference_mode():
+        for t, t_next in zip(timesteps, [*timesteps[1:], -1], strict=True):
+            x0_hat, eps_hat = prior.denoise(x_t, t)
+            alpha_bar = schedule.at(t_next)
+            x_t = alpha_bar**0.5 * x0_hat + (1 - alpha_bar) ** 0.5 * eps_hat
+    return x_t
+
+
+def draw_rows(rows: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Rows of square pictures on the grey window 0 to 1, each row with its name."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    num_columns = max(map(len, rows.values()))
+    figure = Figure(figsize=(1.3 * num_columns, 1.5 * len(rows)), dpi=130, facecolor="black")
+    for row, (name, images) in enumerate(rows.items()):
+        top = 1 - row / len(rows)
+        figure.text(0.005, top - 0.07 / len(rows), name, color="white", fontsize=8, va="center")
+        for column, image in enumerate(images):
+            box = (
+                (column + 0.02) / num_columns,
+                top - 0.99 / len(rows),
+                0.96 / num_columns,
+                0.84 / len(rows),
+            )
+            axes: Any = figure.add_axes(box)
+            axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+            axes.set_axis_off()
+    return _png(FigureCanvasAgg(figure))
+
+
+def draw_loss(curve: Sequence[float], steps: int) -> bytes:
+    """Training loss over steps, the loss axis logarithmic."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), dpi=110, layout="constrained")
+    axes: Any = figure.add_subplot()
+    axes.semilogy(np.linspace(steps / len(curve), steps, len(curve)), curve)
+    axes.set(xlabel="step", ylabel="velocity loss (mean squared)")
+    axes.grid(alpha=0.3, which="both")
+    return _png(FigureCanvasAgg(figure))
+
+
+def _png(canvas: Any) -> bytes:
+    buffer = io.BytesIO()
+    canvas.print_png(buffer)
+    return buffer.getvalue()
+
+
+def card_text(card: Mapping[str, Any], weights: Path) -> str:
+    """The model card in Markdown."""
+    lines = [f"# Prior `{card['name']}`", ""]
+    if "training" in card:
+        training = card["training"]
+        facts = {
+            "Trained on": card["data"],
+            "Size of the phantoms": f"{training['size']} x {training['size']}",
+            "Steps of this stage": f"{card['steps_done']}, {training['batch']} phantoms each",
+            "Continued from": card["init_from"] or "nothing",
+            "Time": f"{card['hours']} hours",
+            "Loss at the end": f"{card['final_loss']:.4f} (velocity, mean of the last 200 steps)",
+            "Seed": training["seed"],
+            "Channels": ", ".join(map(str, training["network"]["channels"])),
+            "Weights": f"float16, {weights.stat().st_size / 1e6:.1f} MB",
+            "Hash of the weights": f"`{card['digest']}`",
+        }
+        lines += [f"- {name}: {value}" for name, value in facts.items()]
+        lines += ["", "Made by", "", "```", training_command(card), "```", "", "![loss](loss.png)"]
+    lines += [
+        "",
+        "Slices of any size can be denoised: the network is convolutional and slices are padded to what it",
+        "takes. It has never seen anatomy: it knows piecewise constant shapes.",
+        "",
+        "Training phantoms, and what the prior dreams of without any measurement:",
+        "",
+        "![samples](samples.png)",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""PSNR and SSIM of volumes and of their slices, all on one data range, optionally inside a circle."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+SSIM_SIGMA = 1.5
+SSIM_REACH = 5  # pixels on either side of the 11 wide Gaussian window
+PLANES = ("axial", "coronal", "sagittal")  # slices along z, y, x
+BLOCK_SLICES = 32
+
+
+@dataclass(frozen=True)
+class PlaneScores:
+    """Scores of every slice along one axis, None where they are not defined, and their means."""
+
+    psnr: float | None
+    ssim: float | None
+    slice_psnr: tuple[float | None, ...]
+    slice_ssim: tuple[float | None, ...]
+
+
+def psnr(mse: float, data_range: float) -> float:
+    """Peak signal-to-noise ratio in dB; infinite for identical images."""
+    return math.inf if mse == 0 else 10 * math.log10(data_range**2 / mse)
+
+
+def inscribed_circle(image_shape: tuple[int, int]) -> Mask:
+    """(y, x): the largest circle in a slice, where every view of a measured scan has seen the object."""
+    y, x = (np.arange(size) - (size - 1) / 2 for size in image_shape)
+    inside: Mask = np.hypot(y[:, None], x[None, :]) <= min(image_shape) / 2
+    return inside
+
+
+def mean_squared_error(a: Image, b: Image, mask: Mask | None = None) -> float | None:
+    """Over the pixels of the mask, summed in float64; None when there are none."""
+    squared = np.square(a - b, dtype=np.float64)
+    chosen = squared if mask is None else squared[mask]
+    return float(chosen.mean()) if chosen.size else None
+
+
+def mean_ssim(a: Image, b: Image, data_range: float, mask: Mask | None = None) -> float | None:
+    """Structural similarity (Wang et al., 2004) with their Gaussian window, in 2D or 3D.
+
+    As in their code, windows that leave the image are left out; None when every window does, or the mask is
+    empty. Worked through in blocks along the first axis, which changes nothing but the memory.
+    """
+    if min(a.shape) <= 2 * SSIM_REACH:
+        return None
+    total, count = 0.0, 0
+    for start in range(SSIM_REACH, a.shape[0] - SSIM_REACH, BLOCK_SLICES):
+        stop = min(start + BLOCK_SLICES, a.shape[0] - SSIM_REACH)
+        block = slice(start - SSIM_REACH, stop + SSIM_REACH)
+        inner = _ssim_map(a[block], b[block], data_range)[(slice(SSIM_REACH, -SSIM_REACH),) * a.ndim]
+        if mask is not None:
+            inner = inner[mask[block][(slice(SSIM_REACH, -SSIM_REACH),) * a.ndim]]
+        total, count = total + float(inner.sum(dtype=np.float64)), count + inner.size
+    return total / count if count else None
+
+
+def _ssim_map(a: Image, b: Image, data_range: float) -> NDArray[np.float64]:
+    from skimage.metrics import structural_similarity
+
+    # In float64: the variances are differences of squares.
+    _, similarity = structural_similarity(
+        a.astype(np.float64),
+        b.astype(np.float64),
+        data_range=data_range,
+        gaussian_weights=True,
+        sigma=SSIM_SIGMA,
+        use_sample_covariance=False,
+        full=True,
+    )
+    result: NDArray[np.float64] = similarity
+    return result
+
+
+def plane_scores(a: Image, b: Image, axis: int, data_range: float, mask: Mask | None) -> PlaneScores:
+    """Scores of the slices along ``axis`` of volumes (z, y, x); ``mask`` (y, x) holds for every z."""
+    volume_mask = None if mask is None else np.broadcast_to(mask, a.shape)
+    a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
+    masks = [None] * len(a) if volume_mask is None else list(np.moveaxis(volume_mask, axis, 0))
+    errors = [mean_squared_error(*images) for images in zip(a, b, masks, strict=True)]
+    slice_psnr = tuple(None if error is None else psnr(error, data_range) for error in errors)
+    slice_ssim = tuple(mean_ssim(x, y, data_range, m) for x, y, m in zip(a, b, masks, strict=True))
+    return PlaneScores(_mean(slice_psnr), _mean(slice_ssim), slice_psnr, slice_ssim)
+
+
+def _mean(values: tuple[float | None, ...]) -> float | None:
+    """Mean of those that are finite: one empty slice, met exactly, must not make the rest infinite."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else None

@@ -1,0 +1,44 @@
+"""What all tests share: quiet libraries, and one small simulated scan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+SMALL_SHAPE = (12, 20, 24)
+
+
+@pytest.fixture(scope="session")
+def small_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .npy of (12, 20, 24) voxels, values 0 to 1: an ellipsoid with a hole."""
+    grids = np.meshgrid(*(np.linspace(-1, 1, size) for size in SMALL_SHAPE), indexing="ij")
+    z, y, x = grids
+    body = (0.4 * z**2 + 1.4 * y**2 + 1.6 * x**2 < 1).astype(np.float32)
+    hole = (y + 0.2) ** 2 + (x - 0.2) ** 2 < 0.06
+    path = tmp_path_factory.mktemp("image") / "ellipsoid.npy"
+    np.save(path, np.where(hole, 0.25 * body, 0.75 * body).astype(np.float32))
+    return path
+
+
+@pytest.fixture(scope="session")
+def _small_scan(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from ddip_ray.tasks.simulate import Scan, simulate
+
+    path = tmp_path_factory.mktemp("scan") / "vol.zarr"
+    simulate(str(small_image), str(path), Scan(num_views=16, window=(0.0, 1.0)))
+    return path
+
+
+@pytest.fixture
+def small_scan(_small_scan: Path, tmp_path: Path) -> Path:
+    """A simulated acquisition of `small_image`, 16 views, free of noise, alone in a folder of its own."""
+    copy = tmp_path / "scan" / "vol.zarr"
+    shutil.copytree(_small_scan, copy)
+    return copy
