@@ -172,7 +172,7 @@ def test_line_integrals_of_ellipses(ellipse: tuple[float, ...], pixel_size: floa
     assert error < 0.025 * pixel_size
     _, _, a, b, _, value = ellipse
     mass = got.sum(1) * geometry.detector_spacing  # the same in each view
-    assert (mass / (value * math.pi * a * b) - 1).abs().max() < 1e-2
+    assert (mass / (value * math.pi * a * b) - 1).abs().max() < 3e-3
 
 
 def test_orientation_and_values_against_scikit_image() -> None:

@@ -1,0 +1,165 @@
+"""Whole reconstructions: in this process, and on one and two Ray workers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddip_ray.engine.config import load_config
+from ddip_ray.engine.events import StepEvent
+from ddip_ray.engine.run import reconstruct
+from ddip_ray.errors import InputError
+from ddip_ray.io.result import load_file, open_result
+from ddip_ray.solvers.settings import RunConfig
+
+FEW_STEPS = {"num_steps": 4, "micro_batch": 2}
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An untrained prior: layouts must agree whatever the weights."""
+    import torch
+
+    from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
+    from ddip_ray.prior.training import SCHEDULE
+
+    folder = tmp_path_factory.mktemp("prior") / "tiny"
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(channels=(8, 16), norm_num_groups=4, attention_head_dim=8))
+    save_prior(folder, network, SCHEDULE, {"image_range": [-1.0, 1.0]})
+    return str(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_cluster() -> Iterator[None]:
+    """One cluster for the module: starting Ray takes seconds."""
+    import os
+
+    from ddip_ray.engine.ray_executor import QUIET
+
+    os.environ.update(QUIET)
+    import ray
+
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    yield
+    ray.shutdown()
+
+
+def config(method: str, prior: str) -> RunConfig:
+    values = {
+        "method": method,
+        "prior": prior,
+        "sampler": FEW_STEPS,
+        "adaptation": {"num_adapt_steps": 2, "num_adapt_slices": 3, "lora_rank": 2},
+        "tv": {"iterations": 5},
+    }
+    return load_config(None, values)
+
+
+def volume(store: Path, name: str, config: RunConfig, **layout: object) -> np.ndarray:
+    output = str(store.parent / f"{name}.zarr")
+    reconstruct(str(store), output, config, **layout)  # type: ignore[arg-type]
+    result = open_result(output)
+    return result.read(0, result.shape[0])
+
+
+@pytest.mark.parametrize(("method", "bound"), [("fbp", 0), ("cg", 0), ("tv", 1e-5), ("dds", 0), ("d3ip", 1e-3)])
+def test_every_layout_gives_the_same_volume(small_scan: Path, prior: str, method: str, bound: float) -> None:
+    settings = config(method, prior)
+    here = volume(small_scan, "here", settings, executor="local")
+    one = volume(small_scan, "one", settings, num_workers=1, executor="ray")
+    two = volume(small_scan, "two", settings, num_workers=2)
+    assert np.abs(one - here).max() <= bound
+    assert np.abs(two - here).max() <= bound
+    assert np.ptp(here) > 0
+
+
+def test_result_says_how_it_was_made(small_scan: Path, prior: str) -> None:
+    events: list[StepEvent] = []
+    output = str(small_scan.parent / "out.zarr")
+    run = reconstruct(str(small_scan), output, config("d3ip", prior), num_workers=2, on_event=events.append)
+    provenance = open_result(output).provenance
+    assert provenance["config"]["method"] == "d3ip"
+    assert provenance["nfe"] == run.nfe == 4
+    assert provenance["adapt_nfe"] == run.adapt_nfe == 4 * 2 * 3
+    assert provenance["layout"]["slabs"] == [[0, 6], [6, 12]]
+    assert [event.step for event in events] == [1, 2, 3, 4]
+    assert all(event.loss is not None and event.residual > 0 for event in events)
+    assert events[-1].seconds_left == 0
+    assert run.adapter_path is not None
+    adapter = load_file(output, "adapter.safetensors")
+    assert Path(run.adapter_path).read_bytes() == adapter
+
+
+def test_a_saved_adapter_is_used_again(small_scan: Path, prior: str) -> None:
+    output = str(small_scan.parent / "first.zarr")
+    run = reconstruct(str(small_scan), output, config("d3ip", prior), executor="local")
+    frozen = config("d3ip", prior).model_dump()
+    frozen |= {"adapter": run.adapter_path, "adaptation": {**frozen["adaptation"], "learning_rate": 1e-12}}
+    again = volume(small_scan, "again", load_config(None, frozen), executor="local")
+    plain = volume(small_scan, "plain", config("dds", prior), executor="local")
+    assert np.abs(again - plain).max() > 1e-4
+
+
+def test_bad_measurements_found_by_a_worker_leave_nothing(small_scan: Path, prior: str) -> None:
+    import tensorstore
+
+    array = tensorstore.open(
+        {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(small_scan / "measurements")}}
+    ).result()
+    array[9, 3, 5] = float("nan")
+    before = sorted(small_scan.parent.iterdir())
+    with pytest.raises(InputError, match=r"slice|z"):
+        reconstruct(str(small_scan), str(small_scan.parent / "out.zarr"), config("dds", prior), num_workers=2)
+    assert sorted(small_scan.parent.iterdir()) == before
+
+
+def test_a_killed_worker_is_reported_and_leaves_nothing(
+    small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from ddip_ray.engine import ray_executor
+
+    step = ray_executor.RayExecutor.step
+
+    def step_then_kill(self: ray_executor.RayExecutor, i: int) -> object:
+        if i == 2:
+            ray.kill(self.actors[1])
+        return step(self, i)
+
+    monkeypatch.setattr(ray_executor.RayExecutor, "step", step_then_kill)
+    before = sorted(small_scan.parent.iterdir())
+    with pytest.raises(RuntimeError, match="a worker failed"):
+        reconstruct(str(small_scan), str(small_scan.parent / "out.zarr"), config("dds", prior), num_workers=2)
+    assert sorted(small_scan.parent.iterdir()) == before
+
+
+def test_impossible_layouts(small_scan: Path, prior: str) -> None:
+    settings, output = config("dds", prior), str(small_scan.parent / "out.zarr")
+    with pytest.raises(InputError, match="13 workers for 12 slices"):
+        reconstruct(str(small_scan), output, settings, num_workers=13)
+    with pytest.raises(InputError, match="2 GPUs asked for, 0 in the machine"):
+        reconstruct(str(small_scan), output, settings, num_gpus=2)
+    with pytest.raises(InputError, match="--gpus 2 and --workers 3 disagree"):
+        reconstruct(str(small_scan), output, settings, num_gpus=2, num_workers=3)
+    with pytest.raises(InputError, match="local executor is one worker, 2 asked for"):
+        reconstruct(str(small_scan), output, settings, num_workers=2, executor="local")
+    assert not Path(output).exists()
+
+
+def test_an_existing_output_is_kept(small_scan: Path, prior: str) -> None:
+    output = small_scan.parent / "out.zarr"
+    reconstruct(str(small_scan), str(output), config("fbp", prior), executor="local")
+    shutil.copytree(output, small_scan.parent / "copy")
+    with pytest.raises(InputError, match=r"out\.zarr"):
+        reconstruct(str(small_scan), str(output), config("cg", prior), executor="local")
+    for file in (small_scan.parent / "copy").rglob("*"):
+        if file.is_file():
+            assert (output / file.relative_to(small_scan.parent / "copy")).read_bytes() == file.read_bytes()
+    reconstruct(str(small_scan), str(output), config("cg", prior), executor="local", overwrite=True)
+    assert open_result(str(output)).provenance["method"] == "cg"

@@ -1,0 +1,149 @@
+"""Schedule, phantoms, network wrapper, and loading what does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddip_ray.errors import InputError
+from ddip_ray.prior.network import DiffusionPrior, NetworkConfig, build_network, load_prior, save_prior
+from ddip_ray.prior.phantoms import random_ellipses
+from ddip_ray.prior.schedule import NoiseSchedule
+from ddip_ray.prior.training import SCHEDULE
+
+TINY = NetworkConfig(channels=(8, 16), norm_num_groups=4, attention_head_dim=8)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("num_steps", [1, 2, 25, 50, 1000])
+def test_timesteps_fall_from_pure_noise_to_clean(num_steps: int, power: float) -> None:
+    t = NoiseSchedule.linear().timesteps(num_steps, power)
+    assert len(t) == num_steps
+    assert t[0] == 999
+    assert num_steps == 1 or t[-1] == 0
+    assert all(a > b for a, b in zip(t, t[1:], strict=False))
+
+
+def test_schedule_is_that_of_ddpm() -> None:
+    schedule = NoiseSchedule.linear()
+    assert schedule.at(-1) == 1.0
+    assert schedule.at(0) == pytest.approx(1 - 1e-4)
+    assert schedule.at(999) == pytest.approx(4.036e-5, rel=1e-3)  # the usual value for these betas
+    with pytest.raises(ValueError, match="between 1 and 1000, got 1001"):
+        schedule.timesteps(1001)
+
+
+def test_phantoms_are_keyed_varied_and_in_range() -> None:
+    first = random_ellipses(8, 48, torch.Generator().manual_seed(3))
+    again = random_ellipses(8, 48, torch.Generator().manual_seed(3))
+    other = random_ellipses(8, 48, torch.Generator().manual_seed(4))
+    assert first.shape == (8, 1, 48, 48)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert (first.flatten(1).std(dim=1) > 0.01).float().mean() > 0.8  # few are nearly empty
+
+
+def test_one_ellipse_has_its_area() -> None:
+    """A body alone: the soft edge neither adds nor removes area."""
+    from ddip_ray.prior.phantoms import EllipseStatistics
+
+    lonely = EllipseStatistics(min_ellipses=1, max_ellipses=1, min_semi_axis=6, max_semi_axis=0.13, body_probability=0)
+    images = random_ellipses(64, 96, torch.Generator().manual_seed(0), lonely)[:, 0]
+    changed = [image for image in images if image.unique().numel() > 1]
+    assert changed, "no phantom has its ellipse inside the frame"
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("shape", [(16, 16), (17, 30), (7, 9)])
+def test_tweedie_is_consistent_at_any_size(prediction: str, shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    prior = DiffusionPrior(build_network(TINY), NoiseSchedule.linear(), prediction)  # type: ignore[arg-type]
+    x_t = torch.randn(3, *shape)
+    x0_hat, eps_hat = prior.denoise(x_t, 500)
+    assert x0_hat.shape == eps_hat.shape == x_t.shape
+    alpha_bar = prior.schedule.at(500)
+    torch.testing.assert_close(alpha_bar**0.5 * x0_hat + (1 - alpha_bar) ** 0.5 * eps_hat, x_t, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 48)])
+def test_a_slice_does_not_depend_on_its_batch_or_on_threads(shape: tuple[int, int]) -> None:
+    """What makes DDS the same volume, bit for bit, on any number of workers."""
+    torch.manual_seed(0)
+    prior = DiffusionPrior(build_network(NetworkConfig()), NoiseSchedule.linear(), "v_prediction")
+    x_t = torch.randn(6, *shape)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = torch.cat([prior.denoise(x_t[i : i + 2], 50)[0] for i in (0, 2, 4)])
+        torch.set_num_threads(2)
+        two = torch.cat([prior.denoise(x_t[i : i + 2], 50)[0] for i in (1, 3)])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(one[1:5], two)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_prior(tmp_path / "mine", build_network(TINY), SCHEDULE, {"image_range": [0.0, 1.0]})
+    return tmp_path / "mine"
+
+
+def test_round_trip_through_a_diffusers_directory(saved: Path) -> None:
+    from diffusers import UNet2DModel
+
+    prior = load_prior(saved)
+    assert prior.image_range == (0.0, 1.0)
+    assert prior.prediction == "v_prediction"
+    theirs = UNet2DModel.from_pretrained(saved).eval()
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([10, 10])
+    with torch.no_grad():
+        torch.testing.assert_close(prior.network_forward(x, t), theirs(x, t).sample)
+
+
+def test_a_pipeline_directory_of_diffusers_loads(saved: Path, tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline"
+    (pipeline / "unet").mkdir(parents=True)
+    (pipeline / "scheduler").mkdir()
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        shutil.copy(saved / name, pipeline / "unet" / name)
+    shutil.copy(saved / "scheduler_config.json", pipeline / "scheduler")
+    assert load_prior(pipeline).digest == load_prior(saved).digest
+
+
+def test_weights_of_another_prior_are_refused(saved: Path) -> None:
+    torch.manual_seed(1)
+    save_prior(saved.parent / "other", build_network(TINY), SCHEDULE, {})
+    shutil.copy(saved.parent / "other" / "diffusion_pytorch_model.safetensors", saved)
+    with pytest.raises(InputError, match=r"weights' hash is .*card\.json records"):
+        load_prior(saved)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config.json", {"in_channels": 3}, "one-channel diffusers UNet2DModel, found UNet2DModel with 3"),
+        ("config.json", {"_class_name": "UNet2DConditionModel"}, "found UNet2DConditionModel"),
+        ("config.json", {"block_out_channels": [8, 24]}, "do not fit its config.json"),
+        ("scheduler_config.json", {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule 'squaredcos_cap_v2'"),
+    ],
+)
+def test_what_does_not_fit_is_named(saved: Path, file: str, change: dict[str, object], message: str) -> None:
+    content = json.loads((saved / file).read_text())
+    (saved / file).write_text(json.dumps({**content, **change}))
+    with pytest.raises(InputError, match=message):
+        load_prior(saved)
+
+
+def test_missing_files_are_named(saved: Path) -> None:
+    (saved / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"diffusion_pytorch_model\.safetensors is missing"):
+        load_prior(saved)
+    with pytest.raises(InputError, match=r"config\.json cannot be read"):
+        load_prior(saved.parent / "nowhere")
