@@ -87,7 +87,8 @@ class Adapter:
         from safetensors.torch import save
 
         metadata = {"prior_digest": prior_digest, "lora": json.dumps(asdict(self.config))}
-        return save({k: v.detach().cpu().contiguous() for k, v in self.parameters.items()}, metadata)
+        data: bytes = save({k: v.detach().cpu().contiguous() for k, v in self.parameters.items()}, metadata)
+        return data
 
     @classmethod
     def from_bytes(cls, data: bytes, network: nn.Module, prior_digest: str, name: str = "adapter") -> Adapter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -19,8 +20,7 @@ def draw_slices(num_slices: int, num_drawn: int, generator: torch.Generator) -> 
     count = min(num_drawn, num_slices)
     edges = [i * num_slices // count for i in range(count + 1)]
     return [
-        int(torch.randint(low, high, (1,), generator=generator))
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        int(torch.randint(low, high, (1,), generator=generator)) for low, high in itertools.pairwise(edges)
     ]
 
 
@@ -52,7 +52,7 @@ def adapt_step(
     for row in gathered[1:]:
         mean += row
     mean /= len(slices)
-    flat = mean[:size].split([p.numel() for p in parameters])
+    flat = torch.split(mean[:size], [p.numel() for p in parameters])
     for parameter, gradient in zip(parameters, flat, strict=True):
         parameter.grad = gradient.reshape(parameter.shape)
     optimizer.step()

@@ -13,6 +13,7 @@ from ddip_ray.solvers.settings import RunConfig
 
 __all__ = ["RunConfig", "load_config"]
 
+
 def load_config(path: str | None, overrides: dict[str, Any]) -> RunConfig:
     """Defaults, overlaid by a YAML file, overlaid by flags (``overrides``; None means not given).
 
@@ -26,7 +27,9 @@ def load_config(path: str | None, overrides: dict[str, Any]) -> RunConfig:
         except (OSError, yaml.YAMLError) as error:
             raise InputError(f"configuration {path} cannot be read: {error}") from error
         if not isinstance(values, dict):
-            raise InputError(f"configuration {path}: expected a mapping of settings, found {type(values).__name__}")
+            raise InputError(
+                f"configuration {path}: expected a mapping of settings, found {type(values).__name__}"
+            )
     values.update({k: v for k, v in overrides.items() if v is not None})
     try:
         return RunConfig.model_validate(values)

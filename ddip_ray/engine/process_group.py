@@ -7,13 +7,14 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 _UP, _DOWN = 1, 2  # tags of a halo's two directions
 
 
-def host_store(timeout_seconds: float) -> tuple[dist.TCPStore, int]:
+def host_store(timeout_seconds: float) -> tuple[TCPStore, int]:
     """The rendezvous store on a port the system chooses, so that no port can be lost in between."""
-    store = dist.TCPStore(
+    store = TCPStore(
         "0.0.0.0", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout_seconds)
     )
     return store, store.port
@@ -24,8 +25,9 @@ class ProcessGroup:
 
     def __init__(
         self,
-        store: dist.TCPStore | None,
+        store: TCPStore | None,
         address: tuple[str, int],
+        *,
         rank: int,
         world_size: int,
         backend: str,
@@ -33,7 +35,7 @@ class ProcessGroup:
     ) -> None:
         timeout = timedelta(seconds=timeout_seconds)
         host, port = address
-        self._store = store or dist.TCPStore(host, port, is_master=False, timeout=timeout)
+        self._store = store or TCPStore(host, port, is_master=False, timeout=timeout)
         dist.init_process_group(backend, store=self._store, rank=rank, world_size=world_size, timeout=timeout)
         self.rank, self.world_size, self._backend = rank, world_size, backend
 

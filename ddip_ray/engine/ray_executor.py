@@ -47,7 +47,14 @@ class _Actor:
         from ddip_ray.engine.process_group import ProcessGroup
 
         backend = "nccl" if task.device == "cuda" else "gloo"
-        group = ProcessGroup(self.store, address, self.rank, self.world_size, backend, COLLECTIVE_TIMEOUT)
+        group = ProcessGroup(
+            self.store,
+            address,
+            rank=self.rank,
+            world_size=self.world_size,
+            backend=backend,
+            timeout_seconds=COLLECTIVE_TIMEOUT,
+        )
         self.worker = Worker(task, group)
         return self.worker.facts()
 

@@ -56,7 +56,8 @@ def reconstruct(
         orientation=acquisition.metadata.orientation,
     )
     tasks = [
-        WorkerTask(acquisition.path, slab, config, plan.device, plan.threads_per_worker) for slab in plan.slabs
+        WorkerTask(acquisition.path, slab, config, plan.device, plan.threads_per_worker)
+        for slab in plan.slabs
     ]
     try:
         with make_executor(plan, name) as workers:
@@ -66,7 +67,9 @@ def reconstruct(
             has_adapter = workers.write(handle)
         seconds = time.monotonic() - started
         timings = {"total": seconds, "setup": setup, "steps": stepping}
-        handle.finalise(provenance(acquisition, config, plan, facts, name, residual, timings))
+        handle.finalise(
+            provenance(acquisition, config, plan, facts, executor=name, residual=residual, timings=timings)
+        )
     except BaseException:
         handle.abort()
         raise
@@ -88,9 +91,12 @@ def make_plan(
 ) -> tuple[RunPlan, ExecutorName]:
     """Resolve flags into slabs, device and executor."""
     if num_gpus is not None and num_workers is not None and num_gpus != num_workers:
-        raise InputError(f"--gpus {num_gpus} and --workers {num_workers} disagree", "One worker drives one GPU.")
+        raise InputError(
+            f"--gpus {num_gpus} and --workers {num_workers} disagree", "One worker drives one GPU."
+        )
     if num_gpus is None and num_workers is None:
         num_gpus = _local_gpus()
+    _require_gpus(num_gpus or 0)
     wanted = num_gpus or num_workers or 1
     if executor == "local" and wanted > 1:
         raise InputError(f"the local executor is one worker, {wanted} asked for", "Use --executor ray.")
@@ -125,6 +131,7 @@ def provenance(
     config: RunConfig,
     plan: RunPlan,
     facts: MethodFacts,
+    *,
     executor: str,
     residual: float,
     timings: dict[str, float],
@@ -155,3 +162,13 @@ def _local_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def _require_gpus(wanted: int) -> None:
+    """Refuse at once what this machine cannot give; a cluster is asked when it is connected."""
+    available = _local_gpus()
+    if "RAY_ADDRESS" not in os.environ and wanted > available:
+        raise InputError(
+            f"{wanted} GPUs asked for, {available} in the machine",
+            "Use fewer --gpus, or --workers for CPU workers.",
+        )

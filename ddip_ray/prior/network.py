@@ -48,7 +48,13 @@ def build_network(config: NetworkConfig) -> nn.Module:
         down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
         up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
     )
-    return network.to(memory_format=torch.channels_last)
+    return channels_last(network)
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The memory order in which convolutions run fastest on a CPU and on a GPU's tensor cores."""
+    converted: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return converted
 
 
 class DiffusionPrior:
@@ -142,12 +148,14 @@ def save_prior(
     temporary = directory / (WEIGHTS_NAME + ".partial")
     save_file(state, temporary)
     temporary.rename(directory / WEIGHTS_NAME)
-    config = {k: v for k, v in dict(network.config).items() if not k.startswith("_")}  # type: ignore[arg-type, union-attr]
+    config = {k: v for k, v in dict(network.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
     config["_class_name"] = "UNet2DModel"
     (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     scheduler = {"_class_name": "DDPMScheduler", **schedule_config}
     (directory / "scheduler_config.json").write_text(json.dumps(scheduler, indent=1) + "\n")
-    (directory / "card.json").write_text(json.dumps({**card, "digest": weights_digest(state)}, indent=1) + "\n")
+    (directory / "card.json").write_text(
+        json.dumps({**card, "digest": weights_digest(state)}, indent=1) + "\n"
+    )
 
 
 def load_prior(directory: Path, device: str | torch.device = "cpu") -> DiffusionPrior:
@@ -166,7 +174,9 @@ def load_prior(directory: Path, device: str | torch.device = "cpu") -> Diffusion
         found = f"{config.get('_class_name')} with {config.get('in_channels')} input channels"
         raise InputError(f"prior {directory}: expected a one-channel diffusers UNet2DModel, found {found}")
     if not (unet / WEIGHTS_NAME).is_file():
-        raise InputError(f"prior {directory}: {WEIGHTS_NAME} is missing", "Save it with safe_serialization=True.")
+        raise InputError(
+            f"prior {directory}: {WEIGHTS_NAME} is missing", "Save it with safe_serialization=True."
+        )
     network = UNet2DModel.from_config(config)
     state = load_file(unet / WEIGHTS_NAME)
     digest = weights_digest(state)
@@ -181,11 +191,12 @@ def load_prior(directory: Path, device: str | torch.device = "cpu") -> Diffusion
     card = _read_json(directory / "card.json") if (directory / "card.json").is_file() else {}
     if card.get("digest", digest) != digest:
         raise InputError(
-            f"prior {directory}: the weights' hash is {digest[:12]}…, card.json records {card['digest'][:12]}…",
+            f"prior {directory}: the weights' hash is {digest[:12]}…, "
+            f"card.json records {card['digest'][:12]}…",
             "The files do not belong together; restore the directory.",
         )
     return DiffusionPrior(
-        network.to(device=device, memory_format=torch.channels_last),
+        channels_last(network.to(device)),
         _schedule(directory, scheduler),
         scheduler.get("prediction_type", "epsilon"),
         image_range=tuple(card.get("image_range", (-1.0, 1.0))),
@@ -207,5 +218,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"prior: {path} cannot be read ({error})", "Expected a diffusers directory.") from error
+        raise InputError(
+            f"prior: {path} cannot be read ({error})", "Expected a diffusers directory."
+        ) from error
     return content

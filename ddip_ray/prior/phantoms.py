@@ -64,7 +64,9 @@ def random_ellipses(
     # One log-uniform size range per image: some are coarse, some are full of fine detail.
     smallest = torch.exp(uniform(math.log(s.min_semi_axis), math.log(0.12 * size), n))
     largest = torch.exp(uniform(math.log(0.12 * size), math.log(s.max_semi_axis * size), n))
-    log_size = smallest.log()[:, None] + torch.rand(n, k, generator=generator) * (largest / smallest).log()[:, None]
+    log_size = (
+        smallest.log()[:, None] + torch.rand(n, k, generator=generator) * (largest / smallest).log()[:, None]
+    )
     radius = log_size.exp().sort(dim=1, descending=True).values
     aspect = torch.exp(uniform(-0.9, 0.9, n, k) / 2)
     centre = uniform(-0.55, 0.55, n, k, 2) * size
@@ -79,7 +81,9 @@ def random_ellipses(
     for i in range(k):
         axes = torch.stack([radius[:, i] * aspect[:, i], radius[:, i] / aspect[:, i]], dim=1).clamp_min(0.6)
         inside = coverage(centre[:, i], axes, angle[:, i], width) * chosen[:, i, None, None]
-        target = torch.where(replaces[:, i, None, None], value[:, i, None, None], image + contrast[:, i, None, None])
+        target = torch.where(
+            replaces[:, i, None, None], value[:, i, None, None], image + contrast[:, i, None, None]
+        )
         image = image + inside * (target - image)
     image = background[:, None, None] + body * (image - background[:, None, None])
     return image.clamp(0, 1)[:, None]

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.schema import Noise, ParallelCT
+from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.operator_norm import operator_norm
-from ddip_ray.operators.parallel_beam import ParallelBeam, ParallelBeamGeometry
-from ddip_ray.operators.protocol import LinearOperator, gram
+from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.operators.protocol import gram
 from ddip_ray.solvers.slab import Slab
 
 
@@ -25,7 +26,7 @@ class SlabProblem:
     in those of a prior.
     """
 
-    operator: LinearOperator
+    operator: ParallelBeam
     y: Tensor
     slab: Slab
     num_slices: int
@@ -36,7 +37,6 @@ class SlabProblem:
         ones = torch.ones(1, *self.operator.image_shape, dtype=self.y.dtype, device=self.y.device)
         y = (high - low) * self.y + low * self.operator.forward(ones)
         return replace(self, y=y, noise_std=(high - low) * self.noise_std)
-
 
     def operator_norm(self) -> float:
         """‖A‖, from one slice: every worker finds the same number."""

@@ -15,13 +15,17 @@ class SamplerSettings(Settings):
     """The reverse trajectory that DDS and D3IP share."""
 
     num_steps: PositiveInt = Field(50, description="sampling steps, one network call each (NFE)")
-    step_power: PositiveFloat = Field(1.0, description="spacing of the steps: 1 even, 2 quadratic (finer at the end)")
+    step_power: PositiveFloat = Field(
+        1.0, description="spacing of the steps: 1 even, 2 quadratic (finer at the end)"
+    )
     eta: float = Field(0.85, ge=0, le=1, description="stochasticity, in the form of DDS and D3IP")
     cg_iterations: PositiveInt = Field(5, description="CG iterations of data consistency per step")
     gamma: PositiveFloat | None = Field(
         None, description="data-consistency weight; none: from the noise, or infinite for clean data"
     )
-    anchor_distance: PositiveInt = Field(1, description="slices between anchors of the noise (ISCS); 1: independent")
+    anchor_distance: PositiveInt = Field(
+        1, description="slices between anchors of the noise (ISCS); 1: independent"
+    )
     micro_batch: PositiveInt = Field(4, description="slices a network call")
 
 
@@ -36,13 +40,17 @@ class AdaptationSettings(Settings):
     adapt_start_t: int = Field(999, ge=0, description="first (noisiest) timestep that adapts")
     adapt_end_t: int = Field(0, ge=0, description="last timestep that adapts")
     adapt_every: PositiveInt = 1
-    loss_cg_iterations: int = Field(0, ge=0, description="CG iterations before the loss; 0: the bare estimate")
+    loss_cg_iterations: int = Field(
+        0, ge=0, description="CG iterations before the loss; 0: the bare estimate"
+    )
 
 
 class TVSettings(Settings):
     """3D total variation, the classical method to beat."""
 
-    lam: PositiveFloat | None = Field(None, description="TV weight against the normalised operator; none: from the noise")
+    lam: PositiveFloat | None = Field(
+        None, description="TV weight against the normalised operator; none: from the noise"
+    )
     iterations: PositiveInt = Field(60, description="ADMM iterations")
     cg_iterations: PositiveInt = Field(4, description="CG iterations of each x-update")
     edge: PositiveFloat = Field(0.01, description="λ/ρ: the step between voxels below which ADMM flattens")

@@ -45,7 +45,9 @@ def data_consistency(
     γ = ∞ a few CG iterations stay in the Krylov subspace around the denoised image.
     """
     if math.isinf(gamma):
-        result = cg(lambda x: operator.adjoint(operator.forward(x)), operator.adjoint(y), x0_hat, num_iterations)
+        result = cg(
+            lambda x: operator.adjoint(operator.forward(x)), operator.adjoint(y), x0_hat, num_iterations
+        )
     else:
         right = x0_hat + gamma * operator.adjoint(y)
         result = cg(

@@ -27,7 +27,10 @@ class TotalVariation:
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: TVSettings) -> None:
         self.problem, self.communicator, self.settings = problem, communicator, settings
         self.num_steps = settings.iterations
-        self.A, self.coupling = problem.operator, SliceCoupling(communicator, problem.slab, problem.num_slices)
+        self.A, self.coupling = (
+            problem.operator,
+            SliceCoupling(communicator, problem.slab, problem.num_slices),
+        )
         self.weight = 1 / problem.operator_norm() ** 2
         self.lam = settings.lam if settings.lam is not None else default_lam(problem)
         self.rho = self.lam / settings.edge

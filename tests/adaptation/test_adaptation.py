@@ -56,7 +56,9 @@ def test_merging_equals_a_separate_low_rank_convolution(network: nn.Module) -> N
     x = torch.randn(1, 1, 9, 9)
     low = nn.functional.conv2d(x, down.reshape(-1, *convolution.weight.shape[1:]), padding=1)
     separate = convolution(x) + nn.functional.conv2d(low, up[:, :, None, None])
-    merged = nn.functional.conv2d(x, convolution.weight + (up @ down).reshape(convolution.weight.shape), convolution.bias, padding=1)
+    merged = nn.functional.conv2d(
+        x, convolution.weight + (up @ down).reshape(convolution.weight.shape), convolution.bias, padding=1
+    )
     torch.testing.assert_close(merged, separate, atol=1e-5, rtol=1e-5)
 
 
@@ -66,7 +68,9 @@ def test_saved_adapter_belongs_to_its_prior(network: nn.Module) -> None:
     again = Adapter.from_bytes(data, network, "a" * 64)
     assert again.config == adapter.config
     assert all(torch.equal(again.parameters[k], v) for k, v in adapter.parameters.items())
-    with pytest.raises(InputError, match=r"mine\.safetensors: made for the prior aaaaaaaaaaaa…, not for bbbb"):
+    with pytest.raises(
+        InputError, match=r"mine\.safetensors: made for the prior aaaaaaaaaaaa…, not for bbbb"
+    ):
         Adapter.from_bytes(data, network, "b" * 64, name="mine.safetensors")
     with pytest.raises(InputError, match="not an adapter written by ddip-ray"):
         Adapter.from_bytes(b"nonsense", network, "a" * 64)
@@ -97,7 +101,13 @@ def test_gradient_is_the_mean_over_slices_wherever_they_are(network: nn.Module) 
         parts: list[Tensor] = []
         for adapter, optimizer, mine in zip(adapters, optimizers, holds, strict=True):
             collected = lambda g: parts.append(g.clone()) or g  # type: ignore[func-returns-value]  # noqa: E731
-            adapt_step(adapter, optimizer, [0, 2, 3], lambda z, a=adapter, m=mine: loss_of(a, z) if z in m else None, collected)
+            adapt_step(
+                adapter,
+                optimizer,
+                [0, 2, 3],
+                lambda z, a=adapter, m=mine: loss_of(a, z) if z in m else None,
+                collected,
+            )
         total = sum(parts[1:], start=parts[0])
         finals = []
         for _ in holds:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ def test_slabs_are_whole_shards_that_cover_the_volume_evenly(n: int, shard: int,
     slabs = plan_slabs(n, shard, data.draw(st.integers(1, num_shards)))
     assert slabs[0].start == 0
     assert slabs[-1].stop == n
-    assert all(a.stop == b.start and a.stop % shard == 0 for a, b in zip(slabs, slabs[1:], strict=False))
+    assert all(a.stop == b.start and a.stop % shard == 0 for a, b in itertools.pairwise(slabs))
     shards = [-(-len(slab) // shard) for slab in slabs]
     assert min(shards) >= 1
     assert max(shards) - min(shards) <= 1

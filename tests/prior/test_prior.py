@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_timesteps_fall_from_pure_noise_to_clean(num_steps: int, power: float) -
     assert len(t) == num_steps
     assert t[0] == 999
     assert num_steps == 1 or t[-1] == 0
-    assert all(a > b for a, b in zip(t, t[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(t))
 
 
 def test_schedule_is_that_of_ddpm() -> None:
@@ -53,7 +54,9 @@ def test_one_ellipse_has_its_area() -> None:
     """A body alone: the soft edge neither adds nor removes area."""
     from ddip_ray.prior.phantoms import EllipseStatistics
 
-    lonely = EllipseStatistics(min_ellipses=1, max_ellipses=1, min_semi_axis=6, max_semi_axis=0.13, body_probability=0)
+    lonely = EllipseStatistics(
+        min_ellipses=1, max_ellipses=1, min_semi_axis=6, max_semi_axis=0.13, body_probability=0
+    )
     images = random_ellipses(64, 96, torch.Generator().manual_seed(0), lonely)[:, 0]
     changed = [image for image in images if image.unique().numel() > 1]
     assert changed, "no phantom has its ellipse inside the frame"
@@ -68,7 +71,9 @@ def test_tweedie_is_consistent_at_any_size(prediction: str, shape: tuple[int, in
     x0_hat, eps_hat = prior.denoise(x_t, 500)
     assert x0_hat.shape == eps_hat.shape == x_t.shape
     alpha_bar = prior.schedule.at(500)
-    torch.testing.assert_close(alpha_bar**0.5 * x0_hat + (1 - alpha_bar) ** 0.5 * eps_hat, x_t, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        alpha_bar**0.5 * x0_hat + (1 - alpha_bar) ** 0.5 * eps_hat, x_t, atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 48)])
@@ -131,7 +136,11 @@ def test_weights_of_another_prior_are_refused(saved: Path) -> None:
         ("config.json", {"in_channels": 3}, "one-channel diffusers UNet2DModel, found UNet2DModel with 3"),
         ("config.json", {"_class_name": "UNet2DConditionModel"}, "found UNet2DConditionModel"),
         ("config.json", {"block_out_channels": [8, 24]}, "do not fit its config.json"),
-        ("scheduler_config.json", {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule 'squaredcos_cap_v2'"),
+        (
+            "scheduler_config.json",
+            {"beta_schedule": "squaredcos_cap_v2"},
+            "beta_schedule 'squaredcos_cap_v2'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(saved: Path, file: str, change: dict[str, object], message: str) -> None:

@@ -72,5 +72,7 @@ def test_loss_samples_every_noise_level() -> None:
             seen.extend(t.tolist())
             return type("Out", (), {"sample": torch.zeros_like(x)})()
 
-    diffusion_loss(Recorder(), torch.zeros(10, 1, 4, 4), NoiseSchedule.linear(), torch.Generator().manual_seed(0))
+    diffusion_loss(
+        Recorder(), torch.zeros(10, 1, 4, 4), NoiseSchedule.linear(), torch.Generator().manual_seed(0)
+    )
     assert [t // 100 for t in sorted(seen)] == list(range(10))

@@ -114,7 +114,9 @@ def operator(size: int = 24, views: int = 20) -> ParallelBeam:
 def problem(x: Tensor, slab: Slab | None = None, views: int = 20, noise_std: float = 0.0) -> SlabProblem:
     slab = slab or Slab(0, len(x))
     A = operator(x.shape[-1], views)
-    noise = torch.stack([torch.randn(A.measurement_shape, generator=torch.Generator().manual_seed(z)) for z in range(len(x))])
+    noise = torch.stack(
+        [torch.randn(A.measurement_shape, generator=torch.Generator().manual_seed(z)) for z in range(len(x))]
+    )
     y = A.forward(x) + noise_std * noise
     return SlabProblem(A, y[slab.start : slab.stop], slab, len(x), noise_std)
 
@@ -207,9 +209,7 @@ def test_slice_difference_is_clipped_and_its_adjoint_exact() -> None:
 
 
 def test_data_consistency_against_a_dense_solve() -> None:
-    A = ParallelBeam(
-        ParallelBeamGeometry((6, 6), (0.0, 0.7, 1.9), 9, 1.0, 1.0, 4.0), dtype=torch.float64
-    )
+    A = ParallelBeam(ParallelBeamGeometry((6, 6), (0.0, 0.7, 1.9), 9, 1.0, 1.0, 4.0), dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     y = torch.randn(2, 3, 9, generator=generator, dtype=torch.float64)
     x0_hat = torch.randn(2, 6, 6, generator=generator, dtype=torch.float64)
