@@ -68,6 +68,9 @@ def train(
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 5000,
     batch: Annotated[int, typer.Option(help="Phantoms a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 8e-4,
+    low_noise_power: Annotated[
+        float, typer.Option(help="Noise levels are drawn as u to this power: 1 uniform, 2 prefers low noise.")
+    ] = 1.0,
     ema_decay: Annotated[
         float, typer.Option(help="Of the averaged weights, which are the ones kept.")
     ] = 0.999,
@@ -91,6 +94,7 @@ def train(
         steps=steps,
         batch=batch,
         learning_rate=learning_rate,
+        low_noise_power=low_noise_power,
         ema_decay=ema_decay,
         seed=seed,
         network=NetworkConfig(channels=levels, layers_per_block=layers),

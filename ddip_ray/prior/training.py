@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -169,17 +170,29 @@ def _card(
 ) -> dict[str, Any]:
     every = max(1, len(losses) // 200)
     curve = [sum(losses[i : i + every]) / len(losses[i : i + every]) for i in range(0, len(losses), every)]
-    return {
-        "image_range": [-1.0, 1.0],
-        "data": "random ellipses (ddip_ray.prior.phantoms), nothing else",
+    stage = {
         "training": _plain(config),
         "init_from": init_from.name if init_from else None,
         "steps_done": len(losses),
         "images_seen": len(losses) * config.batch,
         "hours": round(seconds / 3600, 2),
         "final_loss": sum(losses[-200:]) / max(1, len(losses[-200:])),
+    }
+    return {
+        "image_range": [-1.0, 1.0],
+        "data": "random ellipses (ddip_ray.prior.phantoms), nothing else",
+        **stage,
+        "stages": [*_stages_before(init_from), stage],
         "loss_curve": [round(value, 5) for value in curve],
     }
+
+
+def _stages_before(init_from: Path | None) -> list[dict[str, Any]]:
+    """The stages that the run in ``init_from`` went through, so that a card tells the whole training."""
+    if init_from is None:
+        return []
+    stages: list[dict[str, Any]] = json.loads((init_from / "card.json").read_text())["stages"]
+    return stages
 
 
 def _read_checkpoint(path: Path, config: TrainingConfig, *, same_run: bool) -> dict[str, Any]:

@@ -27,23 +27,30 @@ def read_card(directory: Path) -> dict[str, Any]:
     return {"name": directory.name, "directory": str(directory), **facts}
 
 
-def training_command(card: Mapping[str, Any]) -> str:
-    """The exact command that trained this stage."""
-    training = card["training"]
+def training_commands(card: Mapping[str, Any]) -> list[str]:
+    """The exact commands that trained the prior, one a stage."""
+    stages = card["stages"]
+    names = [stage["init_from"] for stage in stages[1:]] + [card["name"]]
+    return [_training_command(name, stage) for name, stage in zip(names, stages, strict=True)]
+
+
+def _training_command(name: str, stage: Mapping[str, Any]) -> str:
+    training = stage["training"]
     network = training["network"]
     options = {
         "--size": training["size"],
         "--steps": training["steps"],
         "--batch": training["batch"],
         "--learning-rate": training["learning_rate"],
+        "--low-noise-power": training["low_noise_power"],
         "--ema-decay": training["ema_decay"],
         "--channels": ",".join(map(str, network["channels"])),
         "--layers": network["layers_per_block"],
         "--seed": training["seed"],
     }
-    if card.get("init_from"):
-        options["--init-from"] = card["init_from"]
-    return " ".join(["ddip-ray prior train", card["name"], *(f"{k} {v}" for k, v in options.items())])
+    if stage["init_from"]:
+        options["--init-from"] = stage["init_from"]
+    return " ".join(["ddip-ray prior train", name, *(f"{k} {v}" for k, v in options.items())])
 
 
 def write_card(directory: Path) -> None:
@@ -139,7 +146,7 @@ def card_text(card: Mapping[str, Any], weights: Path) -> str:
             "Hash of the weights": f"`{card['digest']}`",
         }
         lines += [f"- {name}: {value}" for name, value in facts.items()]
-        lines += ["", "Made by", "", "```", training_command(card), "```", "", "![loss](loss.png)"]
+        lines += ["", "Made by", "", "```", *training_commands(card), "```", "", "![loss](loss.png)"]
     lines += [
         "",
         "Slices of any size can be denoised: the network is convolutional and slices are padded to what it",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddip_ray.prior.network import NetworkConfig
 from ddip_ray.prior.training import TrainingConfig, train_prior
-from ddip_ray.tasks.prior_card import draw_loss, read_card, training_command, write_card
+from ddip_ray.tasks.prior_card import draw_loss, read_card, training_commands, write_card
 
 TINY = TrainingConfig(size=16, steps=2, batch=2, seed=5, network=NetworkConfig(channels=(8, 32)))
 
@@ -27,7 +27,7 @@ def test_card(tmp_path: Path) -> None:
     for name in ("samples.png", "loss.png"):
         picture = np.asarray(Image.open(directory / name).convert("L"))
         assert picture.std() > 1
-    assert training_command(read_card(directory)).startswith("ddip-ray prior train tiny ")
+    assert training_commands(read_card(directory))[0].startswith("ddip-ray prior train tiny ")
 
 
 def test_loss_curve() -> None:
