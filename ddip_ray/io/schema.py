@@ -115,7 +115,10 @@ class NoNoise(Frozen):
 
 
 class GaussianNoise(Frozen):
-    """Simulated white noise; ``std`` in units of the stored measurements, ``relative_std`` of their mean."""
+    """Simulated white noise; ``std`` in units of the stored measurements.
+
+    ``relative_std`` is that over the root mean square of the noise-free measurements.
+    """
 
     kind: Literal["gaussian"] = "gaussian"
     relative_std: NonNegativeFloat | None = None
@@ -124,10 +127,14 @@ class GaussianNoise(Frozen):
 
 
 class PoissonNoise(Frozen):
-    """Simulated photon counting with ``photons`` per detector pixel and view in air."""
+    """Simulated photon counting with ``photons`` per detector pixel and view in air.
+
+    ``std`` is the root mean square of the noise over all rays, in units of the stored measurements.
+    """
 
     kind: Literal["poisson"] = "poisson"
     photons: PositiveFloat
+    std: NonNegativeFloat | None = None
     seed: int
 
 

@@ -63,12 +63,13 @@ class DDS:
     def gamma(self, t: int) -> float:
         """Weight of the data against the denoised image at timestep ``t``.
 
-        Given, it is relative to ‖A‖². Otherwise it is the ratio of the two error variances, that
-        of x0_hat taken as min(1, (1−ᾱ)/ᾱ) and that of y; infinite without noise.
+        Given, it is relative to ‖A‖². Otherwise it is the ratio of the two error variances, that of
+        x0_hat taken as ``data_trust`` · min(1, (1−ᾱ)/ᾱ) and that of y; infinite without noise. The
+        estimate's error is not white: it lies where the data are weak, so ``data_trust`` is above 1.
         """
         if self.settings.gamma is not None:
             return self.settings.gamma / self.operator_norm**2
         if self.problem.noise_std == 0:
             return math.inf
         alpha_bar = self.prior.schedule.at(t)
-        return min(1.0, (1 - alpha_bar) / alpha_bar) / self.problem.noise_std**2
+        return self.settings.data_trust * min(1.0, (1 - alpha_bar) / alpha_bar) / self.problem.noise_std**2

@@ -16,12 +16,15 @@ class SamplerSettings(Settings):
 
     num_steps: PositiveInt = Field(50, description="sampling steps, one network call each (NFE)")
     step_power: PositiveFloat = Field(
-        1.0, description="spacing of the steps: 1 even, 2 quadratic (finer at the end)"
+        4.0, description="spacing of the steps: 1 even, more: finer towards the clean image"
     )
-    eta: float = Field(0.85, ge=0, le=1, description="stochasticity, in the form of DDS and D3IP")
-    cg_iterations: PositiveInt = Field(5, description="CG iterations of data consistency per step")
+    eta: float = Field(1.0, ge=0, le=1, description="stochasticity, in the form of DDS and D3IP")
+    cg_iterations: PositiveInt = Field(20, description="CG iterations of data consistency per step")
     gamma: PositiveFloat | None = Field(
         None, description="data-consistency weight; none: from the noise, or infinite for clean data"
+    )
+    data_trust: PositiveFloat = Field(
+        6.0, description="with noise: the estimate's error variance over that of x_t, in the automatic gamma"
     )
     anchor_distance: PositiveInt = Field(
         1, description="slices between anchors of the noise (ISCS); 1: independent"
@@ -51,7 +54,7 @@ class TVSettings(Settings):
     lam: PositiveFloat | None = Field(
         None, description="TV weight against the normalised operator; none: from the noise"
     )
-    iterations: PositiveInt = Field(60, description="ADMM iterations")
+    iterations: PositiveInt = Field(150, description="ADMM iterations")
     cg_iterations: PositiveInt = Field(4, description="CG iterations of each x-update")
     edge: PositiveFloat = Field(0.01, description="λ/ρ: the step between voxels below which ADMM flattens")
     nonnegative: bool = True

@@ -64,12 +64,24 @@ def attenuation_of_one(intensity: Intensity, mu_max: float | None) -> float:
     )
 
 
-def describe_noise(request: NoiseRequest, rms: float, seed: int) -> Noise:
-    """The noise as the store records it; ``rms`` of the noise-free measurements."""
+def noise_energy(request: NoiseRequest, clean: NDArray[np.float32]) -> float:
+    """Sum over rays of the variance that the noise will have; ``clean`` as for `add_noise`.
+
+    Gaussian: level² times the rays' energy. Poisson: −log(counts / photons) has variance
+    exp(p) / photons, to first order.
+    """
+    wide = clean.astype(np.float64)
     if request.kind == "gaussian":
-        return GaussianNoise(relative_std=request.level, std=request.level * rms, seed=seed)
+        return float(request.level**2 * np.square(wide).sum())
+    return float(np.exp(wide).sum() / request.level)
+
+
+def describe_noise(request: NoiseRequest, std: float, seed: int) -> Noise:
+    """The noise as the store records it; ``std`` in units of the stored measurements."""
+    if request.kind == "gaussian":
+        return GaussianNoise(relative_std=request.level, std=std, seed=seed)
     if request.kind == "poisson":
-        return PoissonNoise(photons=request.level, seed=seed)
+        return PoissonNoise(photons=request.level, std=std, seed=seed)
     return NoNoise()
 
 

@@ -21,6 +21,7 @@ from ddip_ray.tasks.noise import (
     add_noise,
     attenuation_of_one,
     describe_noise,
+    noise_energy,
 )
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.slices import parse_range, slabs
@@ -161,7 +162,7 @@ def _project(writer: AcquisitionWriter, image: object, scan: Scan, report: Repor
     operator = build_operator(geometry)
     slice_bytes = 4 * max(math.prod(geometry.image_shape), math.prod(geometry.measurement_shape))
     steps = list(slabs(writer.num_slices, writer.shard_slices, slice_bytes))
-    passes = 2 if scan.noise.kind == "gaussian" else 1
+    passes = 1 if scan.noise.kind == "none" else 2
     total = passes * writer.num_slices
 
     def measure(start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -169,15 +170,15 @@ def _project(writer: AcquisitionWriter, image: object, scan: Scan, report: Repor
         y: NDArray[np.float32] = operator.forward(torch.from_numpy(x)).numpy()
         return x, y * np.float32(writer.metadata.intensity.measurement_scale)
 
-    rms = 0.0
+    std = 0.0
     if passes == 2:
         energies: list[float] = []
         for start, stop in steps:
             _, y = measure(start, stop)
-            energies += [float(np.square(row, dtype=np.float64).sum()) for row in y]
+            energies += [noise_energy(scan.noise, row) for row in y]
             report(stop, total, "measuring the signal")
-        rms = math.sqrt(sum(energies) / (writer.num_slices * math.prod(geometry.measurement_shape)))
-    noise = describe_noise(scan.noise, rms, scan.seed)
+        std = math.sqrt(sum(energies) / (writer.num_slices * math.prod(geometry.measurement_shape)))
+    noise = describe_noise(scan.noise, std, scan.seed)
     writer.metadata = writer.metadata.model_copy(update={"noise": noise})
     for start, stop in steps:
         x, y = measure(start, stop)

@@ -46,7 +46,9 @@ def main() -> None:
                 store = f"{folder}/{views}-{noise.replace(':', '-')}.zarr"
                 window = (-1000.0, 1000.0)
                 simulate(
-                    str(VOLUME), store, Scan(views, noise=parse_noise(noise), window=window, slices=args.slices)
+                    str(VOLUME),
+                    store,
+                    Scan(views, noise=parse_noise(noise), window=window, slices=args.slices),
                 )
                 for method in args.methods.split(","):
                     config = load_config(None, {"method": method, "seed": args.seed, **overrides})

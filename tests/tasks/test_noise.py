@@ -12,6 +12,7 @@ from ddip_ray.tasks.noise import (
     add_noise,
     attenuation_of_one,
     describe_noise,
+    noise_energy,
     parse_noise,
 )
 
@@ -45,7 +46,7 @@ def test_slabs_leave_no_trace(noise: GaussianNoise | PoissonNoise) -> None:
 
 
 def test_gaussian_has_the_recorded_std() -> None:
-    noise = describe_noise(NoiseRequest("gaussian", 0.1), rms=5.0, seed=3)
+    noise = describe_noise(NoiseRequest("gaussian", 0.1), std=0.5, seed=3)
     assert noise == GAUSSIAN
     drawn = add_noise(np.zeros((20, 50, 60), np.float32), noise, 0)
     assert drawn.dtype == np.float32
@@ -79,3 +80,11 @@ def test_attenuation() -> None:
         attenuation_of_one(Intensity(), None)
     with pytest.raises(InputError, match="--mu-max"):
         attenuation_of_one(Intensity(), -1.0)
+
+
+@pytest.mark.parametrize("request_", [NoiseRequest("gaussian", 0.05), NoiseRequest("poisson", 2e4)])
+def test_recorded_std_is_that_of_the_noise(request_: NoiseRequest) -> None:
+    clean = np.linspace(0, 3, 4 * 50 * 60, dtype=np.float32).reshape(4, 50, 60)
+    std = float(np.sqrt(noise_energy(request_, clean) / clean.size))
+    noisy = add_noise(clean, describe_noise(request_, std, seed=1), start=0)
+    assert float(np.std(noisy - clean)) == pytest.approx(std, rel=0.03)
