@@ -19,8 +19,9 @@ _DRAW = 0x5CD  # keys the slice draws apart from the image noise
 class D3IP:
     """Before each DDS step, a few optimiser steps on slices drawn at random over the volume.
 
-    Deviations from the published code, each measured to matter (see the README): convolutions and
-    attention only, no biases; no weight decay; one Adam kept over the whole trajectory.
+    Deviations from the published code: weights of convolutions and attention only, no biases; no
+    weight decay; one Adam kept over the whole trajectory instead of a new one at each timestep; the
+    loss on the bare estimate by default, before CG.
     """
 
     def __init__(self, dds: DDS, settings: AdaptationSettings, adapter: Adapter | None = None) -> None:

@@ -37,8 +37,8 @@ class AdaptationSettings(Settings):
 
     lora_rank: PositiveInt = 4
     lora_scale: PositiveFloat = 1.0
-    learning_rate: PositiveFloat = 1e-3
-    num_adapt_steps: PositiveInt = Field(3, description="optimiser steps a timestep")
+    learning_rate: PositiveFloat = 1e-4
+    num_adapt_steps: PositiveInt = Field(2, description="optimiser steps a timestep")
     num_adapt_slices: PositiveInt = Field(4, description="slices drawn over the volume an optimiser step")
     adapt_start_t: int = Field(999, ge=0, description="first (noisiest) timestep that adapts")
     adapt_end_t: int = Field(0, ge=0, description="last timestep that adapts")
