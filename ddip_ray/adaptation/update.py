@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
+from ddip_ray.prior.threads import one_thread
 
 
 def draw_slices(num_slices: int, num_drawn: int, generator: torch.Generator) -> list[int]:
@@ -41,10 +42,11 @@ def adapt_step(
     size = adapter.num_parameters()
     gathered = torch.zeros(len(slices), size + 1, device=parameters[0].device)
     for row, z in enumerate(slices):
-        loss = slice_loss(z)
-        if loss is None:
-            continue
-        gradients = torch.autograd.grad(loss, parameters)
+        with one_thread():
+            loss = slice_loss(z)
+            if loss is None:
+                continue
+            gradients = torch.autograd.grad(loss, parameters)
         gathered[row, :size] = torch.cat([g.reshape(-1) for g in gradients])
         gathered[row, size] = loss.detach()
     all_reduce(gathered)
@@ -52,6 +54,10 @@ def adapt_step(
     for row in gathered[1:]:
         mean += row
     mean /= len(slices)
+    # In units of its own size, so that the optimiser's eps can tell a gradient from rounding. A norm in
+    # float64: its rounding, which does depend on threads, is far below a float32.
+    size_of_it = mean[:size].double().square().mean().sqrt().clamp_min(1e-300)
+    mean[:size] /= size_of_it.float()
     flat = torch.split(mean[:size], [p.numel() for p in parameters])
     for parameter, gradient in zip(parameters, flat, strict=True):
         parameter.grad = gradient.reshape(parameter.shape)

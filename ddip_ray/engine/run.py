@@ -36,14 +36,17 @@ def reconstruct(
 ) -> RunResult:
     """Reconstruct the acquisition ``store`` into the OME-Zarr image ``output``.
 
-    Without ``num_workers`` and ``num_gpus``: every GPU of this machine, or one CPU worker in this
-    process. The volume never passes through this process unless it is the only worker.
+    Without ``num_workers`` and ``num_gpus``: every GPU of this machine or, without any, every core for
+    methods with a network and this process for the others. The volume never passes through this
+    process unless it is the only worker.
 
     Raises:
         InputError: anything the user can mend; nothing has been written then.
     """
     started = time.monotonic()
     acquisition = open_acquisition(store)
+    if num_workers is None and num_gpus is None and executor != "local":
+        num_workers, num_gpus = default_layout(acquisition, config)
     plan, name = make_plan(acquisition, num_workers, num_gpus, executor)
     geometry = acquisition.metadata.acquisition
     handle = create_result(
@@ -94,8 +97,6 @@ def make_plan(
         raise InputError(
             f"--gpus {num_gpus} and --workers {num_workers} disagree", "One worker drives one GPU."
         )
-    if num_gpus is None and num_workers is None:
-        num_gpus = _local_gpus()
     _require_gpus(num_gpus or 0)
     wanted = num_gpus or num_workers or 1
     if executor == "local" and wanted > 1:
@@ -104,6 +105,14 @@ def make_plan(
     name: ExecutorName = executor or ("ray" if wanted > 1 or num_gpus else "local")
     threads = max(1, (os.cpu_count() or 1) // wanted)
     return RunPlan(slabs, acquisition.num_slices, "cuda" if num_gpus else "cpu", threads), name
+
+
+def default_layout(acquisition: Acquisition, config: RunConfig) -> tuple[int | None, int | None]:
+    """(workers, GPUs) for a user who did not say. A network uses one core a worker (see `one_thread`)."""
+    shards = -(-acquisition.num_slices // acquisition.shard_slices)
+    if gpus := _local_gpus():
+        return None, min(gpus, shards)
+    return (min(os.cpu_count() or 1, shards) if config.uses_prior else 1), None
 
 
 def make_executor(plan: RunPlan, name: ExecutorName) -> Executor:

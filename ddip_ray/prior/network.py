@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ddip_ray.errors import InputError
 from ddip_ray.prior.schedule import NoiseSchedule
+from ddip_ray.prior.threads import one_thread
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights are never fetched at run time
 
@@ -123,7 +124,8 @@ class DiffusionPrior:
             mode = "reflect" if min(ny, nx) > m else "replicate"
             x = functional.pad(x, padding, mode=mode)
         x = x.contiguous(memory_format=torch.channels_last)
-        out = network(x, torch.full((len(x),), t, device=x.device))
+        with one_thread():
+            out = network(x, torch.full((len(x),), t, device=x.device))
         return out[:, 0, top : top + ny, left : left + nx]
 
 

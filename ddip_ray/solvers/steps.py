@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.operators.conjugate_gradient import cg
-from ddip_ray.operators.protocol import LinearOperator
+from ddip_ray.operators.protocol import LinearOperator, gram
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.problem import SlabProblem
@@ -44,15 +44,14 @@ def data_consistency(
     (z, y, x) in and out, differentiable in x0_hat. DDS (2303.05754), eq. 16 and algorithm 2: with
     γ = ∞ a few CG iterations stay in the Krylov subspace around the denoised image.
     """
+    # A smaller residual is rounding, which CG would divide by A's smallest singular values.
+    tol = 8 * torch.finfo(x0_hat.dtype).eps
     if math.isinf(gamma):
-        result = cg(
-            lambda x: operator.adjoint(operator.forward(x)), operator.adjoint(y), x0_hat, num_iterations
-        )
+        right = operator.adjoint(y)
+        result = cg(lambda x: gram(operator, x), right, x0_hat, num_iterations, tol=tol)
     else:
         right = x0_hat + gamma * operator.adjoint(y)
-        result = cg(
-            lambda x: x + gamma * operator.adjoint(operator.forward(x)), right, x0_hat, num_iterations
-        )
+        result = cg(lambda x: x + gamma * gram(operator, x), right, x0_hat, num_iterations, tol=tol)
     return result.x
 
 

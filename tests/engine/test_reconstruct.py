@@ -67,9 +67,7 @@ def volume(store: Path, name: str, config: RunConfig, **layout: object) -> np.nd
     return result.read(0, result.shape[0])
 
 
-@pytest.mark.parametrize(
-    ("method", "bound"), [("fbp", 0), ("cg", 0), ("tv", 1e-5), ("dds", 0), ("d3ip", 1e-3)]
-)
+@pytest.mark.parametrize(("method", "bound"), [("fbp", 0), ("cg", 0), ("tv", 1e-5), ("dds", 0), ("d3ip", 0)])
 def test_every_layout_gives_the_same_volume(small_scan: Path, prior: str, method: str, bound: float) -> None:
     settings = config(method, prior)
     here = volume(small_scan, "here", settings, executor="local")

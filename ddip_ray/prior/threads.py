@@ -1,0 +1,24 @@
+"""One thread for what must not depend on threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run CPU convolutions and their gradients on one thread.
+
+    They split their sums by threads, so another number of threads gives other last bits, and a
+    truncated CG makes much of little. With one thread a slice has the same bits in every layout;
+    more cores are used by more workers.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
