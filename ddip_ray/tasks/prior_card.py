@@ -138,7 +138,7 @@ def card_text(card: Mapping[str, Any], weights: Path) -> str:
             "Size of the phantoms": f"{training['size']} x {training['size']}",
             "Steps of this stage": f"{card['steps_done']}, {training['batch']} phantoms each",
             "Continued from": card["init_from"] or "nothing",
-            "Time": f"{card['hours']} hours",
+            "Time": " + ".join(f"{stage['hours']}" for stage in card["stages"]) + " hours",
             "Loss at the end": f"{card['final_loss']:.4f} (velocity, mean of the last 200 steps)",
             "Seed": training["seed"],
             "Channels": ", ".join(map(str, training["network"]["channels"])),

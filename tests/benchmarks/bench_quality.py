@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shlex
+import sys
 import tempfile
 from pathlib import Path
 
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--methods", default="fbp,cg,tv,dds,d3ip")
     parser.add_argument("--views", default="30,60")
     parser.add_argument("--noise", default="none,gaussian:0.01")
-    parser.add_argument("--slices", default="40:72", help="of the volume's 112")
+    parser.add_argument("--slices", default="40:72", help="of the volume's 112; SSIM needs more than 10")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION=JSON")
@@ -61,10 +63,7 @@ def main() -> None:
                     rows.append("| " + " | ".join(map(str, cells)) + " |")
                     print(rows[-1], flush=True)
     text = "\n".join(rows)
-    command = (
-        f"python tests/benchmarks/bench_quality.py --slices {args.slices} --workers {args.workers} "
-        f"--seed {args.seed}" + "".join(f" --set '{item}'" for item in args.set)
-    )
+    command = shlex.join(["python", "tests/benchmarks/bench_quality.py", *sys.argv[1:]])
     header = (
         f"# Quality on ct_abdomen_totalseg, slices {args.slices}\n\n`{command}`\n\n"
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}. "
