@@ -97,7 +97,7 @@ def _angles(where: str, raw: RawProjections, given: str | Sequence[float] | None
         return parse_angles(given, num_views)
     angles = raw.angles_deg if given is None else np.asarray(given, dtype=np.float64)
     if angles is None:
-        raise InputError(f"{where}: no angles in the file", "Give them: for example angles 0:180")
+        raise InputError(f"{where}: no angles in the file", "Give them, for example --angles 0:180")
     if len(angles) != num_views:
         raise InputError(f"{where}: {len(angles)} angles, {num_views} views")
     return angles
@@ -158,7 +158,7 @@ def _without_bad_pixels(
     raise InputError(
         f"{where}: {num_bad} of {values.size} pixels are NaN or infinite (or had no light), the first at "
         f"view {views[view]}, row {row + first_row}, column {column}",
-        "Replace them by their neighbours with repair",
+        "Replace them by their neighbours with --repair",
     )
 
 

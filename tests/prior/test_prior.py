@@ -50,16 +50,22 @@ def test_phantoms_are_keyed_varied_and_in_range() -> None:
     assert (first.flatten(1).std(dim=1) > 0.01).float().mean() > 0.8  # few are nearly empty
 
 
-def test_one_ellipse_has_its_area() -> None:
-    """A body alone: the soft edge neither adds nor removes area."""
+def test_a_soft_edge_neither_adds_nor_removes_area() -> None:
+    """The same lone ellipses with sharp and with soft edges hold the same sum of contrast."""
     from ddip_ray.prior.phantoms import EllipseStatistics
 
-    lonely = EllipseStatistics(
-        min_ellipses=1, max_ellipses=1, min_semi_axis=6, max_semi_axis=0.13, body_probability=0
-    )
-    images = random_ellipses(64, 96, torch.Generator().manual_seed(0), lonely)[:, 0]
-    changed = [image for image in images if image.unique().numel() > 1]
-    assert changed, "no phantom has its ellipse inside the frame"
+    def contrast(max_edge_width: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum over each image of what differs from its ground, and whether the frame cuts it off."""
+        lonely = EllipseStatistics(1, 1, 6.0, 0.13, body_probability=0.0, max_edge_width=max_edge_width)
+        images = random_ellipses(128, 96, torch.Generator().manual_seed(0), lonely)[:, 0]
+        change = images - images.flatten(1).median(dim=1).values[:, None, None]
+        inner = change[:, 1:-1, 1:-1].abs().sum(dim=(1, 2))
+        return change.sum(dim=(1, 2)), change.abs().sum(dim=(1, 2)) > inner
+
+    (sharp, _), (soft, is_cut) = contrast(1.0), contrast(2.5)
+    seen = (sharp.abs() > 5) & ~is_cut
+    assert seen.sum() > 20
+    torch.testing.assert_close(soft[seen], sharp[seen], rtol=0.04, atol=0)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
