@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddip_ray.operators._compile import compiled
+from ddip_ray.compiled import compiled
 from ddip_ray.operators._strands import Task, ranges, run_tasks
 
 Float = NDArray[Any]  # float32 or float64

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddip_ray.operators._compile import compiled
+from ddip_ray.compiled import compiled
 from ddip_ray.operators._strands import Task, ranges, run_tasks
 from ddip_ray.operators._vector_ops import LANES, multiply_add_pair
 from ddip_ray.operators.view_table import Float64, ViewTable

@@ -140,7 +140,7 @@ def train_prior(
     for step in range(len(losses), config.steps):
         # Keyed by (seed, step): a resumed run sees the images it would have seen.
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        images = random_ellipses(config.batch, config.size, generator)
+        images = random_ellipses(config.batch, config.size, (config.seed, step))
         x0 = (2 * images - 1).to(device).contiguous(memory_format=torch.channels_last)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(config, step)

@@ -61,7 +61,7 @@ def write_card(directory: Path) -> None:
     size, seed = int(training.get("size", 128)), int(training.get("seed", 0))
     low, high = prior.image_range
     samples = (sample_unconditional(prior, NUM_PICTURES, size, seed) - low) / (high - low)
-    phantoms = random_ellipses(NUM_PICTURES, size, torch.Generator().manual_seed(seed))[:, 0]
+    phantoms = random_ellipses(NUM_PICTURES, size, seed)[:, 0]
     rows = {"training phantoms": phantoms.numpy(), "samples of the prior": samples.numpy()}
     (directory / "samples.png").write_bytes(draw_rows(rows))
     if card.get("loss_curve"):
