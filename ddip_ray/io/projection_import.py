@@ -1,4 +1,4 @@
-"""From opened projections to an acquisition store: rotation centre, intensity scale, geometry."""
+"""What an acquisition store says about opened projections: rotation centre, intensity scale, geometry."""
 
 from __future__ import annotations
 
@@ -6,36 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import Acquisition, create_acquisition
-from ddip_ray.io.paths import StorePath
 from ddip_ray.io.projections import ProjectionData
 from ddip_ray.io.rotation_center import MAX_ROWS, estimate_rotation_center
 from ddip_ray.io.schema import AcquisitionMetadata, Intensity, MeasuredNoise, ParallelCT
 
 _MAX_PREVIEW_COLUMNS = 128
 _TOP_PERCENTILE = 99.5
-
-
-def import_projections(
-    data: ProjectionData,
-    path: StorePath,
-    *,
-    rotation_center: float | None = None,
-    scale: float | None = None,
-    overwrite: bool = False,
-) -> Acquisition:
-    """Write ``data`` as an acquisition at ``path``, a shard at a time; the image is as wide as the detector.
-
-    Without ``rotation_center`` (0-based column) or ``scale`` (attenuation that becomes x = 1) they are
-    estimated, and the history says so. The stored measurements are the measured line integrals.
-    """
-    num_slices = data.line_integrals.shape[0]
-    metadata = projection_metadata(data, rotation_center=rotation_center, scale=scale)
-    with create_acquisition(path, metadata, num_slices, with_reference=False, overwrite=overwrite) as writer:
-        for start in range(0, num_slices, writer.shard_slices):
-            block = data.line_integrals[start : start + writer.shard_slices].compute(scheduler="threads")
-            writer.write_measurements(start, block)
-        return writer.commit()
 
 
 def projection_metadata(

@@ -37,7 +37,7 @@ class NoiseSchedule:
         """``num_steps`` timesteps from pure noise (the last training timestep) to the cleanest (0).
 
         ``power`` 1 spaces them evenly; 2 quadratically, with more steps where little noise is left
-        and details are decided. The step after the last one is -1 (clean).
+        and details are decided; then timesteps near 0 repeat. The step after the last one is -1 (clean).
 
         Raises:
             ValueError: more steps than training timesteps, or none.
@@ -47,7 +47,4 @@ class NoiseSchedule:
             raise ValueError(f"num_steps must be between 1 and {last + 1}, got {num_steps}")
         if num_steps == 1:
             return [last]
-        wanted = [round(last * ((num_steps - 1 - i) / (num_steps - 1)) ** power) for i in range(num_steps)]
-        for i in range(num_steps - 2, -1, -1):  # rounding may make neighbours equal near 0
-            wanted[i] = max(wanted[i], wanted[i + 1] + 1)
-        return wanted
+        return [round(last * ((num_steps - 1 - i) / (num_steps - 1)) ** power) for i in range(num_steps)]

@@ -13,7 +13,14 @@ from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.noise import slab_noise
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import SamplerSettings
-from ddip_ray.solvers.steps import Network, data_consistency, denoise_slab, move_on, relative_residual
+from ddip_ray.solvers.steps import (
+    Network,
+    data_consistency,
+    denoise_slab,
+    move_on,
+    move_on_quietly,
+    relative_residual,
+)
 
 
 class DDS:
@@ -40,14 +47,21 @@ class DDS:
     def step(self, i: int, network: Network | None = None) -> StepReport:
         """Reverse step ``i`` of ``num_steps``, with an adapted ``network`` if given."""
         t = self.timesteps[i]
-        alpha_bar_next = self.prior.schedule.at(self.timesteps[i + 1] if i + 1 < self.num_steps else -1)
         x0_hat, eps_hat = denoise_slab(self.prior, self.x_t, t, self.settings.micro_batch, network)
         with torch.no_grad():
             self.x0 = data_consistency(
                 self.problem.operator, self.problem.y, x0_hat, self.gamma(t), self.settings.cg_iterations
             )
-            self.x_t = move_on(self.x0, eps_hat, self.noise(step=i + 1), alpha_bar_next, self.settings.eta)
+            self.x_t = self.next_x_t(i + 1, eps_hat)
         return StepReport(relative_residual(self.problem, self.x0, self.communicator))
+
+    def next_x_t(self, i: int, eps_hat: Tensor) -> Tensor:
+        """Where step ``i`` begins: noisy samples first, from ``quiet_t`` on the bare estimate."""
+        t = self.timesteps[i] if i < self.num_steps else -1
+        alpha_bar = self.prior.schedule.at(t)
+        if t <= self.settings.quiet_t:
+            return move_on_quietly(self.x0, alpha_bar)
+        return move_on(self.x0, eps_hat, self.noise(step=i), alpha_bar, self.settings.eta)
 
     def result(self) -> Tensor:
         """The reconstruction of the slab in the acquisition's normalised units, (z, y, x) float32."""

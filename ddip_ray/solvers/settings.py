@@ -19,6 +19,11 @@ class SamplerSettings(Settings):
         4.0, description="spacing of the steps: 1 even, more: finer towards the clean image"
     )
     eta: float = Field(1.0, ge=0, le=1, description="stochasticity, in the form of DDS and D3IP")
+    quiet_t: int = Field(
+        100,
+        ge=-1,
+        description="no noise is added from this timestep down; -1: noise to the end, as published",
+    )
     cg_iterations: PositiveInt = Field(20, description="CG iterations of data consistency per step")
     gamma: PositiveFloat | None = Field(
         None, description="data-consistency weight; none: from the noise, or infinite for clean data"

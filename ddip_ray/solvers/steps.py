@@ -59,7 +59,16 @@ def move_on(x0: Tensor, eps_hat: Tensor, noise: Tensor, alpha_bar_next: float, e
     """x_{t−1} = √ᾱ x0 + √(1−ᾱ) (η z + √(1−η²) ε): the papers' η, which is not DDIM's."""
     # Plain products and sums: a fused multiply-add rounds differently in vector tails.
     direction = eta * noise + math.sqrt(1 - eta * eta) * eps_hat
-    return math.sqrt(alpha_bar_next) * x0 + math.sqrt(1 - alpha_bar_next) * direction
+    return move_on_quietly(x0, alpha_bar_next) + math.sqrt(1 - alpha_bar_next) * direction
+
+
+def move_on_quietly(x0: Tensor, alpha_bar_next: float) -> Tensor:
+    """x_{t−1} = √ᾱ x0: no noise, so the next denoising takes the estimate's own error for noise.
+
+    Then the steps are those of plug-and-play half-quadratic splitting with falling noise levels
+    (DPIR: Zhang et al., 2008.13751), whose fixed point is a regularised solution, not a sample.
+    """
+    return math.sqrt(alpha_bar_next) * x0
 
 
 def relative_residual(problem: SlabProblem, x: Tensor, communicator: Communicator) -> float:

@@ -1,0 +1,134 @@
+"""Real projections from a third of their views, scored against all of them.
+
+    python tests/benchmarks/bench_projections.py
+
+writes results/projections.md and, with --pictures FOLDER, a PNG a data set. Two scores: against FBP
+(Hann window) of all views, inside the inscribed circle, and the misfit of the views that were left
+out, ‖A x − y‖/‖y‖ over them, which asks no other reconstruction for its opinion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddip_ray.engine.config import load_config
+from ddip_ray.engine.run import reconstruct
+from ddip_ray.io.acquisition import Acquisition, open_acquisition
+from ddip_ray.io.result import open_result
+from ddip_ray.solvers.problem import build_operator
+from ddip_ray.tasks.evaluate import evaluate
+from ddip_ray.tasks.import_projections import ImportSettings, ProjectionChoice, import_projections
+from ddip_ray.tasks.prior_card import draw_rows
+from ddip_ray.tasks.volumes import read_result, recorded_intensity
+
+HERE = Path(__file__).parent
+DATA = HERE.parents[2] / "shared" / "data"
+EVERY = 3
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A measured scan; the rows used, and the rows that see only air."""
+
+    path: Path
+    rows: tuple[int, int]
+    air_rows: tuple[int, int] | None
+    angles: str | None
+
+
+SCANS = {
+    "savu": Scan(DATA / "proj_savu_parallel" / "projections.mrc", (84, 100), (0, 40), "0:180:2"),
+    "tooth": Scan(DATA / "proj_tooth_2rows" / "tooth.h5", (0, 2), None, None),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--scans", default="savu,tooth")
+    parser.add_argument("--methods", default="fbp,cg,tv,dds,d3ip")
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "projections.md")
+    args = parser.parse_args()
+    rows = [
+        "| scan | views | method | PSNR (dB) | SSIM | misfit of the unseen views | seconds |",
+        "|" + "---|" * 7,
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.scans.split(","):
+            rows += compare(name, args.methods.split(","), folder, args.pictures)
+    text = "\n".join(
+        [
+            "# Real projections from a third of their views",
+            "",
+            f"`python tests/benchmarks/bench_projections.py`, {platform.machine()}, {os.cpu_count()} cores, "
+            f"torch {torch.__version__}. Reference: FBP with a Hann window of all views.",
+            "",
+            *rows,
+        ]
+    )
+    args.output.parent.mkdir(exist_ok=True)
+    args.output.write_text(text + "\n")
+
+
+def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -> list[str]:
+    scan = SCANS[name]
+    full = read(scan, f"{folder}/{name}-full.zarr", 1, ImportSettings())
+    # The same units and axis for both, so that they can be compared.
+    same = ImportSettings(
+        rotation_center=full.metadata.acquisition.rotation_center,
+        scale=full.metadata.intensity.measurement_scale,
+    )
+    sparse = read(scan, f"{folder}/{name}-third.zarr", EVERY, same)
+    reference = f"{folder}/{name}-reference.zarr"
+    reconstruct(full.path, reference, load_config(None, {"method": "fbp", "fbp": {"filter_name": "hann"}}))
+    shown = {"FBP of all views": read_volume(reference)}
+    rows = []
+    for method in methods:
+        output = f"{folder}/{name}-{method}.zarr"
+        run = reconstruct(sparse.path, output, load_config(None, {"method": method}))
+        shown[method] = read_volume(output)
+        s = evaluate(output, reference, circle=True)
+        ssim = "" if s.ssim is None else f"{s.ssim:.4f}"
+        cells = [name, len(sparse.metadata.acquisition.angles_deg), method, f"{s.psnr:.2f}", ssim]
+        cells += [f"{unseen_misfit(full, shown[method]):.4f}", f"{run.seconds:.0f}"]
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+        print(rows[-1], flush=True)
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        chosen = np.unique(np.linspace(0, full.num_slices - 1, 3).round().astype(int))
+        images = {key: volume[chosen] for key, volume in shown.items()}
+        (pictures / f"{name}.png").write_bytes(draw_rows(images))
+    return rows
+
+
+def read(scan: Scan, store: str, every: int, settings: ImportSettings) -> Acquisition:
+    choice = ProjectionChoice(
+        angles=scan.angles, rows=scan.rows, air_rows=scan.air_rows, every_nth_view=every, repair=True
+    )
+    import_projections(str(scan.path), store, choice, settings)
+    return open_acquisition(store)
+
+
+def read_volume(path: str) -> np.ndarray:
+    result = open_result(path)
+    return read_result(result, recorded_intensity(result))
+
+
+def unseen_misfit(full: Acquisition, volume: np.ndarray) -> float:
+    """‖A x − y‖/‖y‖ over the views that the reconstruction has not seen."""
+    unseen = np.arange(len(full.metadata.acquisition.angles_deg)) % EVERY != 0
+    y = full.read_measurements(0, full.num_slices)[:, unseen] / full.metadata.intensity.measurement_scale
+    predicted = build_operator(full.metadata.acquisition).forward(torch.from_numpy(volume)).numpy()[:, unseen]
+    return float(np.linalg.norm(predicted - y) / np.linalg.norm(y))
+
+
+if __name__ == "__main__":
+    main()
