@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ddip_ray.operators.conjugate_gradient import cg
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
+from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
@@ -20,10 +21,13 @@ class FBP:
     num_steps, nfe, adapt_nfe = 1, 0, 0
 
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: FBPSettings) -> None:
+        if not isinstance(problem.operator, ParallelBeam):
+            raise TypeError(f"FBP needs a ParallelBeam operator, got {type(problem.operator).__name__}")
+        self.operator = problem.operator
         self.problem, self.communicator, self.settings = problem, communicator, settings
 
     def step(self, i: int) -> StepReport:
-        self.x = filtered_backprojection(self.problem.operator, self.problem.y, self.settings.filter_name)
+        self.x = filtered_backprojection(self.operator, self.problem.y, self.settings.filter_name)
         return StepReport(relative_residual(self.problem, self.x, self.communicator))
 
     def result(self) -> Tensor:

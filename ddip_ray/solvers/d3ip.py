@@ -7,41 +7,58 @@ from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.adaptation.update import adapt_step, draw_slices
+from ddip_ray.errors import InputError
+from ddip_ray.operators.filtered_backprojection import ramp_filter
 from ddip_ray.operators.inner_product import slice_dot
+from ddip_ray.operators.view_subset import ViewSubset
 from ddip_ray.solvers.dds import DDS
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.settings import AdaptationSettings
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import data_consistency
 
 _DRAW = 0x5CD  # keys the slice draws apart from the image noise
+_WARM_UP = 5  # optimiser steps
 
 
 class D3IP:
-    """Before each DDS step, a few optimiser steps on slices drawn at random over the volume.
+    """Before each DDS step near the end, a few optimiser steps on slices drawn at random over the volume.
 
-    Deviations from the published code: weights of convolutions and attention only, no biases; no
-    weight decay; one Adam kept over the whole trajectory instead of a new one at each timestep; the
-    loss on the bare estimate by default, before CG.
+    What is adapted to is the part of the measurements that a twin reconstruction, run beside the real
+    one, never sees (``hold_out_every``, other views for neighbouring slices): the adapter learns to
+    remove what sparse views leave behind. The published loss judges by the views that made the
+    estimate, which an adapter can satisfy by not denoising at all.
+
+    Further deviations from the published code: weights of convolutions and attention only, no biases;
+    no weight decay; one Adam kept over the whole trajectory, its rate falling.
     """
 
     def __init__(self, dds: DDS, settings: AdaptationSettings, adapter: Adapter | None = None) -> None:
         self.dds, self.settings = dds, settings
         config = LoraConfig(settings.lora_rank, settings.lora_scale)
         self.adapter = adapter or Adapter.create(dds.prior.network, config, seed=key(dds.seed, _DRAW))
-        # Gradients come in units of their own size: eps mutes what is a hundredth of that or less, whose
-        # sign rounding could decide, and with it the agreement between layouts.
         self.optimizer = torch.optim.Adam(
-            self.adapter.parameters.values(), lr=settings.learning_rate, eps=1e-2
+            self.adapter.parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.99)
         )
-        self.num_steps, self.nfe = dds.num_steps, dds.nfe
-        per_step = settings.num_adapt_steps * min(settings.num_adapt_slices, dds.problem.num_slices)
-        self.adapt_nfe = per_step * sum(self.adapts_at(i) for i in range(self.num_steps))
+        self.num_steps = dds.num_steps
+        slab, num_views = dds.problem.slab, dds.problem.operator.measurement_shape[0]
+        self.twin, self.keep = dds, torch.ones(len(slab), num_views, 1).to(dds.problem.y)
+        self.judged = self.keep
+        if settings.hold_out_every:
+            self.judged = held_out(slab, num_views, settings.hold_out_every).to(dds.problem.y)
+            self.keep = 1 - self.judged
+            self.twin = dds.on(dds.problem.keeping(self.keep))
+        self.nfe = dds.nfe * (1 if self.twin is dds else 2)
+        self.num_updates = settings.num_adapt_steps * sum(self.adapts_at(i) for i in range(self.num_steps))
+        self.adapt_nfe = self.num_updates * min(settings.num_adapt_slices, dds.problem.num_slices)
 
     def step(self, i: int) -> StepReport:
         loss = self.adapt(i) if self.adapts_at(i) else None
         with torch.no_grad():
             network = self.adapter.bind(self.dds.prior.network)
+        if self.twin is not self.dds:
+            self.twin.step(i, network)
         report = self.dds.step(i, network)
         return StepReport(report.residual, loss)
 
@@ -49,15 +66,17 @@ class D3IP:
         return self.dds.result()
 
     def adapts_at(self, i: int) -> bool:
-        s, t = self.settings, self.dds.timesteps[i]
-        return s.adapt_end_t <= t <= s.adapt_start_t and i % s.adapt_every == 0
+        return self.settings.adapt_end_t <= self.dds.timesteps[i] <= self.settings.adapt_start_t
 
     def adapt(self, i: int) -> float:
-        """min over Δθ of E_z ‖A x̂0(Δθ)_z − y_z‖², by ``num_adapt_steps`` stochastic steps."""
+        """min over Δθ of the expected `slice_loss`, by ``num_adapt_steps`` stochastic steps."""
         loss = 0.0
+        before = sum(self.adapts_at(j) for j in range(i)) * self.settings.num_adapt_steps
         for k in range(self.settings.num_adapt_steps):
             generator = torch.Generator().manual_seed(key(self.dds.seed, _DRAW, i, k))
             slices = draw_slices(self.dds.problem.num_slices, self.settings.num_adapt_slices, generator)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate(before + k)
             loss = adapt_step(
                 self.adapter,
                 self.optimizer,
@@ -67,19 +86,53 @@ class D3IP:
             )
         return loss
 
+    def learning_rate(self, update: int) -> float:
+        """Linear from ``learning_rate`` to ``final_learning_rate`` over all updates, after a warm-up."""
+        first, last = self.settings.learning_rate, self.settings.final_learning_rate
+        return min(1.0, (update + 1) / _WARM_UP) * (first + (last - first) * update / self.num_updates)
+
     def slice_loss(self, i: int, z: int) -> Tensor | None:
-        """‖A x̂0′ − y‖²/‖y‖² of slice ``z``, with a graph to the adapter; None if another worker's."""
+        """⟨r, R r⟩/⟨y, R y⟩ with r = A x̂0′ − y on the judged views of slice ``z``, R the ramp filter.
+
+        The ramp makes it a distance between images, else low frequencies would decide alone. Data
+        consistency comes between x̂0′ and the loss, but the gradient passes it by: it would only
+        remove from the gradient what the measurements fix anyway. None if ``z`` is another worker's.
+        """
         problem, slab = self.dds.problem, self.dds.problem.slab
         if z not in slab:
             return None
         t = self.dds.timesteps[i]
         local = slice(z - slab.start, z - slab.start + 1)
-        y = problem.y[local]
+        judged, y = self.judged[local], problem.y[local]
         network = self.adapter.bind(self.dds.prior.network)
-        x0_hat, _ = self.dds.prior.denoise(self.dds.x_t[local], t, network)
+        x0_hat, _ = self.dds.prior.denoise(self.twin.x_t[local], t, network)
         if self.settings.loss_cg_iterations:
-            x0_hat = data_consistency(
-                problem.operator, y, x0_hat, self.dds.gamma(t), self.settings.loss_cg_iterations
-            )
-        misfit = problem.operator.forward(x0_hat) - y
-        return (slice_dot(misfit, misfit) / slice_dot(y, y)).squeeze()
+            seen = ViewSubset(problem.operator, self.keep[local])
+            with torch.no_grad():
+                x0 = data_consistency(
+                    seen, seen.keep * y, x0_hat, self.dds.gamma(t), self.settings.loss_cg_iterations
+                )
+                correction = x0 - x0_hat
+            x0_hat = x0_hat + correction
+        misfit, target = judged * (problem.operator.forward(x0_hat) - y), judged * y
+        return (slice_dot(misfit, _ramp(misfit)) / slice_dot(target, _ramp(target))).squeeze()
+
+
+def held_out(slab: Slab, num_views: int, every: int) -> Tensor:
+    """(z, view, 1): 1 for every ``every``-th view, starting at another view in each slice, else 0.
+
+    Raises:
+        InputError: too few views to leave some for both sides of every slice.
+    """
+    if every < 2 or num_views < 2 * every:
+        raise InputError(
+            f"adaptation.hold_out_every is {every}, expected 2 to {num_views // 2} for {num_views} views",
+            "Set it to 0 for the published loss, or use --method dds.",
+        )
+    view, z = torch.arange(num_views), torch.arange(slab.start, slab.stop)
+    # Neighbouring slices are alike: twice the index keeps their held-out views apart.
+    return (view % every == (2 * z[:, None]) % every).float()[..., None]
+
+
+def _ramp(y: Tensor) -> Tensor:
+    return ramp_filter(y, 1.0, "hann")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -66,6 +67,12 @@ class DDS:
     def result(self) -> Tensor:
         """The reconstruction of the slab in the acquisition's normalised units, (z, y, x) float32."""
         return (self.x0 - self.low) / (self.high - self.low)
+
+    def on(self, problem: SlabProblem) -> DDS:
+        """The same sampler, noise included, on other measurements of the slab (in the prior's range)."""
+        other = copy.copy(self)
+        other.problem = problem
+        return other
 
     def noise(self, step: int) -> Tensor:
         shape = self.problem.operator.image_shape

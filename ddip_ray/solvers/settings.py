@@ -42,14 +42,20 @@ class AdaptationSettings(Settings):
 
     lora_rank: PositiveInt = 4
     lora_scale: PositiveFloat = 1.0
-    learning_rate: PositiveFloat = 1e-4
-    num_adapt_steps: PositiveInt = Field(2, description="optimiser steps a timestep")
+    learning_rate: PositiveFloat = Field(1e-3, description="at its highest, after a short warm-up")
+    final_learning_rate: PositiveFloat = Field(1e-4, description="at the last step; linear in between")
+    num_adapt_steps: PositiveInt = Field(4, description="optimiser steps a timestep")
     num_adapt_slices: PositiveInt = Field(4, description="slices drawn over the volume an optimiser step")
-    adapt_start_t: int = Field(999, ge=0, description="first (noisiest) timestep that adapts")
+    adapt_start_t: int = Field(12, ge=0, description="first (noisiest) timestep that adapts")
     adapt_end_t: int = Field(0, ge=0, description="last timestep that adapts")
-    adapt_every: PositiveInt = 1
+    hold_out_every: int = Field(
+        5,
+        ge=0,
+        description="every so many views judge a second reconstruction that never saw them; "
+        "0: the published loss, which judges by the views that were used",
+    )
     loss_cg_iterations: int = Field(
-        0, ge=0, description="CG iterations before the loss; 0: the bare estimate"
+        8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )
 
 

@@ -54,7 +54,7 @@ def config(method: str, prior: str) -> RunConfig:
         "method": method,
         "prior": prior,
         "sampler": FEW_STEPS,
-        "adaptation": {"num_adapt_steps": 2, "num_adapt_slices": 3, "lora_rank": 2},
+        "adaptation": {"num_adapt_steps": 2, "num_adapt_slices": 3, "lora_rank": 2, "adapt_start_t": 999},
         "tv": {"iterations": 5},
     }
     return load_config(None, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ddip_ray.errors import InputError
 from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.prior.network import DiffusionPrior, NetworkConfig, build_network
@@ -21,7 +23,7 @@ from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.classical import CG, FBP
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.coupling import SliceCoupling
-from ddip_ray.solvers.d3ip import D3IP
+from ddip_ray.solvers.d3ip import D3IP, held_out
 from ddip_ray.solvers.dds import DDS
 from ddip_ray.solvers.method import Method
 from ddip_ray.solvers.noise import key, slab_noise
@@ -292,6 +294,23 @@ def test_dds_with_an_exact_prior_and_full_data_is_exact() -> None:
     torch.testing.assert_close(result, x, atol=1e-4, rtol=0)
 
 
+def test_dds_is_noisy_above_quiet_t_and_the_bare_estimate_below(prior: DiffusionPrior) -> None:
+    x = phantom()
+    sampler = SamplerSettings(num_steps=6, micro_batch=2, quiet_t=100)
+    dds, other = (DDS(problem(x), Alone(), prior, sampler, seed) for seed in (0, 1))
+    for i in range(dds.num_steps):
+        dds.step(i)
+        t = dds.timesteps[i + 1] if i + 1 < dds.num_steps else -1
+        bare = prior.schedule.at(t) ** 0.5 * dds.x0
+        other.x0 = dds.x0
+        if t <= sampler.quiet_t:
+            torch.testing.assert_close(dds.x_t, bare, rtol=0, atol=0)
+        else:
+            noise = (dds.x_t - bare) / (1 - prior.schedule.at(t)) ** 0.5
+            assert noise.std() == pytest.approx(1, abs=0.1)
+            assert not torch.equal(other.next_x_t(i + 1, dds.x0), dds.x_t)  # another seed, another sample
+
+
 @pytest.mark.parametrize("noise_std", [0.0, 0.2])
 @pytest.mark.parametrize("edges", [[0, 3, 6], [0, 1, 4, 6]])
 def test_dds_is_the_same_volume_on_any_workers_to_the_bit(
@@ -311,7 +330,7 @@ def test_dds_is_the_same_volume_on_any_workers_to_the_bit(
 def test_d3ip_and_tv_are_the_same_volume_on_any_workers(prior: DiffusionPrior, edges: list[int]) -> None:
     x = phantom()
     sampler = SamplerSettings(num_steps=4, micro_batch=2)
-    adaptation = AdaptationSettings(num_adapt_steps=2, num_adapt_slices=3, lora_rank=2)
+    adaptation = AdaptationSettings(num_adapt_steps=2, num_adapt_slices=3, lora_rank=2, adapt_start_t=999)
 
     def d3ip(slab: Slab, communicator: Any) -> Tensor:
         own = copy.deepcopy(prior)  # a functional call swaps weights in the module: one a thread
@@ -325,16 +344,68 @@ def test_d3ip_and_tv_are_the_same_volume_on_any_workers(prior: DiffusionPrior, e
         assert (on_workers(edges, work) - alone).abs().max() <= 1e-5
 
 
-def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior) -> None:
+@pytest.mark.parametrize("hold_out_every", [0, 4])
+def test_adaptation_lowers_its_loss_and_changes_the_result(
+    prior: DiffusionPrior, hold_out_every: int
+) -> None:
     x = phantom()
     sampler = SamplerSettings(num_steps=10, micro_batch=2)
-    method = D3IP(
-        DDS(problem(x), Alone(), prior, sampler, 0), AdaptationSettings(num_adapt_steps=5, learning_rate=3e-3)
+    settings = AdaptationSettings(
+        num_adapt_steps=5,
+        learning_rate=3e-3,
+        adapt_start_t=999,
+        hold_out_every=hold_out_every,
+        loss_cg_iterations=0,  # else the measurements repair most of what an untrained network spoils
     )
+    method = D3IP(DDS(problem(x), Alone(), prior, sampler, 0), settings)
     losses = [method.step(i).loss for i in range(10)]
     plain = solve(DDS(problem(x), Alone(), prior, sampler, 0))
     assert losses[-1] is not None
     assert losses[0] is not None
     assert losses[-1] < 0.7 * losses[0]
     assert (method.result() - plain).abs().max() > 1e-3
+    assert method.nfe == (20 if hold_out_every else 10)
     assert method.adapt_nfe == 10 * 5 * 4
+
+
+def test_the_twin_never_sees_what_judges_it(prior: DiffusionPrior) -> None:
+    """Garbage in the held-out views changes the adapter's loss, and nothing in the twin before it."""
+    x = phantom()
+    sampler = SamplerSettings(num_steps=4, micro_batch=2)
+    settings = AdaptationSettings(adapt_start_t=0, num_adapt_steps=1, hold_out_every=4)
+    clean = problem(x)
+    spoiled = dataclasses.replace(clean, y=clean.y + 5 * held_out(clean.slab, 20, 4))
+    methods = [D3IP(DDS(p, Alone(), prior, sampler, 0), settings) for p in (clean, spoiled)]
+    for i in range(3):
+        for method in methods:
+            method.step(i)
+    assert torch.equal(methods[0].twin.x_t, methods[1].twin.x_t)
+    assert not torch.equal(methods[0].dds.x_t, methods[1].dds.x_t)
+    assert methods[0].slice_loss(3, 0) != methods[1].slice_loss(3, 0)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
+def test_held_out_views(every: int) -> None:
+    if every == 1:
+        with pytest.raises(InputError, match="hold_out_every is 1, expected 2 to 5 for 10 views"):
+            held_out(Slab(0, 4), 10, every)
+        return
+    whole = held_out(Slab(0, 12), 10, every)
+    assert whole.shape == (12, 10, 1)
+    assert torch.equal(whole[4:9], held_out(Slab(4, 9), 10, every))
+    share = whole.mean(dim=(1, 2))
+    assert share.min() >= 1 / every - 0.1
+    assert share.max() <= 1 / every + 0.1
+    assert every == 2 or not torch.equal(whole[0], whole[1])
+    with pytest.raises(InputError, match="hold_out_every is 5, expected 2 to 4 for 9 views"):
+        held_out(Slab(0, 1), 9, 5)
+
+
+def test_adaptation_rate_warms_up_and_falls(prior: DiffusionPrior) -> None:
+    settings = AdaptationSettings(learning_rate=1e-2, final_learning_rate=1e-3, adapt_start_t=999)
+    method = D3IP(DDS(problem(phantom()), Alone(), prior, SamplerSettings(num_steps=10), 0), settings)
+    rates = [method.learning_rate(k) for k in range(method.num_updates)]
+    assert method.num_updates == 40
+    assert rates[0] == pytest.approx(2e-3)
+    assert max(rates) == rates[4]
+    assert rates[-1] == pytest.approx(1e-3, rel=0.3)
