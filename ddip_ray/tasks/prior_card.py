@@ -146,7 +146,9 @@ def card_text(card: Mapping[str, Any], weights: Path) -> str:
             "Hash of the weights": f"`{card['digest']}`",
         }
         lines += [f"- {name}: {value}" for name, value in facts.items()]
-        lines += ["", "Made by", "", "```", *training_commands(card), "```", "", "![loss](loss.png)"]
+        lines += ["", "Made by", "", "```", *training_commands(card), "```", ""]
+        lines += [card["note"], ""] if "note" in card else []
+        lines += ["![loss](loss.png)"]
     lines += [
         "",
         "Slices of any size can be denoised: the network is convolutional and slices are padded to what it",
