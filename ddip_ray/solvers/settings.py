@@ -42,8 +42,8 @@ class AdaptationSettings(Settings):
 
     lora_rank: PositiveInt = 4
     lora_scale: PositiveFloat = 1.0
-    learning_rate: PositiveFloat = Field(1e-3, description="at its highest, after a short warm-up")
-    final_learning_rate: PositiveFloat = Field(1e-4, description="at the last step; linear in between")
+    learning_rate: PositiveFloat = Field(3e-4, description="at its highest, after a short warm-up")
+    final_learning_rate: PositiveFloat = Field(3e-5, description="at the last step; linear in between")
     num_adapt_steps: PositiveInt = Field(4, description="optimiser steps a timestep")
     num_adapt_slices: PositiveInt = Field(4, description="slices drawn over the volume an optimiser step")
     adapt_start_t: int = Field(12, ge=0, description="first (noisiest) timestep that adapts")
