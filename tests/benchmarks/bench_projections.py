@@ -36,17 +36,16 @@ EVERY = 3
 
 @dataclass(frozen=True)
 class Scan:
-    """A measured scan; the rows used, and the rows that see only air."""
+    """A measured scan: its file, which array in it, and the rows used."""
 
     path: Path
+    key: str | None
     rows: tuple[int, int]
-    air_rows: tuple[int, int] | None
-    angles: str | None
 
 
 SCANS = {
-    "savu": Scan(DATA / "proj_savu_parallel" / "projections.mrc", (84, 100), (0, 40), "0:180:2"),
-    "tooth": Scan(DATA / "proj_tooth_2rows" / "tooth.h5", (0, 2), None, None),
+    "savu": Scan(DATA / "proj_savu_parallel" / "projections_parallel.npz", "line_integrals", (86, 98)),
+    "tooth": Scan(DATA / "proj_tooth_2rows" / "tooth.h5", None, (0, 2)),
 }
 
 
@@ -110,9 +109,7 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
 
 
 def read(scan: Scan, store: str, every: int, settings: ImportSettings) -> Acquisition:
-    choice = ProjectionChoice(
-        angles=scan.angles, rows=scan.rows, air_rows=scan.air_rows, every_nth_view=every, repair=True
-    )
+    choice = ProjectionChoice(key=scan.key, rows=scan.rows, every_nth_view=every)
     import_projections(str(scan.path), store, choice, settings)
     return open_acquisition(store)
 
