@@ -54,8 +54,8 @@ def adapt_step(
     for row in gathered[1:]:
         mean += row
     mean /= len(slices)
-    # In units of its own size, so that the optimiser's eps can tell a gradient from rounding. A norm in
-    # float64: its rounding, which does depend on threads, is far below a float32.
+    # In units of its own size, so that an update counts alike however small the loss has become. A norm
+    # in float64: its rounding, which does depend on threads, is far below a float32.
     size_of_it = mean[:size].double().square().mean().sqrt().clamp_min(1e-300)
     mean[:size] /= size_of_it.float()
     flat = torch.split(mean[:size], [p.numel() for p in parameters])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,21 +18,15 @@ Array = NDArray[np.float64]
 _CY, _CX, _AY, _AX, _ANGLE, _VALUE, _SLOPE_Y, _SLOPE_X, _ADDS = range(9)
 
 
-@dataclass(frozen=True)
-class PhantomStatistics:
-    """How often a phantom has what. Sizes in pixels or fractions of the phantom's frame."""
-
-    body_probability: float = 0.8  # one large ellipse holds everything, else the frame is full
-    max_edge_width: float = 2.2
-    max_zoom: float = 2.2  # the image is a crop out of a frame up to this much larger
-    min_contrast: float = 0.01  # standard deviation of grey values around the ground
-    max_contrast: float = 0.3
-    texture_probability: float = 0.45
+# How often a phantom has what.
+_BODY_PROBABILITY = 0.8  # one large ellipse holds everything, else the frame is full
+_MAX_EDGE_WIDTH = 2.2  # pixels
+_MAX_ZOOM = 2.2  # the image is a crop out of a frame up to this much larger
+_MIN_CONTRAST, _MAX_CONTRAST = 0.01, 0.3  # standard deviation of grey values around the ground
+_TEXTURE_PROBABILITY = 0.45
 
 
-def random_ellipses(
-    num_images: int, size: int, seed: int | tuple[int, ...], statistics: PhantomStatistics | None = None
-) -> Tensor:
+def random_ellipses(num_images: int, size: int, seed: int | tuple[int, ...]) -> Tensor:
     """Dead leaves (Lee, Mumford & Huang, 2001) made of ellipses: images of occlusions at all scales.
 
     Ellipses with power-law sizes cover each other inside a body. Their grey values keep close to a
@@ -43,17 +36,16 @@ def random_ellipses(
     Returns:
         float32 (num_images, 1, size, size) in [0, 1], a function of ``seed``.
     """
-    s = statistics or PhantomStatistics()
     rng = np.random.default_rng(seed)
-    images = np.stack([_phantom(size, rng, s) for _ in range(num_images)])
+    images = np.stack([_phantom(size, rng) for _ in range(num_images)])
     return torch.from_numpy(images.clip(0, 1).astype(np.float32))[:, None]
 
 
-def _phantom(size: int, rng: np.random.Generator, s: PhantomStatistics) -> Array:
-    frame = size * _log_uniform(rng, 1, s.max_zoom)
+def _phantom(size: int, rng: np.random.Generator) -> Array:
+    frame = size * _log_uniform(rng, 1, _MAX_ZOOM)
     centre = frame / 2 - rng.uniform(0, 1, 2) * (frame - size)
-    edge_width = rng.uniform(1, s.max_edge_width)
-    ground, contrast = rng.uniform(0.1, 0.9), _log_uniform(rng, s.min_contrast, s.max_contrast)
+    edge_width = rng.uniform(1, _MAX_EDGE_WIDTH)
+    ground, contrast = rng.uniform(0.1, 0.9), _log_uniform(rng, _MIN_CONTRAST, _MAX_CONTRAST)
     inside = np.full((size, size), ground)
     body = _rows(
         *(centre + rng.uniform(-0.08, 0.08, 2) * frame),
@@ -61,11 +53,11 @@ def _phantom(size: int, rng: np.random.Generator, s: PhantomStatistics) -> Array
         rng.uniform(-0.3, 0.3) + math.pi / 2 * (rng.random() < 0.5),
         1.0,
     )
-    has_body = rng.random() < s.body_probability
+    has_body = rng.random() < _BODY_PROBABILITY
     if has_body:
         paint(inside, _layers(rng, body, frame, ground, contrast), edge_width)
     paint(inside, _leaves(rng, frame, centre, ground, contrast), edge_width)
-    if rng.random() < s.texture_probability:
+    if rng.random() < _TEXTURE_PROBABILITY:
         paint(inside, _texture(rng, size), edge_width)
     if not has_body:
         return inside
@@ -179,9 +171,9 @@ def paint(image: Array, ellipses: Array, edge_width: float) -> None:
     """
     ny, nx = image.shape
     for k in range(len(ellipses)):
-        cy, cx, angle, value = ellipses[k, 0], ellipses[k, 1], ellipses[k, 4], ellipses[k, 5]
+        cy, cx, angle, value = ellipses[k, _CY], ellipses[k, _CX], ellipses[k, _ANGLE], ellipses[k, _VALUE]
         # Thinner than this it would be lost between pixel centres.
-        b, a = max(ellipses[k, 2], 0.45), max(ellipses[k, 3], 0.45)
+        b, a = max(ellipses[k, _AY], 0.45), max(ellipses[k, _AX], 0.45)
         cos, sin = math.cos(angle), math.sin(angle)
         margin = 0.75 * edge_width + 1
         extent_x = math.sqrt((a * cos) ** 2 + (b * sin) ** 2) + margin
@@ -195,7 +187,7 @@ def paint(image: Array, ellipses: Array, edge_width: float) -> None:
                 coverage = min(0.5 - (radius - 1) / (slope * edge_width), 1.0)
                 if coverage <= 0:
                     continue
-                target = value + ellipses[k, 6] * dy + ellipses[k, 7] * dx
-                if ellipses[k, 8] == 0:
+                target = value + ellipses[k, _SLOPE_Y] * dy + ellipses[k, _SLOPE_X] * dx
+                if ellipses[k, _ADDS] == 0:
                     target -= image[y, x]
                 image[y, x] += coverage * target

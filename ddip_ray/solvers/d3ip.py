@@ -7,15 +7,12 @@ from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.adaptation.update import adapt_step, draw_slices
-from ddip_ray.errors import InputError
-from ddip_ray.operators.filtered_backprojection import ramp_filter
-from ddip_ray.operators.inner_product import slice_dot
 from ddip_ray.operators.view_subset import ViewSubset
 from ddip_ray.solvers.dds import DDS
+from ddip_ray.solvers.held_out import held_out_views, relative_misfit
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.settings import AdaptationSettings
-from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import data_consistency
 
 _DRAW = 0x5CD  # keys the slice draws apart from the image noise
@@ -46,7 +43,7 @@ class D3IP:
         self.twin, self.keep = dds, torch.ones(len(slab), num_views, 1).to(dds.problem.y)
         self.judged = self.keep
         if settings.hold_out_every:
-            self.judged = held_out(slab, num_views, settings.hold_out_every).to(dds.problem.y)
+            self.judged = held_out_views(slab, num_views, settings.hold_out_every).to(dds.problem.y)
             self.keep = 1 - self.judged
             self.twin = dds.on(dds.problem.keeping(self.keep))
         self.nfe = dds.nfe * (1 if self.twin is dds else 2)
@@ -92,11 +89,10 @@ class D3IP:
         return min(1.0, (update + 1) / _WARM_UP) * (first + (last - first) * update / self.num_updates)
 
     def slice_loss(self, i: int, z: int) -> Tensor | None:
-        """⟨r, R r⟩/⟨y, R y⟩ with r = A x̂0′ − y on the judged views of slice ``z``, R the ramp filter.
+        """`relative_misfit` of the estimate x̂0′ on the judged views of slice ``z``; None if another worker's.
 
-        The ramp makes it a distance between images, else low frequencies would decide alone. Data
-        consistency comes between x̂0′ and the loss, but the gradient passes it by: it would only
-        remove from the gradient what the measurements fix anyway. None if ``z`` is another worker's.
+        Data consistency comes between x̂0′ and the loss, but the gradient passes it by: it would only
+        remove from the gradient what the measurements fix anyway.
         """
         problem, slab = self.dds.problem, self.dds.problem.slab
         if z not in slab:
@@ -114,25 +110,4 @@ class D3IP:
                 )
                 correction = x0 - x0_hat
             x0_hat = x0_hat + correction
-        misfit, target = judged * (problem.operator.forward(x0_hat) - y), judged * y
-        return (slice_dot(misfit, _ramp(misfit)) / slice_dot(target, _ramp(target))).squeeze()
-
-
-def held_out(slab: Slab, num_views: int, every: int) -> Tensor:
-    """(z, view, 1): 1 for every ``every``-th view, starting at another view in each slice, else 0.
-
-    Raises:
-        InputError: too few views to leave some for both sides of every slice.
-    """
-    if every < 2 or num_views < 2 * every:
-        raise InputError(
-            f"adaptation.hold_out_every is {every}, expected 2 to {num_views // 2} for {num_views} views",
-            "Set it to 0 for the published loss, or use --method dds.",
-        )
-    view, z = torch.arange(num_views), torch.arange(slab.start, slab.stop)
-    # Neighbouring slices are alike: twice the index keeps their held-out views apart.
-    return (view % every == (2 * z[:, None]) % every).float()[..., None]
-
-
-def _ramp(y: Tensor) -> Tensor:
-    return ramp_filter(y, 1.0, "hann")
+        return relative_misfit(y, problem.operator.forward(x0_hat), judged).squeeze()

@@ -52,7 +52,7 @@ class AdaptationSettings(Settings):
         5,
         ge=0,
         description="every so many views judge a second reconstruction that never saw them; "
-        "0: the published loss, which judges by the views that were used",
+        "0: judge by the views that were used, as published",
     )
     loss_cg_iterations: int = Field(
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"

@@ -152,7 +152,7 @@ def card_text(card: Mapping[str, Any], weights: Path) -> str:
     lines += [
         "",
         "Slices of any size can be denoised: the network is convolutional and slices are padded to what it",
-        "takes. It has never seen anatomy: it knows piecewise constant shapes.",
+        "takes. It has never seen anatomy: it knows ellipses, flat, sloped or faintly textured.",
         "",
         "Training phantoms, and what the prior dreams of without any measurement:",
         "",

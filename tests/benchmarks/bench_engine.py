@@ -12,7 +12,9 @@ import argparse
 import itertools
 import os
 import platform
+import shlex
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
@@ -82,10 +84,11 @@ def timesteps(
 
 
 def header(args: argparse.Namespace) -> list[str]:
+    command = shlex.join(["python", "tests/benchmarks/bench_engine.py", *sys.argv[1:]])
     return [
         "# One timestep, and scaling from one worker to two",
         "",
-        f"`python tests/benchmarks/bench_engine.py`: {args.slices} slices of {args.size}², "
+        f"`{command}`: {args.slices} slices of {args.size}², "
         f"{args.views} views, medians over {args.rounds} interleaved rounds of {args.steps - 1} timesteps. "
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}; "
         f"load average at the end {os.getloadavg()[0]:.1f}.",

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +65,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in args.scans.split(","):
             rows += compare(name, args.methods.split(","), folder, args.pictures)
+    command = shlex.join(["python", "tests/benchmarks/bench_projections.py", *sys.argv[1:]])
     text = "\n".join(
         [
             "# Real projections from a third of their views",
             "",
-            f"`python tests/benchmarks/bench_projections.py`, {platform.machine()}, {os.cpu_count()} cores, "
+            f"`{command}`. {platform.machine()}, {os.cpu_count()} cores, "
             f"torch {torch.__version__}. Reference: FBP with a Hann window of all views.",
             "",
             *rows,

@@ -1,0 +1,67 @@
+"""DDS against known answers, and on any number of workers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_problem import phantom, problem, solve
+from torch import Tensor
+from workers import Member, on_workers
+
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.prior.schedule import NoiseSchedule
+from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.dds import DDS
+from ddip_ray.solvers.settings import SamplerSettings
+from ddip_ray.solvers.slab import Slab
+
+
+def test_dds_with_an_exact_prior_and_full_data_is_exact() -> None:
+    """A denoiser that knows the image, and one that knows nothing: the data decide where they can."""
+    x = phantom()
+    torch.manual_seed(0)
+
+    class Oracle:
+        image_range, schedule = (-1.0, 1.0), NoiseSchedule.linear()
+
+        def denoise(self, x_t: Tensor, t: int, network: object = None) -> tuple[Tensor, Tensor]:
+            alpha_bar = self.schedule.at(t)
+            x0 = (2 * x)[: len(x_t)] - 1
+            return x0, (x_t - alpha_bar**0.5 * x0) / (1 - alpha_bar) ** 0.5
+
+    p = problem(x, views=10)
+    sampler = SamplerSettings(num_steps=4, micro_batch=len(x))
+    result = solve(DDS(p, Alone(), Oracle(), sampler, 0))  # type: ignore[arg-type]
+    torch.testing.assert_close(result, x, atol=1e-4, rtol=0)
+
+
+def test_dds_is_noisy_above_quiet_t_and_the_bare_estimate_below(prior: DiffusionPrior) -> None:
+    x = phantom()
+    sampler = SamplerSettings(num_steps=6, micro_batch=2, quiet_t=100)
+    dds, other = (DDS(problem(x), Alone(), prior, sampler, seed) for seed in (0, 1))
+    for i in range(dds.num_steps):
+        dds.step(i)
+        t = dds.timesteps[i + 1] if i + 1 < dds.num_steps else -1
+        bare = prior.schedule.at(t) ** 0.5 * dds.x0
+        other.x0 = dds.x0
+        if t <= sampler.quiet_t:
+            torch.testing.assert_close(dds.x_t, bare, rtol=0, atol=0)
+        else:
+            noise = (dds.x_t - bare) / (1 - prior.schedule.at(t)) ** 0.5
+            assert noise.std() == pytest.approx(1, abs=0.1)
+            assert not torch.equal(other.next_x_t(i + 1, dds.x0), dds.x_t)  # another seed, another sample
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.2])
+@pytest.mark.parametrize("edges", [[0, 3, 6], [0, 1, 4, 6]])
+def test_dds_is_the_same_volume_on_any_workers_to_the_bit(
+    prior: DiffusionPrior, edges: list[int], noise_std: float
+) -> None:
+    x = phantom()
+    sampler = SamplerSettings(num_steps=5, micro_batch=2, anchor_distance=4)
+
+    def work(slab: Slab, member: Member) -> Tensor:
+        return solve(DDS(problem(x, slab, noise_std=noise_std), member, prior, sampler, 3))
+
+    alone = solve(DDS(problem(x, noise_std=noise_std), Alone(), prior, sampler, 3))
+    assert torch.equal(on_workers(edges, work), alone)
