@@ -55,7 +55,7 @@ class D3IP:
         with torch.no_grad():
             network = self.adapter.bind(self.dds.prior.network)
         if self.twin is not self.dds:
-            self.twin.step(i, network)
+            self.twin.advance(i, network)
         report = self.dds.step(i, network)
         return StepReport(report.residual, loss)
 

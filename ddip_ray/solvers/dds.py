@@ -47,6 +47,11 @@ class DDS:
 
     def step(self, i: int, network: Network | None = None) -> StepReport:
         """Reverse step ``i`` of ``num_steps``, with an adapted ``network`` if given."""
+        self.advance(i, network)
+        return StepReport(relative_residual(self.problem, self.x0, self.communicator))
+
+    def advance(self, i: int, network: Network | None = None) -> None:
+        """`step` without the report, which costs a projection and a word with the other workers."""
         t = self.timesteps[i]
         x0_hat, eps_hat = denoise_slab(self.prior, self.x_t, t, self.settings.micro_batch, network)
         with torch.no_grad():
@@ -54,7 +59,6 @@ class DDS:
                 self.problem.operator, self.problem.y, x0_hat, self.gamma(t), self.settings.cg_iterations
             )
             self.x_t = self.next_x_t(i + 1, eps_hat)
-        return StepReport(relative_residual(self.problem, self.x0, self.communicator))
 
     def next_x_t(self, i: int, eps_hat: Tensor) -> Tensor:
         """Where step ``i`` begins: noisy samples first, from ``quiet_t`` on the bare estimate."""
