@@ -8,14 +8,12 @@ from ddip_ray.operators.inner_product import slice_dot, slice_norm, slice_scale
 from ddip_ray.operators.operator_norm import operator_norm
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator, gram
-from ddip_ray.operators.view_subset import ViewSubset
 
 __all__ = [
     "CGResult",
     "LinearOperator",
     "ParallelBeam",
     "ParallelBeamGeometry",
-    "ViewSubset",
     "cg",
     "difference",
     "difference_adjoint",

@@ -2,112 +2,129 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.adaptation.update import adapt_step, draw_slices
-from ddip_ray.operators.view_subset import ViewSubset
 from ddip_ray.solvers.dds import DDS
-from ddip_ray.solvers.held_out import held_out_views, relative_misfit
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.noise import key
+from ddip_ray.solvers.rescan import check_rescannable, rescan_between, rescan_shrunk
 from ddip_ray.solvers.settings import AdaptationSettings
-from ddip_ray.solvers.steps import data_consistency
+from ddip_ray.solvers.twin import Twin
 
-_DRAW = 0x5CD  # keys the slice draws apart from the image noise
+_DRAW, _RESCAN = 0x5CD, 0x75C  # key the slice draws and the rescans' noise apart from the image noise
 _WARM_UP = 5  # optimiser steps
 
 
 class D3IP:
-    """Before each DDS step near the end, a few optimiser steps on slices drawn at random over the volume.
+    """Reconstruct, scan the result again, and learn from how well its twins are reconstructed.
 
-    What is adapted to is the part of the measurements that a twin reconstruction, run beside the real
-    one, never sees (``hold_out_every``, other views for neighbouring slices): the adapter learns to
-    remove what sparse views leave behind. The published loss judges by the views that made the
-    estimate, which an adapter can satisfy by not denoising at all.
+    The first pass is plain DDS. Its result is scanned again (`rescan_shrunk` for clean data,
+    `rescan_between` for noisy), and in the second pass twins are reconstructed from these scans.
+    Before each of their late steps the adapter takes a few optimiser steps on slices drawn at random
+    over the volume, judged by data that the twins never saw; the real reconstruction repeats its late
+    steps with the same adapter. The published loss judges by the views that made the estimate, which
+    an adapter can satisfy by not denoising at all.
 
     Further deviations from the published code: weights of convolutions and attention only, no biases;
     no weight decay; one Adam kept over the whole trajectory, its rate falling.
     """
 
     def __init__(self, dds: DDS, settings: AdaptationSettings, adapter: Adapter | None = None) -> None:
+        check_rescannable(dds.problem)
         self.dds, self.settings = dds, settings
+        noisy = dds.problem.noise_std > 0
+        self.shrink = settings.shrink or (1 if noisy else 2)
+        self.highest_rate = settings.learning_rate or (1e-3 if noisy else 3e-4)
         config = LoraConfig(settings.lora_rank, settings.lora_scale)
+        with torch.no_grad():
+            self.first_network = adapter.bind(dds.prior.network) if adapter else None
         self.adapter = adapter or Adapter.create(dds.prior.network, config, seed=key(dds.seed, _DRAW))
         self.optimizer = torch.optim.Adam(
-            self.adapter.parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.99)
+            self.adapter.parameters.values(), lr=self.highest_rate, betas=(0.9, 0.99)
         )
-        self.num_steps = dds.num_steps
-        slab, num_views = dds.problem.slab, dds.problem.operator.measurement_shape[0]
-        self.twin, self.keep = dds, torch.ones(len(slab), num_views, 1).to(dds.problem.y)
-        self.judged = self.keep
-        if settings.hold_out_every:
-            self.judged = held_out_views(slab, num_views, settings.hold_out_every).to(dds.problem.y)
-            self.keep = 1 - self.judged
-            self.twin = dds.on(dds.problem.keeping(self.keep))
-        self.nfe = dds.nfe * (1 if self.twin is dds else 2)
-        self.num_updates = settings.num_adapt_steps * sum(self.adapts_at(i) for i in range(self.num_steps))
-        self.adapt_nfe = self.num_updates * min(settings.num_adapt_slices, dds.problem.num_slices)
+        self.num_twins = settings.num_turns if self.shrink > 1 else 1
+        self.twins: list[Twin] = []
+        self.restart: Tensor | None = None  # where the late steps began in the first pass
+        # As much work at any size of the twins.
+        self.updates_per_step = self.shrink * settings.num_adapt_steps
+        self.num_drawn = min(self.shrink * settings.num_adapt_slices, dds.problem.num_slices)
+
+        num_late = sum(self.is_late(i) for i in range(dds.num_steps))
+        self.num_steps = 2 * dds.num_steps
+        self.nfe = dds.nfe + num_late + self.num_twins * dds.nfe
+        self.num_updates = self.updates_per_step * sum(self.adapts_at(i) for i in range(dds.num_steps))
+        self.adapt_nfe = self.num_updates * self.num_drawn
 
     def step(self, i: int) -> StepReport:
+        if i < self.dds.num_steps:
+            return self.first_pass(i)
+        return self.second_pass(i - self.dds.num_steps)
+
+    def first_pass(self, i: int) -> StepReport:
+        if self.restart is None and self.is_late(i):
+            self.restart = self.dds.x_t
+        self.report = self.dds.step(i, self.first_network)
+        if i == self.dds.num_steps - 1:
+            self.twins = [self.twin(k) for k in range(self.num_twins)]
+            if self.restart is not None:
+                self.dds.x_t = self.restart
+        return self.report
+
+    def second_pass(self, i: int) -> StepReport:
         loss = self.adapt(i) if self.adapts_at(i) else None
         with torch.no_grad():
             network = self.adapter.bind(self.dds.prior.network)
-        if self.twin is not self.dds:
-            self.twin.advance(i, network)
-        report = self.dds.step(i, network)
-        return StepReport(report.residual, loss)
+        for twin in self.twins:
+            twin.dds.advance(i, network)
+        if self.is_late(i):
+            self.report = self.dds.step(i, network)
+        return StepReport(self.report.residual, loss)
 
     def result(self) -> Tensor:
         return self.dds.result()
 
+    def is_late(self, i: int) -> bool:
+        return self.dds.timesteps[i] <= self.settings.adapt_start_t
+
     def adapts_at(self, i: int) -> bool:
-        return self.settings.adapt_end_t <= self.dds.timesteps[i] <= self.settings.adapt_start_t
+        return self.is_late(i) and self.dds.timesteps[i] >= self.settings.adapt_end_t
+
+    def twin(self, k: int) -> Twin:
+        problem, seed = self.dds.problem, key(self.dds.seed, _RESCAN, k)
+        with torch.no_grad():
+            if self.shrink == 1:
+                return Twin(self.dds, rescan_between(problem, self.dds.x0, seed))
+            # The golden angle: any number of turns is spread evenly.
+            turn = math.pi * (k * (math.sqrt(5) - 1) / 2 % 1)
+            return Twin(self.dds, rescan_shrunk(problem, self.dds.x0, self.shrink, turn, seed))
 
     def adapt(self, i: int) -> float:
-        """min over Δθ of the expected `slice_loss`, by ``num_adapt_steps`` stochastic steps."""
+        """min over Δθ of the twins' expected `Twin.loss`, by stochastic steps; the twins take turns."""
         loss = 0.0
-        before = sum(self.adapts_at(j) for j in range(i)) * self.settings.num_adapt_steps
-        for k in range(self.settings.num_adapt_steps):
+        before = sum(self.adapts_at(j) for j in range(i)) * self.updates_per_step
+        for k in range(self.updates_per_step):
             generator = torch.Generator().manual_seed(key(self.dds.seed, _DRAW, i, k))
-            slices = draw_slices(self.dds.problem.num_slices, self.settings.num_adapt_slices, generator)
+            slices = draw_slices(self.dds.problem.num_slices, self.num_drawn, generator)
+            twin = self.twins[k % len(self.twins)]
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate(before + k)
             loss = adapt_step(
                 self.adapter,
                 self.optimizer,
                 slices,
-                lambda z: self.slice_loss(i, z),
+                lambda z, twin=twin: twin.loss(  # type: ignore[misc]
+                    i, z, self.adapter.bind(self.dds.prior.network), self.settings.loss_cg_iterations
+                ),
                 self.dds.communicator.all_reduce,
             )
         return loss
 
     def learning_rate(self, update: int) -> float:
-        """Linear from ``learning_rate`` to ``final_learning_rate`` over all updates, after a warm-up."""
-        first, last = self.settings.learning_rate, self.settings.final_learning_rate
-        return min(1.0, (update + 1) / _WARM_UP) * (first + (last - first) * update / self.num_updates)
-
-    def slice_loss(self, i: int, z: int) -> Tensor | None:
-        """`relative_misfit` of the estimate x̂0′ on the judged views of slice ``z``; None if another worker's.
-
-        Data consistency comes between x̂0′ and the loss, but the gradient passes it by: it would only
-        remove from the gradient what the measurements fix anyway.
-        """
-        problem, slab = self.dds.problem, self.dds.problem.slab
-        if z not in slab:
-            return None
-        t = self.dds.timesteps[i]
-        local = slice(z - slab.start, z - slab.start + 1)
-        judged, y = self.judged[local], problem.y[local]
-        network = self.adapter.bind(self.dds.prior.network)
-        x0_hat, _ = self.dds.prior.denoise(self.twin.x_t[local], t, network)
-        if self.settings.loss_cg_iterations:
-            seen = ViewSubset(problem.operator, self.keep[local])
-            with torch.no_grad():
-                x0 = data_consistency(
-                    seen, seen.keep * y, x0_hat, self.dds.gamma(t), self.settings.loss_cg_iterations
-                )
-                correction = x0 - x0_hat
-            x0_hat = x0_hat + correction
-        return relative_misfit(y, problem.operator.forward(x0_hat), judged).squeeze()
+        """From its highest, linearly to ``final_rate`` of that over all updates, after a warm-up."""
+        fallen = (1 - self.settings.final_rate) * update / self.num_updates
+        return min(1.0, (update + 1) / _WARM_UP) * self.highest_rate * (1 - fallen)

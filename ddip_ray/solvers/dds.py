@@ -73,9 +73,12 @@ class DDS:
         return (self.x0 - self.low) / (self.high - self.low)
 
     def on(self, problem: SlabProblem) -> DDS:
-        """The same sampler, noise included, on other measurements of the slab (in the prior's range)."""
+        """The same sampler at its start, on another ``problem`` for the slab (in the prior's range)."""
         other = copy.copy(self)
         other.problem = problem
+        other.operator_norm = problem.operator_norm()
+        other.x_t = other.noise(step=0)
+        other.x0 = torch.zeros_like(other.x_t)
         return other
 
     def noise(self, step: int) -> Tensor:

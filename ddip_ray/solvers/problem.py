@@ -14,7 +14,6 @@ from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.operator_norm import operator_norm
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator, gram
-from ddip_ray.operators.view_subset import ViewSubset
 from ddip_ray.solvers.slab import Slab
 
 
@@ -38,10 +37,6 @@ class SlabProblem:
         ones = torch.ones(1, *self.operator.image_shape, dtype=self.y.dtype, device=self.y.device)
         y = (high - low) * self.y + low * self.operator.forward(ones)
         return replace(self, y=y, noise_std=(high - low) * self.noise_std)
-
-    def keeping(self, keep: Tensor) -> SlabProblem:
-        """The same problem from fewer measurements: ``keep`` (z, view, 1) is 1 for what stays, else 0."""
-        return replace(self, operator=ViewSubset(self.operator, keep), y=keep * self.y)
 
     def operator_norm(self) -> float:
         """‖A‖, from one slice: every worker finds the same number."""

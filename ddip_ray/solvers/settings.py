@@ -40,20 +40,26 @@ class SamplerSettings(Settings):
 class AdaptationSettings(Settings):
     """How D3IP adapts the prior along the trajectory."""
 
-    lora_rank: PositiveInt = 4
+    lora_rank: PositiveInt = 16
     lora_scale: PositiveFloat = 1.0
-    learning_rate: PositiveFloat = Field(3e-4, description="at its highest, after a short warm-up")
-    final_learning_rate: PositiveFloat = Field(3e-5, description="at the last step; linear in between")
-    num_adapt_steps: PositiveInt = Field(4, description="optimiser steps a timestep")
-    num_adapt_slices: PositiveInt = Field(4, description="slices drawn over the volume an optimiser step")
+    learning_rate: PositiveFloat | None = Field(
+        None,
+        description="at its highest, after a short warm-up; none: 1e-3 for noisy data, 3e-4 for clean, "
+        "whose twins are sooner known by heart",
+    )
+    final_rate: float = Field(0.1, gt=0, le=1, description="share of it at the last step; linear in between")
+    num_adapt_steps: PositiveInt = Field(8, description="optimiser steps a timestep, times shrink")
+    num_adapt_slices: PositiveInt = Field(
+        4, description="slices drawn over the volume an optimiser step, times shrink"
+    )
     adapt_start_t: int = Field(12, ge=0, description="first (noisiest) timestep that adapts")
     adapt_end_t: int = Field(0, ge=0, description="last timestep that adapts")
-    hold_out_every: int = Field(
-        5,
-        ge=0,
-        description="every so many views judge a second reconstruction that never saw them; "
-        "0: judge by the views that were used, as published",
+    shrink: PositiveInt | None = Field(
+        None,
+        description="the twins are so many times smaller, from so many times fewer views; 1: as large, "
+        "from views between the measured ones; none: 2 for clean data, 1 for noisy",
     )
+    num_turns: PositiveInt = Field(4, description="twins, each turned by another angle; one if shrink is 1")
     loss_cg_iterations: int = Field(
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )

@@ -54,7 +54,13 @@ def config(method: str, prior: str) -> RunConfig:
         "method": method,
         "prior": prior,
         "sampler": FEW_STEPS,
-        "adaptation": {"num_adapt_steps": 2, "num_adapt_slices": 3, "lora_rank": 2, "adapt_start_t": 999},
+        "adaptation": {
+            "num_adapt_steps": 1,
+            "num_adapt_slices": 2,
+            "lora_rank": 2,
+            "adapt_start_t": 999,
+            "num_turns": 2,
+        },
         "tv": {"iterations": 5},
     }
     return load_config(None, values)
@@ -84,11 +90,14 @@ def test_result_says_how_it_was_made(small_scan: Path, prior: str) -> None:
     run = reconstruct(str(small_scan), output, config("d3ip", prior), num_workers=2, on_event=events.append)
     provenance = open_result(output).provenance
     assert provenance["config"]["method"] == "d3ip"
-    assert provenance["nfe"] == run.nfe == 2 * 4  # the twin's too
-    assert provenance["adapt_nfe"] == run.adapt_nfe == 4 * 2 * 3
+    assert provenance["nfe"] == run.nfe == 4 * 4  # two passes and two twins
+    assert (
+        provenance["adapt_nfe"] == run.adapt_nfe == 4 * 2 * 4
+    )  # twice the steps and slices at half the size
     assert provenance["layout"]["slabs"] == [[0, 6], [6, 12]]
-    assert [event.step for event in events] == [1, 2, 3, 4]
-    assert all(event.loss is not None and event.residual > 0 for event in events)
+    assert [event.step for event in events] == list(range(1, 9))
+    assert all(event.residual > 0 for event in events)
+    assert [event.loss is None for event in events] == [True] * 4 + [False] * 4
     assert events[-1].seconds_left == 0
     assert run.adapter_path is not None
     adapter = load_file(output, "adapter.safetensors")

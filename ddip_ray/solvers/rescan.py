@@ -1,0 +1,162 @@
+"""Scan a finished reconstruction again, so that a twin of it can be judged by data it never saw.
+
+The twin has to miss what the real reconstruction misses, or it teaches something else: holding out
+measured views, for one, leaves gaps twice as wide as those of the scan.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddip_ray.errors import InputError
+from ddip_ray.operators.filtered_backprojection import ramp_filter
+from ddip_ray.operators.inner_product import slice_dot
+from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.operators.protocol import LinearOperator
+from ddip_ray.solvers.noise import normal
+from ddip_ray.solvers.problem import SlabProblem
+
+_SAME_ANGLE = 1e-6  # radians
+
+
+@dataclass(frozen=True)
+class Rescan:
+    """What a twin is reconstructed from, and what judges it: ``judged`` maps its image to about ``y``."""
+
+    seen: SlabProblem
+    judged: LinearOperator
+    y: Tensor
+
+    def misfit(self, x: Tensor, local: slice) -> Tensor:
+        """⟨r, R r⟩/⟨y, R y⟩ for slices ``local`` of the slab, (z,), with r = A x − y and R the ramp filter.
+
+        The ramp makes it a distance between images, else low frequencies would decide alone.
+        """
+        y = self.y[local]
+        misfit = self.judged.forward(x) - y
+        return slice_dot(misfit, _ramp(misfit)) / slice_dot(y, _ramp(y))
+
+
+def check_rescannable(problem: SlabProblem) -> None:
+    """Before hours are spent.
+
+    Raises:
+        InputError: too few views for any rescan.
+    """
+    _distinct(_parallel_beam(problem).geometry.angles)
+
+
+def rescan_between(problem: SlabProblem, x0: Tensor, seed: int) -> Rescan:
+    """Views of ``x0: (z, y, x)`` halfway between the measured ones, which judge: for noisy data.
+
+    The twin's noise is of the same strength and independent, so what is measured is an unbiased
+    judge of detail that the noise hides (Lehtinen et al., Noise2Noise, 1803.04189).
+
+    Raises:
+        InputError: too few views.
+    """
+    operator = _parallel_beam(problem)
+    angles = views_between(operator.geometry.angles)
+    between = ParallelBeam(
+        replace(operator.geometry, angles=angles), device=operator.device, dtype=operator.dtype
+    )
+    # Opposite views of a full turn measure the same lines: fewer views between them, each less noisy.
+    noise_std = problem.noise_std * math.sqrt(len(angles) / operator.geometry.num_views)
+    y = between.forward(x0) + noise_std * _noise(problem, between.measurement_shape, seed)
+    seen = replace(problem, operator=between, y=y, noise_std=noise_std)
+    return Rescan(seen, operator, problem.y)
+
+
+def rescan_shrunk(problem: SlabProblem, x0: Tensor, shrink: int, turn: float, seed: int) -> Rescan:
+    """Every ``shrink``-th view of ``x0``, turned by ``turn`` radians and shrunk; the other views judge.
+
+    So many times fewer views of an image so many times smaller miss the same frequencies, counted in
+    pixels, but there the reconstruction knows them. Judging views get what the
+    reconstruction left unexplained of the measured ones.
+
+    Raises:
+        InputError: too few views.
+    """
+    operator = _parallel_beam(problem)
+    geometry = operator.geometry
+    order = _distinct(geometry.angles)
+    seen_views, judged_views = order[::shrink], [v for i, v in enumerate(order) if i % shrink]
+    ny, nx = (max(1, n // shrink) for n in geometry.image_shape)
+    small = replace(
+        geometry,
+        image_shape=(ny, nx),
+        num_detectors=geometry.num_detectors // shrink,
+        pixel_size=shrink * geometry.pixel_size,
+        detector_spacing=shrink * geometry.detector_spacing,
+        rotation_center=(geometry.rotation_center - (shrink - 1) / 2) / shrink,
+    )
+
+    def scan(views: list[int]) -> ParallelBeam:
+        angles = tuple(geometry.angles[v] + turn for v in views)
+        return ParallelBeam(replace(small, angles=angles), device=operator.device, dtype=operator.dtype)
+
+    image = functional.avg_pool2d(_turned(x0, turn)[:, None], shrink)[:, 0]
+    left = (problem.y - operator.forward(x0))[:, judged_views, : small.num_detectors * shrink]
+    judged, seen = scan(judged_views), scan(seen_views)
+    y = judged.forward(image) + left.reshape(*left.shape[:2], -1, shrink).mean(dim=3)
+    # As noisy as the real image, pixel by pixel: larger pixels average, fewer views do not.
+    noise_std = problem.noise_std * shrink * math.sqrt(len(seen_views) / geometry.num_views)
+    noise = noise_std * _noise(problem, seen.measurement_shape, seed)
+    return Rescan(
+        replace(problem, operator=seen, y=seen.forward(image) + noise, noise_std=noise_std), judged, y
+    )
+
+
+def views_between(angles: tuple[float, ...]) -> tuple[float, ...]:
+    """Angles halfway between neighbours, in radians; beyond the last one where a wedge is missing."""
+    near = [angles[v] % math.pi for v in _distinct(angles)]
+    gaps = [b - a for a, b in zip(near, [*near[1:], near[0] + math.pi], strict=True)]
+    typical = sorted(gaps)[len(gaps) // 2]
+    return tuple(a + min(gap, typical) / 2 for a, gap in zip(near, gaps, strict=True))
+
+
+def _distinct(angles: tuple[float, ...]) -> list[int]:
+    """Indices of views in the order of their angles modulo π, one for each direction."""
+    order: list[int] = []
+    for view in sorted(range(len(angles)), key=lambda v: angles[v] % math.pi):
+        if not order or angles[view] % math.pi - angles[order[-1]] % math.pi > _SAME_ANGLE:
+            order.append(view)
+    if len(order) < 4:
+        raise InputError(
+            f"D3IP needs 4 views from different directions or more, found {len(order)}", "Use --method dds."
+        )
+    return order
+
+
+def _parallel_beam(problem: SlabProblem) -> ParallelBeam:
+    if not isinstance(problem.operator, ParallelBeam):
+        raise TypeError(f"rescan: expected a ParallelBeam, got {type(problem.operator).__name__}")
+    return problem.operator
+
+
+def _noise(problem: SlabProblem, shape: tuple[int, ...], seed: int) -> Tensor:
+    slices = range(problem.slab.start, problem.slab.stop)
+    return torch.stack([normal(shape, seed, z) for z in slices]).to(problem.y.device)
+
+
+def _turned(x: Tensor, turn: float) -> Tensor:
+    """``x: (z, y, x)`` rotated counter-clockwise about the centre, its border continued outside."""
+    if turn == 0:
+        return x
+    (ny, nx), (cos, sin) = x.shape[1:], (math.cos(turn), math.sin(turn))
+    # affine_grid counts in half image sides, and its second axis points down.
+    matrix = x.new_tensor([[cos, -sin * ny / nx, 0.0], [sin * nx / ny, cos, 0.0]])
+    grid = functional.affine_grid(matrix.expand(len(x), 2, 3), [len(x), 1, ny, nx], align_corners=False)
+    turned = functional.grid_sample(
+        x[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False
+    )
+    return turned[:, 0]
+
+
+def _ramp(y: Tensor) -> Tensor:
+    return ramp_filter(y, 1.0, "hann")
