@@ -50,14 +50,12 @@ class D3IP:
         self.num_twins = settings.num_turns if self.shrink > 1 else 1
         self.twins: list[Twin] = []
         self.restart: Tensor | None = None  # where the late steps began in the first pass
-        # As much work at any size of the twins.
-        self.updates_per_step = self.shrink * settings.num_adapt_steps
         self.num_drawn = min(self.shrink * settings.num_adapt_slices, dds.problem.num_slices)
 
         num_late = sum(self.is_late(i) for i in range(dds.num_steps))
         self.num_steps = 2 * dds.num_steps
         self.nfe = dds.nfe + num_late + self.num_twins * dds.nfe
-        self.num_updates = self.updates_per_step * sum(self.adapts_at(i) for i in range(dds.num_steps))
+        self.num_updates = settings.num_adapt_steps * sum(self.adapts_at(i) for i in range(dds.num_steps))
         self.adapt_nfe = self.num_updates * self.num_drawn
 
     def step(self, i: int) -> StepReport:
@@ -106,8 +104,8 @@ class D3IP:
     def adapt(self, i: int) -> float:
         """min over Δθ of the twins' expected `Twin.loss`, by stochastic steps; the twins take turns."""
         loss = 0.0
-        before = sum(self.adapts_at(j) for j in range(i)) * self.updates_per_step
-        for k in range(self.updates_per_step):
+        before = sum(self.adapts_at(j) for j in range(i)) * self.settings.num_adapt_steps
+        for k in range(self.settings.num_adapt_steps):
             generator = torch.Generator().manual_seed(key(self.dds.seed, _DRAW, i, k))
             slices = draw_slices(self.dds.problem.num_slices, self.num_drawn, generator)
             twin = self.twins[k % len(self.twins)]

@@ -48,7 +48,7 @@ class AdaptationSettings(Settings):
         "whose twins are sooner known by heart",
     )
     final_rate: float = Field(0.1, gt=0, le=1, description="share of it at the last step; linear in between")
-    num_adapt_steps: PositiveInt = Field(8, description="optimiser steps a timestep, times shrink")
+    num_adapt_steps: PositiveInt = Field(8, description="optimiser steps a timestep")
     num_adapt_slices: PositiveInt = Field(
         4, description="slices drawn over the volume an optimiser step, times shrink"
     )

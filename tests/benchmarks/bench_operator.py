@@ -13,7 +13,9 @@ import math
 import os
 import platform
 import resource
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -150,12 +152,13 @@ def main() -> None:
 
 
 def describe_machine(clock_name: str) -> list[str]:
+    command = shlex.join(["python", "tests/benchmarks/bench_operator.py", *sys.argv[1:]])
     return [
         f"- {datetime.date.today()}, {cpu_name()}, {torch.get_num_threads()} threads, "
         f"{platform.system()} {platform.machine()}",
         f"- Python {platform.python_version()}, torch {torch.__version__}, numba {numba.__version__}",
-        "- `python tests/benchmarks/bench_operator.py`: float32, medians over interleaved rounds, "
-        f"{clock_name} time; load average at the end {os.getloadavg()[0]:.1f}",
+        f"- `{command}`: float32, medians over interleaved rounds, {clock_name} time; "
+        f"load average at the end {os.getloadavg()[0]:.1f}",
     ]
 
 
