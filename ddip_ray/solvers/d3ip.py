@@ -35,10 +35,10 @@ class D3IP:
     """
 
     def __init__(self, dds: DDS, settings: AdaptationSettings, adapter: Adapter | None = None) -> None:
-        check_rescannable(dds.problem)
         self.dds, self.settings = dds, settings
         noisy = dds.problem.noise_std > 0
         self.shrink = settings.shrink or (1 if noisy else 2)
+        check_rescannable(dds.problem, self.shrink)
         self.highest_rate = settings.learning_rate or (1e-3 if noisy else 3e-4)
         config = LoraConfig(settings.lora_rank, settings.lora_scale)
         with torch.no_grad():

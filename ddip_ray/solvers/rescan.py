@@ -42,13 +42,21 @@ class Rescan:
         return slice_dot(misfit, _ramp(misfit)) / slice_dot(y, _ramp(y))
 
 
-def check_rescannable(problem: SlabProblem) -> None:
+def check_rescannable(problem: SlabProblem, shrink: int) -> None:
     """Before hours are spent.
 
     Raises:
-        InputError: too few views for any rescan.
+        InputError: too few views for any rescan, or nothing left of the slices at this size.
     """
-    _distinct(_parallel_beam(problem).geometry.angles)
+    geometry = _parallel_beam(problem).geometry
+    _distinct(geometry.angles)
+    largest = min(*geometry.image_shape, geometry.num_detectors)
+    if shrink > largest:
+        ny, nx = geometry.image_shape
+        raise InputError(
+            f"adaptation.shrink is {shrink}, expected 1 to {largest} for slices of {ny} x {nx} pixels "
+            f"and {geometry.num_detectors} detector columns"
+        )
 
 
 def rescan_between(problem: SlabProblem, x0: Tensor, seed: int) -> Rescan:

@@ -100,3 +100,9 @@ def test_too_few_views_are_refused_before_anything_runs(prior: DiffusionPrior) -
     dds = DDS(problem(phantom(), views=3), Alone(), prior, SamplerSettings(num_steps=10), 0)
     with pytest.raises(InputError, match="4 views from different directions or more, found 3"):
         D3IP(dds, AdaptationSettings())
+
+
+def test_twins_without_a_pixel_are_refused(prior: DiffusionPrior) -> None:
+    dds = DDS(problem(phantom()), Alone(), prior, SamplerSettings(num_steps=10), 0)
+    with pytest.raises(InputError, match="shrink is 25, expected 1 to 24 for slices of 24 x 24 pixels"):
+        D3IP(dds, AdaptationSettings(shrink=25))
