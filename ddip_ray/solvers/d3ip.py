@@ -12,7 +12,7 @@ from ddip_ray.adaptation.update import adapt_step, draw_slices
 from ddip_ray.solvers.dds import DDS
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.noise import key
-from ddip_ray.solvers.rescan import check_rescannable, rescan_between, rescan_shrunk
+from ddip_ray.solvers.rescan import check_rescannable, rescan_between, rescan_downsampled
 from ddip_ray.solvers.settings import AdaptationSettings
 from ddip_ray.solvers.twin import Twin
 
@@ -23,7 +23,7 @@ _WARM_UP = 5  # optimiser steps
 class D3IP:
     """Reconstruct, scan the result again, and learn from how well its twins are reconstructed.
 
-    The first pass is plain DDS. Its result is scanned again (`rescan_shrunk` for clean data,
+    The first pass is plain DDS. Its result is scanned again (`rescan_downsampled` for clean data,
     `rescan_between` for noisy), and in the second pass twins are reconstructed from these scans.
     Before each of their late steps the adapter takes a few optimiser steps on slices drawn at random
     over the volume, judged by data that the twins never saw; the real reconstruction repeats its late
@@ -37,8 +37,8 @@ class D3IP:
     def __init__(self, dds: DDS, settings: AdaptationSettings, adapter: Adapter | None = None) -> None:
         self.dds, self.settings = dds, settings
         noisy = dds.problem.noise_std > 0
-        self.shrink = settings.shrink or (1 if noisy else 2)
-        check_rescannable(dds.problem, self.shrink)
+        self.downsampling = settings.downsampling or (1 if noisy else 2)
+        check_rescannable(dds.problem, self.downsampling)
         self.highest_rate = settings.learning_rate or (1e-3 if noisy else 3e-4)
         config = LoraConfig(settings.lora_rank, settings.lora_scale)
         with torch.no_grad():
@@ -47,10 +47,10 @@ class D3IP:
         self.optimizer = torch.optim.Adam(
             self.adapter.parameters.values(), lr=self.highest_rate, betas=(0.9, 0.99)
         )
-        self.num_twins = settings.num_turns if self.shrink > 1 else 1
+        self.num_twins = settings.num_rotations if self.downsampling > 1 else 1
         self.twins: list[Twin] = []
         self.restart: Tensor | None = None  # where the late steps began in the first pass
-        self.num_drawn = min(self.shrink * settings.num_adapt_slices, dds.problem.num_slices)
+        self.num_drawn = min(self.downsampling * settings.num_adapt_slices, dds.problem.num_slices)
 
         num_late = sum(self.is_late(i) for i in range(dds.num_steps))
         self.num_steps = 2 * dds.num_steps
@@ -95,11 +95,11 @@ class D3IP:
     def twin(self, k: int) -> Twin:
         problem, seed = self.dds.problem, key(self.dds.seed, _RESCAN, k)
         with torch.no_grad():
-            if self.shrink == 1:
+            if self.downsampling == 1:
                 return Twin(self.dds, rescan_between(problem, self.dds.x0, seed))
             # The golden angle: any number of turns is spread evenly.
-            turn = math.pi * (k * (math.sqrt(5) - 1) / 2 % 1)
-            return Twin(self.dds, rescan_shrunk(problem, self.dds.x0, self.shrink, turn, seed))
+            rotation = math.pi * (k * (math.sqrt(5) - 1) / 2 % 1)
+            return Twin(self.dds, rescan_downsampled(problem, self.dds.x0, self.downsampling, rotation, seed))
 
     def adapt(self, i: int) -> float:
         """min over Δθ of the twins' expected `Twin.loss`, by stochastic steps; the twins take turns."""

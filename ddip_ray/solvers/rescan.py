@@ -42,7 +42,7 @@ class Rescan:
         return slice_dot(misfit, _ramp(misfit)) / slice_dot(y, _ramp(y))
 
 
-def check_rescannable(problem: SlabProblem, shrink: int) -> None:
+def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
     """Before hours are spent.
 
     Raises:
@@ -51,19 +51,19 @@ def check_rescannable(problem: SlabProblem, shrink: int) -> None:
     geometry = _parallel_beam(problem).geometry
     _distinct(geometry.angles)
     largest = min(*geometry.image_shape, geometry.num_detectors)
-    if shrink > largest:
+    if downsampling > largest:
         ny, nx = geometry.image_shape
         raise InputError(
-            f"adaptation.shrink is {shrink}, expected 1 to {largest} for slices of {ny} x {nx} pixels "
-            f"and {geometry.num_detectors} detector columns"
+            f"adaptation.downsampling is {downsampling}, expected 1 to {largest} "
+            f"for slices of {ny} x {nx} pixels and {geometry.num_detectors} detector columns"
         )
 
 
 def rescan_between(problem: SlabProblem, x0: Tensor, seed: int) -> Rescan:
     """Views of ``x0: (z, y, x)`` halfway between the measured ones, which judge: for noisy data.
 
-    The twin's noise is of the same strength and independent, so what is measured is an unbiased
-    judge of detail that the noise hides (Lehtinen et al., Noise2Noise, 1803.04189).
+    The twin's noise is as strong but drawn anew, so the measured views are a fair judge of detail that
+    noise hides (Lehtinen et al., Noise2Noise, 1803.04189), but for the noise that ``x0`` has kept.
 
     Raises:
         InputError: too few views.
@@ -73,19 +73,21 @@ def rescan_between(problem: SlabProblem, x0: Tensor, seed: int) -> Rescan:
     between = ParallelBeam(
         replace(operator.geometry, angles=angles), device=operator.device, dtype=operator.dtype
     )
-    # Opposite views of a full turn measure the same lines: fewer views between them, each less noisy.
+    # Opposite views of a full rotation measure the same lines: fewer views between them, each less noisy.
     noise_std = problem.noise_std * math.sqrt(len(angles) / operator.geometry.num_views)
     y = between.forward(x0) + noise_std * _noise(problem, between.measurement_shape, seed)
     seen = replace(problem, operator=between, y=y, noise_std=noise_std)
     return Rescan(seen, operator, problem.y)
 
 
-def rescan_shrunk(problem: SlabProblem, x0: Tensor, shrink: int, turn: float, seed: int) -> Rescan:
-    """Every ``shrink``-th view of ``x0``, turned by ``turn`` radians and shrunk; the other views judge.
+def rescan_downsampled(
+    problem: SlabProblem, x0: Tensor, downsampling: int, rotation: float, seed: int
+) -> Rescan:
+    """One view in ``downsampling`` of ``x0``, rotated (radians) and downsampled; the other views judge.
 
     So many times fewer views of an image so many times smaller miss the same frequencies, counted in
-    pixels, but there the reconstruction knows them. Judging views get what the
-    reconstruction left unexplained of the measured ones.
+    pixels, but there the reconstruction knows them. Judging views get what the reconstruction left
+    unexplained of the measured ones. Rows and columns that fill no whole pixel are dropped.
 
     Raises:
         InputError: too few views.
@@ -93,27 +95,27 @@ def rescan_shrunk(problem: SlabProblem, x0: Tensor, shrink: int, turn: float, se
     operator = _parallel_beam(problem)
     geometry = operator.geometry
     order = _distinct(geometry.angles)
-    seen_views, judged_views = order[::shrink], [v for i, v in enumerate(order) if i % shrink]
-    ny, nx = (max(1, n // shrink) for n in geometry.image_shape)
+    seen_views, judged_views = order[::downsampling], [v for i, v in enumerate(order) if i % downsampling]
+    ny, nx = (n // downsampling for n in geometry.image_shape)
     small = replace(
         geometry,
         image_shape=(ny, nx),
-        num_detectors=geometry.num_detectors // shrink,
-        pixel_size=shrink * geometry.pixel_size,
-        detector_spacing=shrink * geometry.detector_spacing,
-        rotation_center=(geometry.rotation_center - (shrink - 1) / 2) / shrink,
+        num_detectors=geometry.num_detectors // downsampling,
+        pixel_size=downsampling * geometry.pixel_size,
+        detector_spacing=downsampling * geometry.detector_spacing,
+        rotation_center=(geometry.rotation_center - (downsampling - 1) / 2) / downsampling,
     )
 
     def scan(views: list[int]) -> ParallelBeam:
-        angles = tuple(geometry.angles[v] + turn for v in views)
+        angles = tuple(geometry.angles[v] + rotation for v in views)
         return ParallelBeam(replace(small, angles=angles), device=operator.device, dtype=operator.dtype)
 
-    image = functional.avg_pool2d(_turned(x0, turn)[:, None], shrink)[:, 0]
-    left = (problem.y - operator.forward(x0))[:, judged_views, : small.num_detectors * shrink]
+    image = functional.avg_pool2d(_rotated(x0, rotation)[:, None], downsampling)[:, 0]
+    left = (problem.y - operator.forward(x0))[:, judged_views, : small.num_detectors * downsampling]
     judged, seen = scan(judged_views), scan(seen_views)
-    y = judged.forward(image) + left.reshape(*left.shape[:2], -1, shrink).mean(dim=3)
+    y = judged.forward(image) + left.reshape(*left.shape[:2], -1, downsampling).mean(dim=3)
     # As noisy as the real image, pixel by pixel: larger pixels average, fewer views do not.
-    noise_std = problem.noise_std * shrink * math.sqrt(len(seen_views) / geometry.num_views)
+    noise_std = problem.noise_std * downsampling * math.sqrt(len(seen_views) / geometry.num_views)
     noise = noise_std * _noise(problem, seen.measurement_shape, seed)
     return Rescan(
         replace(problem, operator=seen, y=seen.forward(image) + noise, noise_std=noise_std), judged, y
@@ -134,6 +136,8 @@ def _distinct(angles: tuple[float, ...]) -> list[int]:
     for view in sorted(range(len(angles)), key=lambda v: angles[v] % math.pi):
         if not order or angles[view] % math.pi - angles[order[-1]] % math.pi > _SAME_ANGLE:
             order.append(view)
+    if angles[order[-1]] % math.pi - angles[order[0]] % math.pi > math.pi - _SAME_ANGLE:
+        order.pop()  # just below π is the direction of 0
     if len(order) < 4:
         raise InputError(
             f"D3IP needs 4 views from different directions or more, found {len(order)}", "Use --method dds."
@@ -152,11 +156,11 @@ def _noise(problem: SlabProblem, shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.stack([normal(shape, seed, z) for z in slices]).to(problem.y.device)
 
 
-def _turned(x: Tensor, turn: float) -> Tensor:
+def _rotated(x: Tensor, rotation: float) -> Tensor:
     """``x: (z, y, x)`` rotated counter-clockwise about the centre, its border continued outside."""
-    if turn == 0:
+    if rotation == 0:
         return x
-    (ny, nx), (cos, sin) = x.shape[1:], (math.cos(turn), math.sin(turn))
+    (ny, nx), (cos, sin) = x.shape[1:], (math.cos(rotation), math.sin(rotation))
     # affine_grid counts in half image sides, and its second axis points down.
     matrix = x.new_tensor([[cos, -sin * ny / nx, 0.0], [sin * nx / ny, cos, 0.0]])
     grid = functional.affine_grid(matrix.expand(len(x), 2, 3), [len(x), 1, ny, nx], align_corners=False)

@@ -50,16 +50,18 @@ class AdaptationSettings(Settings):
     final_rate: float = Field(0.1, gt=0, le=1, description="share of it at the last step; linear in between")
     num_adapt_steps: PositiveInt = Field(8, description="optimiser steps a timestep")
     num_adapt_slices: PositiveInt = Field(
-        4, description="slices drawn over the volume an optimiser step, times shrink"
+        4, description="slices drawn over the volume an optimiser step, times downsampling"
     )
     adapt_start_t: int = Field(12, ge=0, description="first (noisiest) timestep that adapts")
     adapt_end_t: int = Field(0, ge=0, description="last timestep that adapts")
-    shrink: PositiveInt | None = Field(
+    downsampling: PositiveInt | None = Field(
         None,
         description="the twins are so many times smaller, from so many times fewer views; 1: as large, "
         "from views between the measured ones; none: 2 for clean data, 1 for noisy",
     )
-    num_turns: PositiveInt = Field(4, description="twins, each turned by another angle; one if shrink is 1")
+    num_rotations: PositiveInt = Field(
+        4, description="twins, each turned by another angle; one if downsampling is 1"
+    )
     loss_cg_iterations: int = Field(
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )

@@ -195,7 +195,6 @@ def compare(size: int, num_views: int, slice_counts: Sequence[int], rounds: int)
 
 def check_same_scan(operator: ParallelBeam, loops: Sequence[Yardstick]) -> None:
     """A yardstick that measures another scan would be worthless."""
-    # Its "adjoint" has a scale of its own; only its shape is compared.
     size = operator.image_shape[0]
     x = torch.zeros(1, size, size)
     x[:, size // 3 : size // 2, size // 4 : size // 3] = 1.0
@@ -204,6 +203,7 @@ def check_same_scan(operator: ParallelBeam, loops: Sequence[Yardstick]) -> None:
         difference = float((loop.forward(x) - y).norm() / y.norm())
         if difference > 0.15:  # the padding of an odd margin moves the image by half a pixel
             raise SystemExit(f"the yardstick's sinogram differs from ours by {difference:.0%}")
+        # Its "adjoint" has a scale of its own.
         ours, theirs = operator.adjoint(y), loop.adjoint(y)
         likeness = float(F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0))
         if likeness < 0.99:

@@ -14,7 +14,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.rescan import _turned, rescan_between, rescan_shrunk, views_between
+from ddip_ray.solvers.rescan import _rotated, rescan_between, rescan_downsampled, views_between
 from ddip_ray.solvers.slab import Slab
 
 
@@ -32,7 +32,8 @@ def angles_of(A: LinearOperator) -> tuple[float, ...]:
     [
         ([0, 45, 90, 135], [22.5, 67.5, 112.5, 157.5]),
         ([135, 0, 90, 45], [22.5, 67.5, 112.5, 157.5]),
-        ([0, 45, 90, 135, 180, 225, 270, 315], [22.5, 67.5, 112.5, 157.5]),  # a full turn: lines twice
+        ([0, 45, 90, 135, 180, 225, 270, 315], [22.5, 67.5, 112.5, 157.5]),  # a full rotation: lines twice
+        ([0, 45, 90, 135, 180 - 1e-10], [22.5, 67.5, 112.5, 157.5]),
         ([0, 10, 20, 30], [5, 15, 25, 35]),  # none in the middle of a missing wedge
         ([0, 30, 90, 120], [15, 60, 105, 150]),
     ],
@@ -49,10 +50,10 @@ def test_too_few_directions(angles: list[float]) -> None:
 
 def test_turning_is_counter_clockwise() -> None:
     x = torch.rand(2, 8, 8)
-    torch.testing.assert_close(_turned(x, math.pi / 2), torch.rot90(x, 1, (1, 2)))
+    torch.testing.assert_close(_rotated(x, math.pi / 2), torch.rot90(x, 1, (1, 2)))
     wide = torch.zeros(1, 9, 17)
     wide[0, 4, 8 + 3] = 1.0
-    assert _turned(wide, math.pi / 2)[0, 4 - 3, 8] == pytest.approx(1.0, abs=1e-5)
+    assert _rotated(wide, math.pi / 2)[0, 4 - 3, 8] == pytest.approx(1.0, abs=1e-5)
 
 
 def test_views_between_are_of_the_object_with_the_scans_noise() -> None:
@@ -70,17 +71,17 @@ def test_views_between_are_of_the_object_with_the_scans_noise() -> None:
     assert clean.misfit(x, slice(0, 6)).max() < 1e-9
 
 
-@pytest.mark.parametrize("turn", [0.0, 0.7, 2.0])
-def test_a_turned_and_shrunk_scan_is_of_the_same_object(turn: float) -> None:
+@pytest.mark.parametrize("rotation", [0.0, 0.7, 2.0])
+def test_a_rotated_and_downsampled_scan_is_of_the_same_object(rotation: float) -> None:
     x = phantom(size=48)
     scan = problem(x, views=20)
-    rescan = rescan_shrunk(scan, x, 2, turn, seed=1)
-    assert angles_of(rescan.judged) == tuple(a + turn for a in angles_of(scan.operator)[1::2])
-    assert angles_of(rescan.seen.operator) == tuple(a + turn for a in angles_of(scan.operator)[0::2])
+    rescan = rescan_downsampled(scan, x, 2, rotation, seed=1)
+    assert angles_of(rescan.judged) == tuple(a + rotation for a in angles_of(scan.operator)[1::2])
+    assert angles_of(rescan.seen.operator) == tuple(a + rotation for a in angles_of(scan.operator)[0::2])
     # What judges is what was measured, in detector columns twice as wide.
     measured = scan.y[:, 1::2].reshape(6, 10, 36, 2).mean(dim=3)
     assert float((rescan.y - measured).norm() / measured.norm()) < 0.03
-    if turn == 0:
+    if rotation == 0:
         small = torch.nn.functional.avg_pool2d(x[:, None], 2)[:, 0]
         assert rescan.misfit(small, slice(0, 6)).max() < 1e-9
 
@@ -91,16 +92,16 @@ def test_judging_views_get_what_the_reconstruction_left_unexplained() -> None:
     left = torch.zeros_like(scan.y)
     left[2, 5, 20:24] = 1.0
     spoiled = dataclasses.replace(scan, y=scan.y + left)
-    difference = rescan_shrunk(spoiled, x, 2, 0.0, 1).y - rescan_shrunk(scan, x, 2, 0.0, 1).y
+    difference = rescan_downsampled(spoiled, x, 2, 0.0, 1).y - rescan_downsampled(scan, x, 2, 0.0, 1).y
     expected = torch.zeros_like(difference)
     expected[2, 2, 10:12] = 1.0
     torch.testing.assert_close(difference, expected, atol=1e-4, rtol=0)
 
 
-def test_a_shrunk_scan_makes_pixels_as_noisy_as_the_real_one() -> None:
+def test_a_downsampled_scan_makes_pixels_as_noisy_as_the_real_one() -> None:
     x = phantom(size=48)
     scan = problem(x, views=20, noise_std=0.3)
-    rescan = rescan_shrunk(scan, x, 2, 0.0, seed=1)
+    rescan = rescan_downsampled(scan, x, 2, 0.0, seed=1)
 
     def backprojected_noise(p: SlabProblem, image: torch.Tensor) -> float:
         A = p.operator
@@ -119,7 +120,10 @@ def test_a_shrunk_scan_makes_pixels_as_noisy_as_the_real_one() -> None:
 @pytest.mark.parametrize("noise_std", [0.0, 0.2])
 def test_rescans_do_not_know_the_slab(noise_std: float) -> None:
     x = phantom()
-    for scan in (partial(rescan_shrunk, shrink=2, turn=0.4, seed=3), partial(rescan_between, seed=3)):
+    for scan in (
+        partial(rescan_downsampled, downsampling=2, rotation=0.4, seed=3),
+        partial(rescan_between, seed=3),
+    ):
         whole = scan(problem(x, noise_std=noise_std), x)
         part = scan(problem(x, Slab(2, 5), noise_std=noise_std), x[2:5])
         assert torch.equal(whole.seen.y[2:5], part.seen.y)
