@@ -14,6 +14,7 @@ from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.rescan import check_rescannable, rescan_between, rescan_downsampled
 from ddip_ray.solvers.settings import AdaptationSettings
+from ddip_ray.solvers.steps import NUM_ORIENTATIONS, Network
 from ddip_ray.solvers.twin import Twin
 
 _DRAW, _RESCAN = 0x5CD, 0x75C  # key the slice draws and the rescans' noise apart from the image noise
@@ -108,6 +109,7 @@ class D3IP:
         for k in range(self.settings.num_adapt_steps):
             generator = torch.Generator().manual_seed(key(self.dds.seed, _DRAW, i, k))
             slices = draw_slices(self.dds.problem.num_slices, self.num_drawn, generator)
+            orientation = int(torch.randint(NUM_ORIENTATIONS, (), generator=generator))
             twin = self.twins[k % len(self.twins)]
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate(before + k)
@@ -115,12 +117,15 @@ class D3IP:
                 self.adapter,
                 self.optimizer,
                 slices,
-                lambda z, twin=twin: twin.loss(  # type: ignore[misc]
-                    i, z, self.adapter.bind(self.dds.prior.network), self.settings.loss_cg_iterations
+                lambda z, twin=twin, k=orientation: twin.loss(  # type: ignore[misc]
+                    i, z, self.network(k), self.settings.loss_cg_iterations
                 ),
                 self.dds.communicator.all_reduce,
             )
         return loss
+
+    def network(self, orientation: int) -> Network:
+        return self.dds.oriented(self.adapter.bind(self.dds.prior.network), orientation)
 
     def learning_rate(self, update: int) -> float:
         """From its highest, linearly to ``final_rate`` of that over all updates, after a warm-up."""

@@ -15,11 +15,13 @@ from ddip_ray.solvers.noise import slab_noise
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import SamplerSettings
 from ddip_ray.solvers.steps import (
+    NUM_ORIENTATIONS,
     Network,
     data_consistency,
     denoise_slab,
     move_on,
     move_on_quietly,
+    oriented,
     relative_residual,
 )
 
@@ -53,12 +55,16 @@ class DDS:
     def advance(self, i: int, network: Network | None = None) -> None:
         """`step` without the report, which costs a projection and a word with the other workers."""
         t = self.timesteps[i]
+        network = self.oriented(network or self.prior.network_forward, i)
         x0_hat, eps_hat = denoise_slab(self.prior, self.x_t, t, self.settings.micro_batch, network)
         with torch.no_grad():
             self.x0 = data_consistency(
                 self.problem.operator, self.problem.y, x0_hat, self.gamma(t), self.settings.cg_iterations
             )
             self.x_t = self.next_x_t(i + 1, eps_hat)
+
+    def oriented(self, network: Network, k: int) -> Network:
+        return oriented(network, k % NUM_ORIENTATIONS) if self.settings.self_ensemble else network
 
     def next_x_t(self, i: int, eps_hat: Tensor) -> Tensor:
         """Where step ``i`` begins: noisy samples first, from ``quiet_t`` on the bare estimate."""

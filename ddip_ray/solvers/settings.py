@@ -24,6 +24,9 @@ class SamplerSettings(Settings):
         ge=-1,
         description="no noise is added from this timestep down; -1: noise to the end, as published",
     )
+    self_ensemble: bool = Field(
+        True, description="the network sees the slices flipped or transposed another way at every step"
+    )
     cg_iterations: PositiveInt = Field(20, description="CG iterations of data consistency per step")
     gamma: PositiveFloat | None = Field(
         None, description="data-consistency weight; none: from the noise, or infinite for clean data"

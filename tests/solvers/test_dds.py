@@ -22,7 +22,7 @@ def test_dds_with_an_exact_prior_and_full_data_is_exact() -> None:
     torch.manual_seed(0)
 
     class Oracle:
-        image_range, schedule = (-1.0, 1.0), NoiseSchedule.linear()
+        image_range, schedule, network_forward = (-1.0, 1.0), NoiseSchedule.linear(), None
 
         def denoise(self, x_t: Tensor, t: int, network: object = None) -> tuple[Tensor, Tensor]:
             alpha_bar = self.schedule.at(t)
@@ -50,6 +50,24 @@ def test_dds_is_noisy_above_quiet_t_and_the_bare_estimate_below(prior: Diffusion
             noise = (dds.x_t - bare) / (1 - prior.schedule.at(t)) ** 0.5
             assert noise.std() == pytest.approx(1, abs=0.1)
             assert not torch.equal(other.next_x_t(i + 1, dds.x0), dds.x_t)  # another seed, another sample
+
+
+def test_each_step_sees_another_orientation(prior: DiffusionPrior) -> None:
+    seen = []
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(x[0, 0].detach().clone())
+        return torch.zeros_like(x)
+
+    for self_ensemble, different in ((True, 8), (False, 1)):
+        sampler = SamplerSettings(num_steps=10, micro_batch=6, self_ensemble=self_ensemble)
+        dds = DDS(problem(phantom()), Alone(), prior, sampler, 0)
+        start, seen = dds.x_t, []
+        for i in range(10):
+            dds.x_t = start
+            dds.advance(i, network)
+        assert len({tuple(x.flatten().tolist()) for x in seen}) == different
+        assert torch.equal(seen[0], seen[8])
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.2])

@@ -9,7 +9,7 @@ import torch
 
 from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.solvers.steps import data_consistency, move_on
+from ddip_ray.solvers.steps import NUM_ORIENTATIONS, data_consistency, move_on, oriented
 
 
 def test_data_consistency_against_a_dense_solve() -> None:
@@ -35,3 +35,20 @@ def test_moving_on_keeps_the_variance() -> None:
     eps, noise = torch.randn(1, 200, 200), torch.randn(1, 200, 200)
     assert float(move_on(x0, eps, noise, 0.36, 0.85).std()) == pytest.approx(0.8, rel=0.02)
     assert torch.equal(move_on(eps, noise, noise, 1.0, 0.85), eps)
+
+
+def test_orientations_are_the_eight_of_a_square_and_are_undone() -> None:
+    x, t = torch.rand(2, 1, 6, 10), torch.zeros(2)
+    marks = set()
+    for k in range(NUM_ORIENTATIONS):
+        assert torch.equal(oriented(lambda x, t: 2 * x, k)(x, t), 2 * x)
+
+        def mark_a_corner(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            mark = torch.zeros_like(x)
+            mark[..., 0, 1] = 1.0
+            return mark
+
+        marks.add(tuple(oriented(mark_a_corner, k)(x, t)[0, 0].nonzero().flatten().tolist()))
+    assert marks == {(row, column) for row in (0, 5) for column in (1, 8)} | {
+        (row, column) for row in (1, 4) for column in (0, 9)
+    }
