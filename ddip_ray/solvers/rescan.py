@@ -1,55 +1,50 @@
-"""Scan a finished reconstruction again, so that a twin of it can be judged by data it never saw.
-
-The twin has to miss what the real reconstruction misses, or it teaches something else: holding out
-measured views, for one, leaves gaps twice as wide as those of the scan.
-"""
+"""Scan a finished reconstruction again: data whose image is known, missing what the real data miss."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ddip_ray.errors import InputError
-from ddip_ray.operators.filtered_backprojection import ramp_filter
-from ddip_ray.operators.inner_product import slice_dot
+from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.operators.protocol import LinearOperator
-from ddip_ray.solvers.noise import normal
+from ddip_ray.solvers.noise import key, normal
 from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.steps import data_consistency
 
 _SAME_ANGLE = 1e-6  # radians
+_ZOOM = 0.15  # copies are up to so much larger or smaller: anatomy has no fixed size in pixels
+_CG_ITERATIONS = 10
 
 
 @dataclass(frozen=True)
 class Rescan:
-    """What a twin is reconstructed from, and what judges it: ``judged`` maps its image to about ``y``."""
+    """``scan`` of images that should become ``target``, both (z · copies, …): copies lie side by side."""
 
-    seen: SlabProblem
-    judged: LinearOperator
-    y: Tensor
-
-    def misfit(self, x: Tensor, local: slice) -> Tensor:
-        """⟨r, R r⟩/⟨y, R y⟩ for slices ``local`` of the slab, (z,), with r = A x − y and R the ramp filter.
-
-        The ramp makes it a distance between images, else low frequencies would decide alone.
-        """
-        y = self.y[local]
-        misfit = self.judged.forward(x) - y
-        return slice_dot(misfit, _ramp(misfit)) / slice_dot(y, _ramp(y))
+    scan: SlabProblem
+    target: Tensor
+    num_copies: int
 
 
 def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
     """Before hours are spent.
 
     Raises:
-        InputError: too few views for any rescan, or nothing left of the slices at this size.
+        InputError: too few views for a rescan, or nothing left of the slices at this size.
     """
     geometry = _parallel_beam(problem).geometry
-    _distinct(geometry.angles)
+    found, needed = len(_distinct(geometry.angles)), 2 * downsampling
+    if found < needed:
+        raise InputError(
+            f"adaptation.downsampling {downsampling} needs {needed} views from different directions or more, "
+            f"found {found}",
+            "Use --method dds.",
+        )
     largest = min(*geometry.image_shape, geometry.num_detectors)
     if downsampling > largest:
         ny, nx = geometry.image_shape
@@ -59,75 +54,51 @@ def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
         )
 
 
-def rescan_between(problem: SlabProblem, x0: Tensor, seed: int) -> Rescan:
-    """Views of ``x0: (z, y, x)`` halfway between the measured ones, which judge: for noisy data.
-
-    The twin's noise is as strong but drawn anew, so the measured views are a fair judge of detail that
-    noise hides (Lehtinen et al., Noise2Noise, 1803.04189), but for the noise that ``x0`` has kept.
-
-    Raises:
-        InputError: too few views.
-    """
-    operator = _parallel_beam(problem)
-    angles = views_between(operator.geometry.angles)
-    between = ParallelBeam(
-        replace(operator.geometry, angles=angles), device=operator.device, dtype=operator.dtype
-    )
-    # Opposite views of a full rotation measure the same lines: fewer views between them, each less noisy.
-    noise_std = problem.noise_std * math.sqrt(len(angles) / operator.geometry.num_views)
-    y = between.forward(x0) + noise_std * _noise(problem, between.measurement_shape, seed)
-    seen = replace(problem, operator=between, y=y, noise_std=noise_std)
-    return Rescan(seen, operator, problem.y)
-
-
-def rescan_downsampled(
-    problem: SlabProblem, x0: Tensor, downsampling: int, rotation: float, seed: int
-) -> Rescan:
-    """One view in ``downsampling`` of ``x0``, rotated (radians) and downsampled; the other views judge.
+def rescan(problem: SlabProblem, x0: Tensor, downsampling: int, num_copies: int, seed: int) -> Rescan:
+    """One view in ``downsampling`` of downsampled copies of ``x0: (z, y, x)``, each rotated and zoomed.
 
     So many times fewer views of an image so many times smaller miss the same frequencies, counted in
-    pixels, but there the reconstruction knows them. Judging views get what the reconstruction left
-    unexplained of the measured ones. Rows and columns that fill no whole pixel are dropped.
-
-    Raises:
-        InputError: too few views.
+    pixels; but at this size the real reconstruction knows them. The target is also made consistent with
+    what was measured: with noise, ``x0`` has lost detail that the measurements, whose noise the copies do
+    not share, still hold on average (Lehtinen et al., Noise2Noise, 1803.04189).
     """
-    operator = _parallel_beam(problem)
+    geometry = _parallel_beam(problem).geometry
+    num_views = len(_distinct(geometry.angles)[::downsampling])
+    operator = _downsampled(_parallel_beam(problem), downsampling)
+    slab = Slab(num_copies * problem.slab.start, num_copies * problem.slab.stop)
+
+    def copies(images: Tensor) -> Tensor:
+        small = []
+        for z, image in enumerate(images, start=problem.slab.start):
+            poses = [_pose(key(seed, z * num_copies + k)) for k in range(num_copies)]
+            posed = _posed(image.expand(num_copies, -1, -1), poses)
+            small.append(functional.avg_pool2d(posed[:, None], downsampling)[:, 0])
+        return torch.cat(small)
+
+    consistent = data_consistency(problem.operator, problem.y, x0, math.inf, _CG_ITERATIONS)
+    y = operator.forward(copies(x0))
+    # As noisy as the real image, pixel by pixel: larger pixels average, fewer views do not.
+    noise_std = problem.noise_std * downsampling * math.sqrt(num_views / geometry.num_views)
+    noise = torch.stack([normal(operator.measurement_shape, seed, j) for j in range(slab.start, slab.stop)])
+    scan = SlabProblem(
+        operator, y + noise_std * noise.to(y.device), slab, num_copies * problem.num_slices, noise_std
+    )
+    return Rescan(scan, copies(consistent), num_copies)
+
+
+def _downsampled(operator: ParallelBeam, downsampling: int) -> ParallelBeam:
+    """The scan of larger pixels from fewer views; rows and columns that fill no whole pixel are dropped."""
     geometry = operator.geometry
-    order = _distinct(geometry.angles)
-    seen_views, judged_views = order[::downsampling], [v for i, v in enumerate(order) if i % downsampling]
-    ny, nx = (n // downsampling for n in geometry.image_shape)
-    small = replace(
-        geometry,
-        image_shape=(ny, nx),
+    ny, nx = geometry.image_shape
+    small = ParallelBeamGeometry(
+        image_shape=(ny // downsampling, nx // downsampling),
+        angles=tuple(geometry.angles[v] for v in _distinct(geometry.angles)[::downsampling]),
         num_detectors=geometry.num_detectors // downsampling,
         pixel_size=downsampling * geometry.pixel_size,
         detector_spacing=downsampling * geometry.detector_spacing,
         rotation_center=(geometry.rotation_center - (downsampling - 1) / 2) / downsampling,
     )
-
-    def scan(views: list[int]) -> ParallelBeam:
-        angles = tuple(geometry.angles[v] + rotation for v in views)
-        return ParallelBeam(replace(small, angles=angles), device=operator.device, dtype=operator.dtype)
-
-    image = functional.avg_pool2d(_rotated(x0, rotation)[:, None], downsampling)[:, 0]
-    left = (problem.y - operator.forward(x0))[:, judged_views, : small.num_detectors * downsampling]
-    judged, seen = scan(judged_views), scan(seen_views)
-    y = judged.forward(image) + left.reshape(*left.shape[:2], -1, downsampling).mean(dim=3)
-    # As noisy as the real image, pixel by pixel: larger pixels average, fewer views do not.
-    noise_std = problem.noise_std * downsampling * math.sqrt(len(seen_views) / geometry.num_views)
-    noise = noise_std * _noise(problem, seen.measurement_shape, seed)
-    return Rescan(
-        replace(problem, operator=seen, y=seen.forward(image) + noise, noise_std=noise_std), judged, y
-    )
-
-
-def views_between(angles: tuple[float, ...]) -> tuple[float, ...]:
-    """Angles halfway between neighbours, in radians; beyond the last one where a wedge is missing."""
-    near = [angles[v] % math.pi for v in _distinct(angles)]
-    gaps = [b - a for a, b in zip(near, [*near[1:], near[0] + math.pi], strict=True)]
-    typical = sorted(gaps)[len(gaps) // 2]
-    return tuple(a + min(gap, typical) / 2 for a, gap in zip(near, gaps, strict=True))
+    return ParallelBeam(small, device=operator.device, dtype=operator.dtype)
 
 
 def _distinct(angles: tuple[float, ...]) -> list[int]:
@@ -138,10 +109,6 @@ def _distinct(angles: tuple[float, ...]) -> list[int]:
             order.append(view)
     if angles[order[-1]] % math.pi - angles[order[0]] % math.pi > math.pi - _SAME_ANGLE:
         order.pop()  # just below π is the direction of 0
-    if len(order) < 4:
-        raise InputError(
-            f"D3IP needs 4 views from different directions or more, found {len(order)}", "Use --method dds."
-        )
     return order
 
 
@@ -151,24 +118,25 @@ def _parallel_beam(problem: SlabProblem) -> ParallelBeam:
     return problem.operator
 
 
-def _noise(problem: SlabProblem, shape: tuple[int, ...], seed: int) -> Tensor:
-    slices = range(problem.slab.start, problem.slab.stop)
-    return torch.stack([normal(shape, seed, z) for z in slices]).to(problem.y.device)
+def _pose(seed: int) -> tuple[float, float]:
+    """A rotation in radians, and a zoom."""
+    rotation, zoom = torch.rand(2, generator=torch.Generator().manual_seed(seed)).tolist()
+    return 2 * math.pi * rotation, 1 + _ZOOM * (2 * zoom - 1)
 
 
-def _rotated(x: Tensor, rotation: float) -> Tensor:
-    """``x: (z, y, x)`` rotated counter-clockwise about the centre, its border continued outside."""
-    if rotation == 0:
-        return x
-    (ny, nx), (cos, sin) = x.shape[1:], (math.cos(rotation), math.sin(rotation))
+def _posed(x: Tensor, poses: list[tuple[float, float]]) -> Tensor:
+    """Each of ``x: (z, y, x)`` rotated counter-clockwise about the centre and enlarged, borders continued."""
+    ny, nx = x.shape[1:]
     # affine_grid counts in half image sides, and its second axis points down.
-    matrix = x.new_tensor([[cos, -sin * ny / nx, 0.0], [sin * nx / ny, cos, 0.0]])
-    grid = functional.affine_grid(matrix.expand(len(x), 2, 3), [len(x), 1, ny, nx], align_corners=False)
-    turned = functional.grid_sample(
+    matrices = [
+        [
+            [math.cos(rotation) / zoom, -math.sin(rotation) * ny / nx / zoom, 0.0],
+            [math.sin(rotation) * nx / ny / zoom, math.cos(rotation) / zoom, 0.0],
+        ]
+        for rotation, zoom in poses
+    ]
+    grid = functional.affine_grid(x.new_tensor(matrices), [len(x), 1, ny, nx], align_corners=False)
+    posed = functional.grid_sample(
         x[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False
     )
-    return turned[:, 0]
-
-
-def _ramp(y: Tensor) -> Tensor:
-    return ramp_filter(y, 1.0, "hann")
+    return posed[:, 0]

@@ -45,26 +45,16 @@ class AdaptationSettings(Settings):
 
     lora_rank: PositiveInt = 16
     lora_scale: PositiveFloat = 1.0
-    learning_rate: PositiveFloat | None = Field(
-        None,
-        description="at its highest, after a short warm-up; none: 1e-3 for noisy data, 3e-4 for clean, "
-        "whose twins are sooner known by heart",
-    )
+    learning_rate: PositiveFloat = Field(1e-3, description="at its highest, after a short warm-up")
     final_rate: float = Field(0.1, gt=0, le=1, description="share of it at the last step; linear in between")
     num_adapt_steps: PositiveInt = Field(8, description="optimiser steps a timestep")
-    num_adapt_slices: PositiveInt = Field(
-        4, description="slices drawn over the volume an optimiser step, times downsampling"
-    )
+    num_adapt_slices: PositiveInt = Field(2, description="slices drawn over the volume an optimiser step")
     adapt_start_t: int = Field(12, ge=0, description="first (noisiest) timestep that adapts")
     adapt_end_t: int = Field(0, ge=0, description="last timestep that adapts")
-    downsampling: PositiveInt | None = Field(
-        None,
-        description="the twins are so many times smaller, from so many times fewer views; 1: as large, "
-        "from views between the measured ones; none: 2 for clean data, 1 for noisy",
+    downsampling: PositiveInt = Field(
+        2, description="the twins are so many times smaller, from so many times fewer views"
     )
-    num_rotations: PositiveInt = Field(
-        4, description="twins, each turned by another angle; one if downsampling is 1"
-    )
+    num_twins: PositiveInt = Field(4, description="of each slice, each rotated and zoomed another way")
     loss_cg_iterations: int = Field(
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )

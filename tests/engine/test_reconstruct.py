@@ -59,7 +59,7 @@ def config(method: str, prior: str) -> RunConfig:
             "num_adapt_slices": 2,
             "lora_rank": 2,
             "adapt_start_t": 999,
-            "num_rotations": 2,
+            "num_twins": 2,
         },
         "tv": {"iterations": 5},
     }

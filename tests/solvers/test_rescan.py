@@ -1,130 +1,138 @@
-"""Twins see other views than those that judge them, of the same object, with the same noise."""
+"""Copies that are scanned again: the same object, smaller and rotated, as undersampled and as noisy."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from functools import partial
 
 import pytest
 import torch
 from small_problem import phantom, problem
+from torch.nn import functional
 
 from ddip_ray.errors import InputError
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.rescan import _rotated, rescan_between, rescan_downsampled, views_between
+from ddip_ray.solvers.rescan import _distinct, _posed, check_rescannable, rescan
 from ddip_ray.solvers.slab import Slab
 
 
-def degrees(angles: tuple[float, ...]) -> list[float]:
-    return [round(math.degrees(angle), 6) for angle in angles]
-
-
-def angles_of(A: LinearOperator) -> tuple[float, ...]:
+def parallel_beam(A: LinearOperator) -> ParallelBeam:
     assert isinstance(A, ParallelBeam)
-    return A.geometry.angles
+    return A
+
+
+def with_views(angles: list[float]) -> SlabProblem:
+    scan = problem(phantom(), views=len(angles))
+    geometry = dataclasses.replace(parallel_beam(scan.operator).geometry, angles=tuple(angles))
+    return dataclasses.replace(scan, operator=ParallelBeam(geometry))
 
 
 @pytest.mark.parametrize(
-    ("measured", "between"),
+    ("angles", "distinct"),
     [
-        ([0, 45, 90, 135], [22.5, 67.5, 112.5, 157.5]),
-        ([135, 0, 90, 45], [22.5, 67.5, 112.5, 157.5]),
-        ([0, 45, 90, 135, 180, 225, 270, 315], [22.5, 67.5, 112.5, 157.5]),  # a full rotation: lines twice
-        ([0, 45, 90, 135, 180 - 1e-10], [22.5, 67.5, 112.5, 157.5]),
-        ([0, 10, 20, 30], [5, 15, 25, 35]),  # none in the middle of a missing wedge
-        ([0, 30, 90, 120], [15, 60, 105, 150]),
+        ([0, 45, 90, 135], [0, 1, 2, 3]),
+        ([135, 0, 90, 45], [1, 3, 2, 0]),
+        ([0, 45, 90, 135, 180, 225, 270, 315], [0, 1, 2, 3]),  # a full rotation measures lines twice
+        ([0, 45, 90, 135, 180 - 1e-10], [0, 1, 2, 3]),
     ],
 )
-def test_views_between(measured: list[float], between: list[float]) -> None:
-    assert degrees(views_between(tuple(map(math.radians, measured)))) == between
+def test_views_in_distinct_directions(angles: list[float], distinct: list[int]) -> None:
+    assert _distinct(tuple(map(math.radians, angles))) == distinct
 
 
 @pytest.mark.parametrize("angles", [[0.0, 1.0, 2.0], [0.0, 1.0, math.pi, 1.0 + math.pi]])
 def test_too_few_directions(angles: list[float]) -> None:
-    with pytest.raises(InputError, match=r"4 views from different directions or more, found [23]"):
-        views_between(tuple(angles))
+    with pytest.raises(InputError, match=r"needs 4 views from different directions or more, found [23]"):
+        check_rescannable(with_views(angles), 2)
+    check_rescannable(with_views(angles), 1)
 
 
-def test_turning_is_counter_clockwise() -> None:
+def test_nothing_left_of_the_slices() -> None:
+    scan = problem(phantom(), views=60)
+    with pytest.raises(InputError, match="downsampling is 25, expected 1 to 24 for slices of 24 x 24 pixels"):
+        check_rescannable(scan, 25)
+
+
+def test_poses_rotate_counter_clockwise_and_enlarge() -> None:
     x = torch.rand(2, 8, 8)
-    torch.testing.assert_close(_rotated(x, math.pi / 2), torch.rot90(x, 1, (1, 2)))
+    quarter = math.pi / 2
+    torch.testing.assert_close(
+        _posed(x, [(quarter, 1.0), (0.0, 1.0)]), torch.stack([torch.rot90(x[0]), x[1]])
+    )
     wide = torch.zeros(1, 9, 17)
     wide[0, 4, 8 + 3] = 1.0
-    assert _rotated(wide, math.pi / 2)[0, 4 - 3, 8] == pytest.approx(1.0, abs=1e-5)
+    assert _posed(wide, [(quarter, 1.0)])[0, 4 - 3, 8] == pytest.approx(1.0, abs=1e-5)
+    # What lies 2 from the centre lies 3 from it when enlarged one and a half times.
+    ramp = torch.arange(-4.0, 5.0).expand(1, 9, 9)
+    assert _posed(ramp, [(0.0, 1.5)])[0, 4, 4 + 3] == pytest.approx(2.0, abs=1e-5)
 
 
-def test_views_between_are_of_the_object_with_the_scans_noise() -> None:
-    x = phantom()
-    scan = problem(x, noise_std=0.3)
-    rescan = rescan_between(scan, x, seed=1)
-    assert set(angles_of(rescan.seen.operator)).isdisjoint(angles_of(scan.operator))
-    assert rescan.seen.noise_std == scan.noise_std
-    noise = rescan.seen.y - rescan.seen.operator.forward(x)
-    assert float(noise.std()) == pytest.approx(0.3, rel=0.05)
-    assert rescan.judged is scan.operator
-    assert rescan.y is scan.y
-    clean = rescan_between(problem(x), x, seed=1)
-    torch.testing.assert_close(clean.seen.y, clean.seen.operator.forward(x))
-    assert clean.misfit(x, slice(0, 6)).max() < 1e-9
-
-
-@pytest.mark.parametrize("rotation", [0.0, 0.7, 2.0])
-def test_a_rotated_and_downsampled_scan_is_of_the_same_object(rotation: float) -> None:
+def test_the_scan_is_of_copies_of_every_slice() -> None:
     x = phantom(size=48)
     scan = problem(x, views=20)
-    rescan = rescan_downsampled(scan, x, 2, rotation, seed=1)
-    assert angles_of(rescan.judged) == tuple(a + rotation for a in angles_of(scan.operator)[1::2])
-    assert angles_of(rescan.seen.operator) == tuple(a + rotation for a in angles_of(scan.operator)[0::2])
-    # What judges is what was measured, in detector columns twice as wide.
-    measured = scan.y[:, 1::2].reshape(6, 10, 36, 2).mean(dim=3)
-    assert float((rescan.y - measured).norm() / measured.norm()) < 0.03
-    if rotation == 0:
-        small = torch.nn.functional.avg_pool2d(x[:, None], 2)[:, 0]
-        assert rescan.misfit(small, slice(0, 6)).max() < 1e-9
+    again = rescan(scan, x, downsampling=2, num_copies=3, seed=1)
+    geometry = parallel_beam(again.scan.operator).geometry
+    assert geometry.image_shape == (24, 24)
+    assert geometry.angles == parallel_beam(scan.operator).geometry.angles[::2]
+    assert again.scan.slab == Slab(0, 18)
+    assert again.scan.num_slices == 18
+    assert again.target.shape == (18, 24, 24)
+    torch.testing.assert_close(again.scan.operator.forward(again.target), again.scan.y, atol=2e-2, rtol=0)
+    # A copy keeps its slice's mean (times its zoom squared, in a border of zeros), and no two are alike.
+    assert len({round(float(copy.sum()), 3) for copy in again.target}) == 18
+    small = functional.avg_pool2d(x[:, None], 2)[:, 0]
+    for z in range(6):
+        for copy in again.target[3 * z : 3 * z + 3]:
+            assert 0.7 < float(copy.mean() / small[z].mean()) < 1.4
 
 
-def test_judging_views_get_what_the_reconstruction_left_unexplained() -> None:
+def test_a_copy_as_it_stands_projects_to_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddip_ray.solvers.rescan._pose", lambda seed: (0.0, 1.0))
     x = phantom(size=48)
     scan = problem(x, views=20)
-    left = torch.zeros_like(scan.y)
-    left[2, 5, 20:24] = 1.0
-    spoiled = dataclasses.replace(scan, y=scan.y + left)
-    difference = rescan_downsampled(spoiled, x, 2, 0.0, 1).y - rescan_downsampled(scan, x, 2, 0.0, 1).y
-    expected = torch.zeros_like(difference)
-    expected[2, 2, 10:12] = 1.0
-    torch.testing.assert_close(difference, expected, atol=1e-4, rtol=0)
+    again = rescan(scan, x, downsampling=2, num_copies=1, seed=1)
+    torch.testing.assert_close(again.target, functional.avg_pool2d(x[:, None], 2)[:, 0], atol=1e-4, rtol=0)
+    measured = scan.y[:, ::2].reshape(6, 10, 36, 2).mean(dim=3)
+    assert float((again.scan.y - measured).norm() / measured.norm()) < 0.03
 
 
-def test_a_downsampled_scan_makes_pixels_as_noisy_as_the_real_one() -> None:
+def test_the_target_gets_what_the_reconstruction_left_unexplained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddip_ray.solvers.rescan._pose", lambda seed: (0.0, 1.0))
+    x = phantom(size=48)
+    scan = problem(x, views=30)
+    blurred = functional.avg_pool2d(x[:, None], 3, stride=1, padding=1)[:, 0]
+    again = rescan(scan, blurred, downsampling=2, num_copies=1, seed=1)
+    true, lost = (functional.avg_pool2d(image[:, None], 2)[:, 0] for image in (x, blurred))
+    assert float((again.target - true).norm()) < 0.5 * float((lost - true).norm())
+    # The scan itself is of the reconstruction: of the truth only the target may know.
+    torch.testing.assert_close(again.scan.y, again.scan.operator.forward(lost), atol=1e-4, rtol=0)
+
+
+def test_pixels_are_as_noisy_as_the_real_ones() -> None:
     x = phantom(size=48)
     scan = problem(x, views=20, noise_std=0.3)
-    rescan = rescan_downsampled(scan, x, 2, 0.0, seed=1)
+    again = rescan(scan, x, downsampling=2, num_copies=1, seed=1)
+    clean = rescan(problem(x, views=20), x, downsampling=2, num_copies=1, seed=1)
 
-    def backprojected_noise(p: SlabProblem, image: torch.Tensor) -> float:
-        A = p.operator
-        assert isinstance(A, ParallelBeam)
+    def backprojected(A: ParallelBeam, noise: torch.Tensor) -> float:
         g = A.geometry
-        noise = p.y - A.forward(image)
         # Ramp-filtered back-projection, up to a factor common to both.
         spectrum = torch.fft.rfft(noise, dim=2) * torch.fft.rfftfreq(g.num_detectors) / g.detector_spacing
         filtered = torch.fft.irfft(spectrum, g.num_detectors, dim=2)
         return float((A.adjoint(filtered) / g.pixel_size / g.num_views).std())
 
-    small = torch.nn.functional.avg_pool2d(x[:, None], 2)[:, 0]
-    assert backprojected_noise(rescan.seen, small) == pytest.approx(backprojected_noise(scan, x), rel=0.1)
+    A, small = parallel_beam(scan.operator), parallel_beam(again.scan.operator)
+    real = backprojected(A, scan.y - A.forward(x))
+    assert backprojected(small, again.scan.y - clean.scan.y) == pytest.approx(real, rel=0.1)
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.2])
-def test_rescans_do_not_know_the_slab(noise_std: float) -> None:
+def test_a_rescan_does_not_know_the_slab(noise_std: float) -> None:
     x = phantom()
-    for scan in (
-        partial(rescan_downsampled, downsampling=2, rotation=0.4, seed=3),
-        partial(rescan_between, seed=3),
-    ):
-        whole = scan(problem(x, noise_std=noise_std), x)
-        part = scan(problem(x, Slab(2, 5), noise_std=noise_std), x[2:5])
-        assert torch.equal(whole.seen.y[2:5], part.seen.y)
-        assert torch.equal(whole.y[2:5], part.y)
+    whole = rescan(problem(x, noise_std=noise_std), x, 2, 3, seed=3)
+    part = rescan(problem(x, Slab(2, 5), noise_std=noise_std), x[2:5], 2, 3, seed=3)
+    assert part.scan.slab == Slab(6, 15)
+    assert torch.equal(whole.scan.y[6:15], part.scan.y)
+    assert torch.equal(whole.target[6:15], part.target)

@@ -1,4 +1,4 @@
-"""A twin: the reconstruction of a rescan, which is judged by data it never saw."""
+"""Twins: reconstructions of a rescan, judged by the images that were scanned."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import Network, data_consistency
 
 
-class Twin:
-    """Follows the trajectory of the ``real`` reconstruction, on its own measurements."""
+class Twins:
+    """Several smaller copies of each slice of the ``real`` reconstruction, on the same trajectory."""
 
     def __init__(self, real: DDS, rescan: Rescan) -> None:
-        self.dds, self.rescan = real.on(rescan.seen), rescan
-
-    @property
-    def slab(self) -> Slab:
-        return self.rescan.seen.slab
+        self.dds, self.target, self.num_copies = real.on(rescan.scan), rescan.target, rescan.num_copies
+        self.slab: Slab = real.problem.slab
 
     def loss(self, i: int, z: int, network: Network, cg_iterations: int) -> Tensor | None:
-        """`Rescan.misfit` of slice ``z`` after step ``i`` with ``network``; None if another worker's.
+        """Mean square error of the twins of slice ``z`` after step ``i``; None if another worker's.
 
+        Of the whole image: an adapter judged by projections alone spoils the frequencies between them.
         Data consistency comes between x̂0′ and the loss, but the gradient passes it by: it would only
         remove from the gradient what the measurements fix anyway.
         """
         if z not in self.slab:
             return None
-        local = slice(z - self.slab.start, z - self.slab.start + 1)
+        first = (z - self.slab.start) * self.num_copies
+        local = slice(first, first + self.num_copies)
         t, problem = self.dds.timesteps[i], self.dds.problem
         x0_hat, _ = self.dds.prior.denoise(self.dds.x_t[local], t, network)
         with torch.no_grad():
@@ -37,4 +36,4 @@ class Twin:
                 problem.operator, problem.y[local], x0_hat, self.dds.gamma(t), cg_iterations
             )
             correction = x0 - x0_hat
-        return self.rescan.misfit(x0_hat + correction, local).squeeze()
+        return (x0_hat + correction - self.target[local]).square().mean()
