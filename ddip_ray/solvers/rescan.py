@@ -18,16 +18,20 @@ from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import data_consistency
 
 _SAME_ANGLE = 1e-6  # radians
-_ZOOM = 0.15  # copies are up to so much larger or smaller: anatomy has no fixed size in pixels
-_CG_ITERATIONS = 10
+_CG_ITERATIONS = 10  # few: they make the target consistent, and would make it noisy
 
 
 @dataclass(frozen=True)
 class Rescan:
-    """``scan`` of images that should become ``target``, both (z · copies, …): copies lie side by side."""
+    """``scan`` of images that should become ``target``, both (z · copies, …): copies lie side by side.
+
+    ``known`` (y, x) is 1 where every view sees the pixel, and 0 outside, where no reconstruction is to be
+    trusted; a rotation about the axis keeps the two apart.
+    """
 
     scan: SlabProblem
     target: Tensor
+    known: Tensor
     num_copies: int
 
 
@@ -43,7 +47,7 @@ def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
         raise InputError(
             f"adaptation.downsampling {downsampling} needs {needed} views from different directions or more, "
             f"found {found}",
-            "Use --method dds.",
+            "Lower it, or use --method dds.",
         )
     largest = min(*geometry.image_shape, geometry.num_detectors)
     if downsampling > largest:
@@ -55,35 +59,44 @@ def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
 
 
 def rescan(problem: SlabProblem, x0: Tensor, downsampling: int, num_copies: int, seed: int) -> Rescan:
-    """One view in ``downsampling`` of downsampled copies of ``x0: (z, y, x)``, each rotated and zoomed.
+    """One view in ``downsampling`` of downsampled copies of ``x0: (z, y, x)``, each rotated by its own angle.
 
     So many times fewer views of an image so many times smaller miss the same frequencies, counted in
     pixels; but at this size the real reconstruction knows them. The target is also made consistent with
     what was measured: with noise, ``x0`` has lost detail that the measurements, whose noise the copies do
     not share, still hold on average (Lehtinen et al., Noise2Noise, 1803.04189).
     """
-    geometry = _parallel_beam(problem).geometry
-    num_views = len(_distinct(geometry.angles)[::downsampling])
-    operator = _downsampled(_parallel_beam(problem), downsampling)
+    full = _parallel_beam(problem)
+    operator = _downsampled(full, downsampling)
     slab = Slab(num_copies * problem.slab.start, num_copies * problem.slab.stop)
 
     def copies(images: Tensor) -> Tensor:
         small = []
         for z, image in enumerate(images, start=problem.slab.start):
-            poses = [_pose(key(seed, z * num_copies + k)) for k in range(num_copies)]
-            posed = _posed(image.expand(num_copies, -1, -1), poses)
-            small.append(functional.avg_pool2d(posed[:, None], downsampling)[:, 0])
+            angles = [_angle(key(seed, z * num_copies + k)) for k in range(num_copies)]
+            rotated = _rotated(image.expand(num_copies, -1, -1), angles)
+            small.append(functional.avg_pool2d(rotated[:, None], downsampling)[:, 0])
         return torch.cat(small)
 
-    consistent = data_consistency(problem.operator, problem.y, x0, math.inf, _CG_ITERATIONS)
+    consistent = data_consistency(full, problem.y, x0, math.inf, _CG_ITERATIONS)
     y = operator.forward(copies(x0))
     # As noisy as the real image, pixel by pixel: larger pixels average, fewer views do not.
-    noise_std = problem.noise_std * downsampling * math.sqrt(num_views / geometry.num_views)
+    view_share = operator.geometry.num_views / full.geometry.num_views
+    noise_std = problem.noise_std * downsampling * math.sqrt(view_share)
     noise = torch.stack([normal(operator.measurement_shape, seed, j) for j in range(slab.start, slab.stop)])
     scan = SlabProblem(
         operator, y + noise_std * noise.to(y.device), slab, num_copies * problem.num_slices, noise_std
     )
-    return Rescan(scan, copies(consistent), num_copies)
+    return Rescan(scan, copies(consistent), _field_of_view(operator), num_copies)
+
+
+def _field_of_view(operator: ParallelBeam) -> Tensor:
+    g = operator.geometry
+    ny, nx = g.image_shape
+    radius = min(g.rotation_center, g.num_detectors - 1 - g.rotation_center) * g.detector_spacing
+    y, x = torch.arange(ny) - (ny - 1) / 2, torch.arange(nx) - (nx - 1) / 2
+    seen = torch.hypot(y[:, None], x) * g.pixel_size <= radius
+    return seen.to(operator.dtype).to(operator.device)
 
 
 def _downsampled(operator: ParallelBeam, downsampling: int) -> ParallelBeam:
@@ -118,25 +131,20 @@ def _parallel_beam(problem: SlabProblem) -> ParallelBeam:
     return problem.operator
 
 
-def _pose(seed: int) -> tuple[float, float]:
-    """A rotation in radians, and a zoom."""
-    rotation, zoom = torch.rand(2, generator=torch.Generator().manual_seed(seed)).tolist()
-    return 2 * math.pi * rotation, 1 + _ZOOM * (2 * zoom - 1)
+def _angle(seed: int) -> float:
+    return 2 * math.pi * float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
 
 
-def _posed(x: Tensor, poses: list[tuple[float, float]]) -> Tensor:
-    """Each of ``x: (z, y, x)`` rotated counter-clockwise about the centre and enlarged, borders continued."""
+def _rotated(x: Tensor, angles: list[float]) -> Tensor:
+    """Each of ``x: (z, y, x)`` rotated counter-clockwise about the centre, in radians; borders continued."""
     ny, nx = x.shape[1:]
     # affine_grid counts in half image sides, and its second axis points down.
     matrices = [
-        [
-            [math.cos(rotation) / zoom, -math.sin(rotation) * ny / nx / zoom, 0.0],
-            [math.sin(rotation) * nx / ny / zoom, math.cos(rotation) / zoom, 0.0],
-        ]
-        for rotation, zoom in poses
+        [[math.cos(a), -math.sin(a) * ny / nx, 0.0], [math.sin(a) * nx / ny, math.cos(a), 0.0]]
+        for a in angles
     ]
     grid = functional.affine_grid(x.new_tensor(matrices), [len(x), 1, ny, nx], align_corners=False)
-    posed = functional.grid_sample(
+    rotated = functional.grid_sample(
         x[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False
     )
-    return posed[:, 0]
+    return rotated[:, 0]

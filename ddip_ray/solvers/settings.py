@@ -54,7 +54,7 @@ class AdaptationSettings(Settings):
     downsampling: PositiveInt = Field(
         2, description="the twins are so many times smaller, from so many times fewer views"
     )
-    num_twins: PositiveInt = Field(4, description="of each slice, each rotated and zoomed another way")
+    num_twins: PositiveInt = Field(4, description="of each slice, each rotated another way")
     loss_cg_iterations: int = Field(
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )

@@ -15,13 +15,13 @@ class Twins:
     """Several smaller copies of each slice of the ``real`` reconstruction, on the same trajectory."""
 
     def __init__(self, real: DDS, rescan: Rescan) -> None:
-        self.dds, self.target, self.num_copies = real.on(rescan.scan), rescan.target, rescan.num_copies
+        self.dds, self.rescan, self.num_copies = real.on(rescan.scan), rescan, rescan.num_copies
         self.slab: Slab = real.problem.slab
 
     def loss(self, i: int, z: int, network: Network, cg_iterations: int) -> Tensor | None:
         """Mean square error of the twins of slice ``z`` after step ``i``; None if another worker's.
 
-        Of the whole image: an adapter judged by projections alone spoils the frequencies between them.
+        Of images: an adapter judged by projections alone spoils the frequencies between them.
         Data consistency comes between x̂0′ and the loss, but the gradient passes it by: it would only
         remove from the gradient what the measurements fix anyway.
         """
@@ -36,4 +36,5 @@ class Twins:
                 problem.operator, problem.y[local], x0_hat, self.dds.gamma(t), cg_iterations
             )
             correction = x0 - x0_hat
-        return (x0_hat + correction - self.target[local]).square().mean()
+        error = (x0_hat + correction - self.rescan.target[local]) * self.rescan.known
+        return error.square().sum() / self.rescan.known.sum() / self.num_copies

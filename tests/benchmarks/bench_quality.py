@@ -1,8 +1,9 @@
-"""Every method on one real CT volume: PSNR, SSIM and time, at several view counts and noise levels.
+"""Every method on one real volume: PSNR, SSIM and time, at several view counts and noise levels.
 
     python tests/benchmarks/bench_quality.py
 
-writes results/quality.md. The volume is ../shared/data/ct_abdomen_totalseg (HU −1000…1000 as 0…1).
+writes results/quality.md. Volumes are of ../shared/data: an abdominal CT, and the MR image of a head
+as the object of a CT scan, on which no setting was chosen.
 Settings of a method can be overridden: --set 'tv={"lam": 1e-4}'.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shlex
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,11 +28,26 @@ from ddip_ray.tasks.noise import parse_noise
 from ddip_ray.tasks.simulate import Scan, simulate
 
 HERE = Path(__file__).parent
-VOLUME = HERE.parents[2] / "shared" / "data" / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
+DATA = HERE.parents[2] / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A file, and what becomes 0 to 1; None: its least and greatest value."""
+
+    path: Path
+    window: tuple[float, float] | None
+
+
+VOLUMES = {
+    "ct": Volume(DATA / "ct_abdomen_totalseg" / "ct_abdomen_128.npz", (-1000.0, 1000.0)),
+    "mri": Volume(DATA / "mri_t1_datalad" / "mri_t1_128.npz", None),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--volume", choices=VOLUMES, default="ct")
     parser.add_argument("--methods", default="fbp,cg,tv,dds,d3ip")
     parser.add_argument("--views", default="30,60")
     parser.add_argument("--noise", default="none,gaussian:0.01")
@@ -40,18 +58,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results" / "quality.md")
     args = parser.parse_args()
     overrides = {key: json.loads(value) for key, value in (item.split("=", 1) for item in args.set)}
+    volume = VOLUMES[args.volume]
     rows = ["| views | noise | method | PSNR (dB) | SSIM | coronal | sagittal | seconds | NFE + adapt |"]
     rows.append("|" + "---|" * 9)
     with tempfile.TemporaryDirectory() as folder:
         for views in map(int, args.views.split(",")):
             for noise in args.noise.split(","):
                 store = f"{folder}/{views}-{noise.replace(':', '-')}.zarr"
-                window = (-1000.0, 1000.0)
-                simulate(
-                    str(VOLUME),
-                    store,
-                    Scan(views, noise=parse_noise(noise), window=window, slices=args.slices),
-                )
+                scan = Scan(views, noise=parse_noise(noise), window=volume.window, slices=args.slices)
+                simulate(str(volume.path), store, scan)
                 for method in args.methods.split(","):
                     config = load_config(None, {"method": method, "seed": args.seed, **overrides})
                     output = store.replace(".zarr", f"-{method}.zarr")
@@ -65,9 +80,9 @@ def main() -> None:
     text = "\n".join(rows)
     command = shlex.join(["python", "tests/benchmarks/bench_quality.py", *sys.argv[1:]])
     header = (
-        f"# Quality on ct_abdomen_totalseg, slices {args.slices}\n\n`{command}`\n\n"
-        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}. "
-        "PSNR and SSIM on a data range of 1 (2000 HU).\n\n"
+        f"# Quality on {volume.path.stem}, slices {args.slices}\n\n`{command}`\n\n"
+        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}. PSNR and SSIM on a data "
+        f"range of 1, which is {volume.window or 'the least to the greatest value'} of the image.\n\n"
     )
     args.output.parent.mkdir(exist_ok=True)
     args.output.write_text(header + text + "\n")
