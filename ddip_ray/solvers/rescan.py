@@ -91,11 +91,14 @@ def rescan(problem: SlabProblem, x0: Tensor, downsampling: int, num_copies: int,
 
 
 def _field_of_view(operator: ParallelBeam) -> Tensor:
+    """1 where every view sees the pixel, (y, x); everywhere if the axis lies beside the detector."""
     g = operator.geometry
     ny, nx = g.image_shape
     radius = min(g.rotation_center, g.num_detectors - 1 - g.rotation_center) * g.detector_spacing
     y, x = torch.arange(ny) - (ny - 1) / 2, torch.arange(nx) - (nx - 1) / 2
     seen = torch.hypot(y[:, None], x) * g.pixel_size <= radius
+    if not seen.any():
+        seen = torch.ones_like(seen)
     return seen.to(operator.dtype).to(operator.device)
 
 

@@ -74,6 +74,9 @@ def test_only_what_every_view_sees_is_known() -> None:
     # 17.5 columns to the left of the axis: 8.75 of the larger ones, to the middle of the first.
     assert float(known[12].sum()) == 18
     assert float(known.sum()) == pytest.approx(math.pi * 8.75**2, rel=0.05)
+    beside = dataclasses.replace(narrow, rotation_center=-3.0)
+    scan = dataclasses.replace(scan, operator=ParallelBeam(beside))
+    assert rescan(scan, phantom(size=48), 2, 1, seed=1).known.min() == 1
 
 
 def test_the_scan_is_of_copies_of_every_slice() -> None:
