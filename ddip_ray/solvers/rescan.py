@@ -10,15 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddip_ray.errors import InputError
-from ddip_ray.operators.geometry import ParallelBeamGeometry
+from ddip_ray.operators.downsampled import distinct_views, downsampled, field_of_view
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.solvers.noise import key, normal
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import data_consistency
 
-_SAME_ANGLE = 1e-6  # radians
-_CG_ITERATIONS = 10  # few: they make the target consistent, and would make it noisy
+_CG_ITERATIONS = 10  # enough to be consistent, too few to fit the noise
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
         InputError: too few views for a rescan, or nothing left of the slices at this size.
     """
     geometry = _parallel_beam(problem).geometry
-    found, needed = len(_distinct(geometry.angles)), 2 * downsampling
+    found, needed = len(distinct_views(geometry.angles)), 2 * downsampling
     if found < needed:
         raise InputError(
             f"adaptation.downsampling {downsampling} needs {needed} views from different directions or more, "
@@ -67,7 +66,7 @@ def rescan(problem: SlabProblem, x0: Tensor, downsampling: int, num_copies: int,
     not share, still hold on average (Lehtinen et al., Noise2Noise, 1803.04189).
     """
     full = _parallel_beam(problem)
-    operator = _downsampled(full, downsampling)
+    operator = downsampled(full, downsampling)
     slab = Slab(num_copies * problem.slab.start, num_copies * problem.slab.stop)
 
     def copies(images: Tensor) -> Tensor:
@@ -87,45 +86,7 @@ def rescan(problem: SlabProblem, x0: Tensor, downsampling: int, num_copies: int,
     scan = SlabProblem(
         operator, y + noise_std * noise.to(y.device), slab, num_copies * problem.num_slices, noise_std
     )
-    return Rescan(scan, copies(consistent), _field_of_view(operator), num_copies)
-
-
-def _field_of_view(operator: ParallelBeam) -> Tensor:
-    """1 where every view sees the pixel, (y, x); everywhere if the axis lies beside the detector."""
-    g = operator.geometry
-    ny, nx = g.image_shape
-    radius = min(g.rotation_center, g.num_detectors - 1 - g.rotation_center) * g.detector_spacing
-    y, x = torch.arange(ny) - (ny - 1) / 2, torch.arange(nx) - (nx - 1) / 2
-    seen = torch.hypot(y[:, None], x) * g.pixel_size <= radius
-    if not seen.any():
-        seen = torch.ones_like(seen)
-    return seen.to(operator.dtype).to(operator.device)
-
-
-def _downsampled(operator: ParallelBeam, downsampling: int) -> ParallelBeam:
-    """The scan of larger pixels from fewer views; rows and columns that fill no whole pixel are dropped."""
-    geometry = operator.geometry
-    ny, nx = geometry.image_shape
-    small = ParallelBeamGeometry(
-        image_shape=(ny // downsampling, nx // downsampling),
-        angles=tuple(geometry.angles[v] for v in _distinct(geometry.angles)[::downsampling]),
-        num_detectors=geometry.num_detectors // downsampling,
-        pixel_size=downsampling * geometry.pixel_size,
-        detector_spacing=downsampling * geometry.detector_spacing,
-        rotation_center=(geometry.rotation_center - (downsampling - 1) / 2) / downsampling,
-    )
-    return ParallelBeam(small, device=operator.device, dtype=operator.dtype)
-
-
-def _distinct(angles: tuple[float, ...]) -> list[int]:
-    """Indices of views in the order of their angles modulo π, one for each direction."""
-    order: list[int] = []
-    for view in sorted(range(len(angles)), key=lambda v: angles[v] % math.pi):
-        if not order or angles[view] % math.pi - angles[order[-1]] % math.pi > _SAME_ANGLE:
-            order.append(view)
-    if angles[order[-1]] % math.pi - angles[order[0]] % math.pi > math.pi - _SAME_ANGLE:
-        order.pop()  # just below π is the direction of 0
-    return order
+    return Rescan(scan, copies(consistent), field_of_view(operator), num_copies)
 
 
 def _parallel_beam(problem: SlabProblem) -> ParallelBeam:

@@ -21,8 +21,8 @@ NUM_ORIENTATIONS = 8
 def oriented(network: Network, k: int) -> Network:
     """``network`` looking at its images flipped or transposed in the ``k``-th of the square's 8 ways.
 
-    Changed from step to step, a different way each, it averages out what the network prefers by
-    orientation at no cost (periodical geometric self-ensemble, DPIR: Zhang et al., 2008.13751, IV-C).
+    Another way at each step averages out what the network prefers by orientation, at no cost
+    (periodical geometric self-ensemble in DPIR, 2008.13751; equivariant plug-and-play, 2312.01831).
     """
     flipped = [axis for bit, axis in ((1, -1), (2, -2)) if k & bit]
 

@@ -15,26 +15,27 @@ class Twins:
     """Several smaller copies of each slice of the ``real`` reconstruction, on the same trajectory."""
 
     def __init__(self, real: DDS, rescan: Rescan) -> None:
-        self.dds, self.rescan, self.num_copies = real.on(rescan.scan), rescan, rescan.num_copies
+        self.dds, self.rescan = real.on(rescan.scan), rescan
         self.slab: Slab = real.problem.slab
 
     def loss(self, i: int, z: int, network: Network, cg_iterations: int) -> Tensor | None:
         """Mean square error of the twins of slice ``z`` after step ``i``; None if another worker's.
 
-        Of images: an adapter judged by projections alone spoils the frequencies between them.
+        Of images, because projections alone leave the frequencies between them to the adapter.
         Data consistency comes between x̂0′ and the loss, but the gradient passes it by: it would only
         remove from the gradient what the measurements fix anyway.
         """
         if z not in self.slab:
             return None
-        first = (z - self.slab.start) * self.num_copies
-        local = slice(first, first + self.num_copies)
-        t, problem = self.dds.timesteps[i], self.dds.problem
+        num_copies, problem = self.rescan.num_copies, self.dds.problem
+        first = (z - self.slab.start) * num_copies
+        local = slice(first, first + num_copies)
+        t = self.dds.timesteps[i]
         x0_hat, _ = self.dds.prior.denoise(self.dds.x_t[local], t, network)
         with torch.no_grad():
-            x0 = data_consistency(
+            x0_dc = data_consistency(
                 problem.operator, problem.y[local], x0_hat, self.dds.gamma(t), cg_iterations
             )
-            correction = x0 - x0_hat
+            correction = x0_dc - x0_hat
         error = (x0_hat + correction - self.rescan.target[local]) * self.rescan.known
-        return error.square().sum() / self.rescan.known.sum() / self.num_copies
+        return error.square().sum() / self.rescan.known.sum() / num_copies

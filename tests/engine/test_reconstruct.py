@@ -90,8 +90,8 @@ def test_result_says_how_it_was_made(small_scan: Path, prior: str) -> None:
     run = reconstruct(str(small_scan), output, config("d3ip", prior), num_workers=2, on_event=events.append)
     provenance = open_result(output).provenance
     assert provenance["config"]["method"] == "d3ip"
-    assert provenance["nfe"] == run.nfe == 4 * 4  # two passes and two twins
-    assert provenance["adapt_nfe"] == run.adapt_nfe == 4 * 4  # twice the slices at half the size
+    assert provenance["nfe"] == run.nfe == 4 + 4 + 2 * 4  # two passes, two twins
+    assert provenance["adapt_nfe"] == run.adapt_nfe == 4 * 1 * 2 * 2  # two twins of two slices
     assert provenance["layout"]["slabs"] == [[0, 6], [6, 12]]
     assert [event.step for event in events] == list(range(1, 9))
     assert all(event.residual > 0 for event in events)
