@@ -19,10 +19,26 @@ class Method(StrEnum):
     """The names of `ddip_ray.solvers.settings.MethodName`, without importing it for ``--help``."""
 
     d3ip = "d3ip"
+    d3ip_meta = "d3ip-meta"
+    d3ip_mbir = "d3ip-mbir"
+    ddip = "ddip"
+    scd = "scd"
     dds = "dds"
+    ddnm = "ddnm"
+    diffpir = "diffpir"
+    dps = "dps"
+    diffusionmbir = "diffusionmbir"
+    score_sde = "score-sde"
     tv = "tv"
     cg = "cg"
     fbp = "fbp"
+
+
+class Preset(StrEnum):
+    """Where settings come from that nobody gave."""
+
+    default = "default"
+    paper = "paper"
 
 
 class ExecutorChoice(StrEnum):
@@ -41,9 +57,16 @@ def reconstruct(
         ),
     ] = None,
     method: Annotated[Method | None, typer.Option(help="Default: d3ip.")] = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="What we measured to be best, or the method's paper. Default: default."),
+    ] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")] = None,
     prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,
     adapter: Annotated[str | None, typer.Option(help="Start from the adapter of an earlier run.")] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="An earlier result to start from, with noise on it.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
     gpus: Annotated[
         int | None, typer.Option(help="GPUs to use, one worker each. Default: all there are.")
@@ -61,7 +84,14 @@ def reconstruct(
     from ddip_ray.engine.run import reconstruct as run
     from ddip_ray.tasks.volumes import default_output
 
-    flags = {"method": method and method.value, "prior": prior, "adapter": adapter, "seed": seed}
+    flags = {
+        "method": method and method.value,
+        "preset": preset and preset.value,
+        "prior": prior,
+        "adapter": adapter,
+        "start_from": start_from,
+        "seed": seed,
+    }
     settings = load_config(config, flags)
     target = output or default_output(store, settings.method)
     with progress(settings.method) as report:

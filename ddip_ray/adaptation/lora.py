@@ -79,6 +79,22 @@ class Adapter:
 
         return adapted
 
+    def copy(self) -> Adapter:
+        """The same values, to be trained apart."""
+        parameters = {k: v.detach().clone().requires_grad_() for k, v in self.parameters.items()}
+        return Adapter(parameters, self.config)
+
+    def flat(self) -> Tensor:
+        """All values in one vector, (num_parameters,), detached."""
+        return torch.cat([p.detach().reshape(-1) for p in self.parameters.values()])
+
+    def add(self, change: Tensor) -> None:
+        """Add to the values a vector in the order of `flat`."""
+        parts = torch.split(change, [p.numel() for p in self.parameters.values()])
+        with torch.no_grad():
+            for parameter, part in zip(self.parameters.values(), parts, strict=True):
+                parameter.add_(part.reshape(parameter.shape))
+
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,35 +25,37 @@ def draw_slices(num_slices: int, num_drawn: int, generator: torch.Generator) -> 
     ]
 
 
+def draw_run(num_slices: int, num_drawn: int, generator: torch.Generator) -> list[int]:
+    """A run of ``num_drawn`` neighbours, anywhere in the volume (all of it if it is thinner)."""
+    count = min(num_drawn, num_slices)
+    first = int(torch.randint(0, num_slices - count + 1, (1,), generator=generator))
+    return list(range(first, first + count))
+
+
 def adapt_step(
     adapter: Adapter,
     optimizer: torch.optim.Optimizer,
-    slices: list[int],
+    slices: Sequence[int],
     slice_loss: Callable[[int], Tensor | None],
     all_reduce: Callable[[Tensor], Tensor],
 ) -> float:
     """Minimise the mean of ``slice_loss`` over ``slices`` by one optimiser step; returns that mean.
 
     ``slice_loss`` gives the loss of a global slice index where this worker holds the slice and
-    None elsewhere. Each gradient is reduced on its own and they are summed in slice order, so the
-    sum does not depend on how the slices are spread over workers.
+    None elsewhere; the sum over them is that of `mean_over_slices`.
     """
     parameters = list(adapter.parameters.values())
     size = adapter.num_parameters()
-    gathered = torch.zeros(len(slices), size + 1, device=parameters[0].device)
-    for row, z in enumerate(slices):
+
+    def gradient_and_loss(z: int) -> Tensor | None:
         with one_thread():
             loss = slice_loss(z)
             if loss is None:
-                continue
+                return None
             gradients = torch.autograd.grad(loss, parameters)
-        gathered[row, :size] = torch.cat([g.reshape(-1) for g in gradients])
-        gathered[row, size] = loss.detach()
-    all_reduce(gathered)
-    mean = gathered[0].clone()
-    for row in gathered[1:]:
-        mean += row
-    mean /= len(slices)
+        return torch.cat([*(g.reshape(-1) for g in gradients), loss.detach().reshape(1)])
+
+    mean = mean_over_slices(slices, gradient_and_loss, parameters[0].new_zeros(size + 1), all_reduce)
     # In units of its own size, so that an update counts alike however small the loss has become. A norm
     # in float64: its rounding, which does depend on threads, is far below a float32.
     size_of_it = mean[:size].double().square().mean().sqrt().clamp_min(1e-300)
@@ -63,3 +65,26 @@ def adapt_step(
         parameter.grad = gradient.reshape(parameter.shape)
     optimizer.step()
     return float(mean[size])
+
+
+def mean_over_slices(
+    slices: Sequence[int],
+    of_slice: Callable[[int], Tensor | None],
+    zeros: Tensor,
+    all_reduce: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Mean of a vector, of the shape of ``zeros``, that each slice's worker knows; None elsewhere.
+
+    Each is reduced on its own and they are summed in slice order, so the sum does not depend on how the
+    slices are spread over workers.
+    """
+    gathered = zeros.detach().expand(len(slices), -1).clone()
+    for row, z in enumerate(slices):
+        own = of_slice(z)
+        if own is not None:
+            gathered[row] = own
+    all_reduce(gathered)
+    mean = gathered[0].clone()
+    for other in gathered[1:]:
+        mean += other
+    return mean / len(slices)

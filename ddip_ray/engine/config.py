@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ import yaml
 from pydantic import ValidationError
 
 from ddip_ray.errors import InputError
+from ddip_ray.solvers.presets import overlaid, preset_values
 from ddip_ray.solvers.settings import RunConfig
+
+RESTART_T = 200  # where an earlier reconstruction is taken up again, unless something else is said
 
 __all__ = ["RunConfig", "load_config"]
 
 
-def load_config(path: str | None, overrides: dict[str, Any]) -> RunConfig:
-    """Defaults, overlaid by a YAML file, overlaid by flags (``overrides``; None means not given).
+def load_config(path: str | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """The preset, overlaid by a YAML file, overlaid by flags (``overrides``; None means not given).
 
     Raises:
         InputError: unreadable file, unknown key or bad value, one bullet for each.
@@ -30,9 +34,13 @@ def load_config(path: str | None, overrides: dict[str, Any]) -> RunConfig:
             raise InputError(
                 f"configuration {path}: expected a mapping of settings, found {type(values).__name__}"
             )
-    values.update({k: v for k, v in overrides.items() if v is not None})
+    values = overlaid(values, {k: v for k, v in overrides.items() if v is not None})
+    if values.get("start_from") is not None:
+        values = overlaid({"sampler": {"start": "reconstruction", "start_t": RESTART_T}}, values)
+    preset = values.get("preset", RunConfig.model_fields["preset"].default)
+    method = values.get("method", RunConfig.model_fields["method"].default)
     try:
-        return RunConfig.model_validate(values)
+        return RunConfig.model_validate(overlaid(preset_values(preset, method), values))
     except ValidationError as error:
         bullets = [f"\n  - {'.'.join(map(str, e['loc']))}: {_explain(e)}" for e in error.errors()]
         raise InputError(f"configuration {path or 'given by flags'}:{''.join(bullets)}") from error

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.result import ResultHandle
 from ddip_ray.solvers.communicator import Communicator
-from ddip_ray.solvers.d3ip import D3IP
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.solvers.slab import Slab
@@ -49,13 +48,12 @@ class Worker:
             torch.set_num_threads(task.num_threads)
         acquisition = open_acquisition(task.store)
         self.task, self.intensity = task, acquisition.metadata.intensity
-        problem = load_problem(acquisition, task.slab, task.device)
+        problem = load_problem(acquisition, task.slab, task.device, task.config.start_from)
         self.method = build_method(task.config, problem, communicator)
 
     def facts(self) -> MethodFacts:
-        prior = getattr(getattr(self.method, "dds", self.method), "prior", None)
-        digest = prior.digest if prior is not None else None
-        return MethodFacts(self.method.num_steps, self.method.nfe, self.method.adapt_nfe, digest)
+        method = self.method
+        return MethodFacts(method.num_steps, method.nfe, method.adapt_nfe, method.prior_digest)
 
     def step(self, i: int) -> StepReport:
         return self.method.step(i)
@@ -67,7 +65,8 @@ class Worker:
         """
         x = self.method.result().float().cpu().numpy()
         handle.write_slab(self.task.slab.start, self.intensity.offset + self.intensity.scale * x)
-        if self.task.slab.start > 0 or not isinstance(self.method, D3IP):
+        adapter, digest = self.method.adapter, self.method.prior_digest
+        if self.task.slab.start > 0 or adapter is None or digest is None:
             return False
-        handle.store_file(ADAPTER_NAME, self.method.adapter.to_bytes(self.method.dds.prior.digest))
+        handle.store_file(ADAPTER_NAME, adapter.to_bytes(digest))
         return True

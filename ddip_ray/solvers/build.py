@@ -7,14 +7,26 @@ from pathlib import Path
 from ddip_ray.adaptation.lora import Adapter
 from ddip_ray.errors import InputError
 from ddip_ray.prior.catalog import find_prior
-from ddip_ray.prior.network import load_prior
+from ddip_ray.prior.network import DiffusionPrior, load_prior
+from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.classical import CG, FBP
-from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.communicator import Alone, Communicator
 from ddip_ray.solvers.d3ip import D3IP
+from ddip_ray.solvers.ddnm import DDNM
 from ddip_ray.solvers.dds import DDS
+from ddip_ray.solvers.diffpir import DiffPIR
+from ddip_ray.solvers.dps import DPS
+from ddip_ray.solvers.learner import Learner
+from ddip_ray.solvers.mbir import DiffusionMBIR
 from ddip_ray.solvers.method import Method
+from ddip_ray.solvers.per_slice import PerSlice
+from ddip_ray.solvers.predictor_corrector import PredictorCorrector
 from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.reptile import Reptile
+from ddip_ray.solvers.sampler import Rule, RuleFor, Sampler
+from ddip_ray.solvers.scd import SCD
 from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.total_variation import TotalVariation
 
 
@@ -31,15 +43,78 @@ def build_method(config: RunConfig, problem: SlabProblem, communicator: Communic
             return CG(problem, communicator, config.cg)
         case "tv":
             return TotalVariation(problem, communicator, config.tv)
-    prior = load_prior(find_prior(config.prior), problem.y.device)
-    dds = DDS(problem, communicator, prior, config.sampler, config.seed)
-    if config.method == "dds":
-        return dds
-    adapter = None
-    if config.adapter is not None:
-        try:
-            data = Path(config.adapter).read_bytes()
-        except OSError as error:
-            raise InputError(f"adapter {config.adapter} cannot be read ({error})") from error
-        adapter = Adapter.from_bytes(data, prior.network, prior.digest, name=f"adapter {config.adapter}")
-    return D3IP(dds, config.adaptation, adapter)
+    prior = load_prior(find_prior(config.prior), problem.y.device, config.micro_batch)
+    return with_prior(config, problem, communicator, prior)
+
+
+def with_prior(
+    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
+) -> Method:
+    """`build_method` for the methods that have a prior."""
+    volume = Slab(0, problem.num_slices)
+    rule = rule_for(config, prior.schedule)
+    match config.method:
+        case "dps":
+            return DPS(problem, communicator, prior, config.dps, config.seed)
+        case "score-sde":
+            settings = config.predictor_corrector
+            return PredictorCorrector(problem, communicator, prior, settings, config.seed, rule_for=rule)
+        case "diffusionmbir" if config.mbir.trajectory == "predictor_corrector":
+            settings = config.predictor_corrector
+            return PredictorCorrector(problem, communicator, prior, settings, config.seed, rule_for=rule)
+        case "d3ip" | "d3ip-meta" | "d3ip-mbir":
+            return adapting(config, problem, communicator, prior, volume)
+        case "ddip" | "scd":
+            return PerSlice(
+                problem, communicator, lambda alone: adapting(config, alone, Alone(), prior, alone.slab)
+            )
+    return Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
+
+
+def adapting(
+    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior, volume: Slab
+) -> Method:
+    """A sampler whose network is adapted on the slices of ``volume``."""
+    rule = rule_for(config, prior.schedule)
+    sampler = Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
+    single = Learner(sampler, config.adaptation, volume, load_adapter(config, prior))
+    learner = Reptile(single, config.meta) if config.method == "d3ip-meta" else single
+    num_iterations = {"cg_iterations": config.adaptation.loss_cg_iterations}
+    judging = config.model_copy(
+        update={
+            "sampler": config.sampler.model_copy(update=num_iterations),
+            "mbir": config.mbir.model_copy(update={**num_iterations, "sweeps": 1}),
+        }
+    )
+    judging_rule = rule_for(judging, prior.schedule)
+    if config.method == "scd" or config.adaptation.judge == "measurements":
+        return SCD(sampler, learner, config.scd, judging_rule)
+    return D3IP(sampler, learner, judging_rule)
+
+
+def rule_for(config: RunConfig, schedule: NoiseSchedule) -> RuleFor:
+    """Parts 2 and 3 of the configured method's step, for any problem."""
+    settings = config.sampler
+
+    def rule(problem: SlabProblem, communicator: Communicator) -> Rule:
+        match config.method:
+            case "ddnm":
+                return DDNM(config.ddnm, settings.eta, schedule, problem)
+            case "diffpir":
+                return DiffPIR(config.diffpir, settings.eta, schedule, problem)
+            case "diffusionmbir" | "d3ip-mbir":
+                return DiffusionMBIR(config.mbir, DDS(settings, schedule, problem), communicator, problem)
+        return DDS(settings, schedule, problem)
+
+    return rule
+
+
+def load_adapter(config: RunConfig, prior: DiffusionPrior) -> Adapter | None:
+    """The adapter to start from, if one is configured."""
+    if config.adapter is None:
+        return None
+    try:
+        data = Path(config.adapter).read_bytes()
+    except OSError as error:
+        raise InputError(f"adapter {config.adapter} cannot be read ({error})") from error
+    return Adapter.from_bytes(data, prior.network, prior.digest, name=f"adapter {config.adapter}")

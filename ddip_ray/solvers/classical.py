@@ -19,6 +19,7 @@ class FBP:
     """Filtered back-projection, slice by slice."""
 
     num_steps, nfe, adapt_nfe = 1, 0, 0
+    prior_digest = adapter = None
 
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: FBPSettings) -> None:
         if not isinstance(problem.operator, ParallelBeam):
@@ -38,6 +39,7 @@ class CG:
     """Least squares by CG on AᵀA x = Aᵀy from zero; the number of iterations regularises."""
 
     num_steps, nfe, adapt_nfe = 1, 0, 0
+    prior_digest = adapter = None
 
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: CGSettings) -> None:
         self.problem, self.communicator, self.settings = problem, communicator, settings

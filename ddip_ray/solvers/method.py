@@ -7,6 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ddip_ray.adaptation.lora import Adapter
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -19,9 +21,24 @@ class StepReport:
 class Method(Protocol):
     """Every worker holds one for its slab; all call `step` with the same ``i`` at the same time."""
 
-    num_steps: int
-    nfe: int
-    adapt_nfe: int
+    @property
+    def num_steps(self) -> int: ...
+
+    @property
+    def nfe(self) -> int:
+        """Network calls for each slice, to reconstruct."""
+        ...
+
+    @property
+    def adapt_nfe(self) -> int:
+        """Network calls to adapt, over the whole volume."""
+        ...
+
+    @property
+    def prior_digest(self) -> str | None: ...
+
+    @property
+    def adapter(self) -> Adapter | None: ...
 
     def step(self, i: int) -> StepReport: ...
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
+from ddip_ray.io.result import open_result
 from ddip_ray.io.schema import Noise, ParallelCT
 from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.operator_norm import operator_norm
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator, gram
 from ddip_ray.solvers.slab import Slab
+
+_NORMS: WeakKeyDictionary[LinearOperator, float] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class SlabProblem:
 
     ``y`` is (z, *measurement) and ``noise_std`` the standard deviation of one of its entries.
     Images are in the acquisition's normalised units (about 0…1) or, after `in_image_range`,
-    in those of a prior.
+    in those of a prior. ``earlier`` is a reconstruction (z, y, x) to start from, if there is one. With
+    ``num_copies`` > 1 there are so many volumes, and their slices z lie side by side.
     """
 
     operator: LinearOperator
@@ -31,19 +37,33 @@ class SlabProblem:
     slab: Slab
     num_slices: int
     noise_std: float
+    earlier: Tensor | None = None
+    num_copies: int = 1
 
     def in_image_range(self, low: float, high: float) -> SlabProblem:
         """The same problem for the image low + (high − low) x."""
         ones = torch.ones(1, *self.operator.image_shape, dtype=self.y.dtype, device=self.y.device)
         y = (high - low) * self.y + low * self.operator.forward(ones)
-        return replace(self, y=y, noise_std=(high - low) * self.noise_std)
+        earlier = None if self.earlier is None else low + (high - low) * self.earlier
+        return replace(self, y=y, noise_std=(high - low) * self.noise_std, earlier=earlier)
+
+    def slice(self, z: int) -> SlabProblem:
+        """The problem of slice ``z`` of the slab (a global index) alone."""
+        row = z - self.slab.start
+        earlier = None if self.earlier is None else self.earlier[row : row + 1]
+        return replace(self, y=self.y[row : row + 1], slab=Slab(z, z + 1), earlier=earlier)
+
+    def only(self, y: Tensor) -> SlabProblem:
+        """The same kind of problem for a volume of which ``y`` is all there is."""
+        return replace(self, y=y, slab=Slab(0, len(y)), num_slices=len(y), earlier=None)
 
     def operator_norm(self) -> float:
-        """‖A‖, from one slice: every worker finds the same number."""
+        """‖A‖, from one slice: every worker finds the same number. Found once for each operator."""
         A = self.operator
-        return operator_norm(
-            lambda x: gram(A, x), (1, *A.image_shape), dtype=self.y.dtype, device=self.y.device
-        )
+        if A not in _NORMS:
+            shape = (1, *A.image_shape)
+            _NORMS[A] = operator_norm(lambda x: gram(A, x), shape, dtype=self.y.dtype, device=self.y.device)
+        return _NORMS[A]
 
 
 def build_operator(
@@ -61,8 +81,17 @@ def build_operator(
     return ParallelBeam(geometry, device=device, dtype=dtype)
 
 
-def load_problem(acquisition: Acquisition, slab: Slab, device: str | torch.device = "cpu") -> SlabProblem:
-    """Read a slab of the store. Nothing outside the slab is touched."""
+def load_problem(
+    acquisition: Acquisition,
+    slab: Slab,
+    device: str | torch.device = "cpu",
+    start_from: str | None = None,
+) -> SlabProblem:
+    """Read a slab of the store, and of the result ``start_from``. Nothing outside the slab is touched.
+
+    Raises:
+        InputError: ``start_from`` is not a result, or of another shape or unit.
+    """
     metadata = acquisition.metadata
     scale = metadata.intensity.measurement_scale
     y = torch.from_numpy(acquisition.read_measurements(slab.start, slab.stop)).to(device) / scale
@@ -72,7 +101,20 @@ def load_problem(acquisition: Acquisition, slab: Slab, device: str | torch.devic
         slab=slab,
         num_slices=acquisition.num_slices,
         noise_std=noise_std(metadata.noise) / scale,
+        earlier=None if start_from is None else _earlier(start_from, acquisition, slab).to(device),
     )
+
+
+def _earlier(path: str, acquisition: Acquisition, slab: Slab) -> Tensor:
+    result, intensity = open_result(path), acquisition.metadata.intensity
+    expected = (acquisition.num_slices, *acquisition.metadata.acquisition.image_shape)
+    if result.shape != expected or result.metadata.unit != intensity.unit:
+        raise InputError(
+            f"start_from {path}: shape {result.shape} (z, y, x) in {result.metadata.unit or 'no unit'}, "
+            f"expected {expected} in {intensity.unit or 'no unit'}"
+        )
+    x = (result.read(slab.start, slab.stop) - intensity.offset) / intensity.scale
+    return torch.from_numpy(x.astype("float32"))
 
 
 def noise_std(noise: Noise) -> float:

@@ -31,7 +31,6 @@ class Rescan:
     scan: SlabProblem
     target: Tensor
     known: Tensor
-    num_copies: int
 
 
 def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
@@ -57,8 +56,18 @@ def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
         )
 
 
-def rescan(problem: SlabProblem, x0: Tensor, downsampling: int, num_copies: int, seed: int) -> Rescan:
+def rescan(
+    problem: SlabProblem,
+    x0: Tensor,
+    downsampling: int,
+    num_copies: int,
+    seed: int,
+    *,
+    one_angle_a_copy: bool = False,
+) -> Rescan:
     """One view in ``downsampling`` of downsampled copies of ``x0: (z, y, x)``, each rotated by its own angle.
+
+    ``one_angle_a_copy`` rotates all slices of a copy alike, so that neighbours stay neighbours.
 
     So many times fewer views of an image so many times smaller miss the same frequencies, counted in
     pixels; but at this size the real reconstruction knows them. The target is also made consistent with
@@ -72,21 +81,23 @@ def rescan(problem: SlabProblem, x0: Tensor, downsampling: int, num_copies: int,
     def copies(images: Tensor) -> Tensor:
         small = []
         for z, image in enumerate(images, start=problem.slab.start):
-            angles = [_angle(key(seed, z * num_copies + k)) for k in range(num_copies)]
+            first = 0 if one_angle_a_copy else z * num_copies
+            angles = [_angle(key(seed, first + k)) for k in range(num_copies)]
             rotated = _rotated(image.expand(num_copies, -1, -1), angles)
             small.append(functional.avg_pool2d(rotated[:, None], downsampling)[:, 0])
         return torch.cat(small)
 
+    earlier = None if problem.earlier is None else copies(problem.earlier)
     consistent = data_consistency(full, problem.y, x0, math.inf, _CG_ITERATIONS)
     y = operator.forward(copies(x0))
     # As noisy as the real image, pixel by pixel: larger pixels average, fewer views do not.
     view_share = operator.geometry.num_views / full.geometry.num_views
     noise_std = problem.noise_std * downsampling * math.sqrt(view_share)
     noise = torch.stack([normal(operator.measurement_shape, seed, j) for j in range(slab.start, slab.stop)])
-    scan = SlabProblem(
-        operator, y + noise_std * noise.to(y.device), slab, num_copies * problem.num_slices, noise_std
-    )
-    return Rescan(scan, copies(consistent), field_of_view(operator), num_copies)
+    y = y + noise_std * noise.to(y.device)
+    num_slices = num_copies * problem.num_slices
+    scan = SlabProblem(operator, y, slab, num_slices, noise_std, earlier, num_copies)
+    return Rescan(scan, copies(consistent), field_of_view(operator))
 
 
 def _parallel_beam(problem: SlabProblem) -> ParallelBeam:

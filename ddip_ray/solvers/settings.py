@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+StartName = Literal["noise", "same_noise", "pseudo_inverse", "reconstruction"]
+
+
 class SamplerSettings(Settings):
-    """The reverse trajectory that DDS and D3IP share."""
+    """The reverse trajectory that DDS, DDNM, DiffPIR, DiffusionMBIR and the adapting methods share."""
 
     num_steps: PositiveInt = Field(50, description="sampling steps, one network call each (NFE)")
     step_power: PositiveFloat = Field(
         4.0, description="spacing of the steps: 1 even, more: finer towards the clean image"
+    )
+    start: StartName = Field(
+        "noise",
+        description="x_T: noise; the same on every slice; noise on A†y, or on the result start_from",
+    )
+    start_t: int | None = Field(
+        None, ge=0, description="first timestep; none: pure noise. For the last two starts: a few hundred"
     )
     eta: float = Field(1.0, ge=0, le=1, description="stochasticity, in the form of DDS and D3IP")
     quiet_t: int = Field(
@@ -37,17 +56,28 @@ class SamplerSettings(Settings):
     anchor_distance: PositiveInt = Field(
         1, description="slices between anchors of the noise (ISCS); 1: independent"
     )
-    micro_batch: PositiveInt = Field(4, description="slices a network call")
+
+    @model_validator(mode="after")
+    def _pure_noise_starts_at_the_top(self) -> SamplerSettings:
+        if self.start in ("noise", "same_noise") and self.start_t is not None:
+            raise ValueError(f"start_t {self.start_t} goes with start: pseudo_inverse or reconstruction")
+        if self.start == "reconstruction" and self.start_t is None:
+            raise ValueError("start: reconstruction needs a start_t, or noise would be all there is")
+        return self
 
 
 class AdaptationSettings(Settings):
-    """How D3IP adapts the prior along the trajectory."""
+    """How D3IP, DDIP and SCD adapt the prior along the trajectory."""
 
+    judge: Literal["twins", "measurements"] = Field(
+        "twins",
+        description="what judges the adapter: rescans of the first result or, as published, the data",
+    )
     lora_rank: PositiveInt = 16
     lora_scale: PositiveFloat = 1.0
     learning_rate: PositiveFloat = Field(1e-3, description="at its highest, after a short warm-up")
     final_rate: float = Field(0.1, gt=0, le=1, description="share of it at the last step; linear in between")
-    num_adapt_steps: PositiveInt = Field(8, description="optimiser steps a timestep")
+    num_adapt_steps: PositiveInt = Field(8, description="optimiser (or Reptile's outer) steps a timestep")
     num_adapt_slices: PositiveInt = Field(2, description="slices drawn over the volume an optimiser step")
     adapt_start_t: int = Field(12, ge=0, description="first (noisiest) timestep that adapts")
     adapt_end_t: int = Field(0, ge=0, description="last timestep that adapts")
@@ -58,6 +88,59 @@ class AdaptationSettings(Settings):
     loss_cg_iterations: int = Field(
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )
+
+    def adapts_at(self, t: int) -> bool:
+        return self.adapt_end_t <= t <= self.adapt_start_t
+
+
+class MetaSettings(Settings):
+    """D3IP (meta): Reptile over slices, and a short refinement on each."""
+
+    inner_steps: PositiveInt = Field(4, description="Adam steps on each drawn slice in an outer step")
+    outer_rate: float = Field(1.0, gt=0, le=1, description="share of the way that the adapter goes")
+    outer_decay: bool = Field(True, description="whether that share falls linearly to zero")
+    refine_steps: NonNegativeInt = Field(2, description="Adam steps on each slice before its own step")
+
+
+class SCDSettings(Settings):
+    """Adaptation by the measurements."""
+
+    tv_weight: NonNegativeFloat = Field(0.0, description="of the estimate's anisotropic total variation")
+
+
+class MBIRSettings(Settings):
+    """Total variation along z in the data consistency: DiffusionMBIR and D3IP (mbir)."""
+
+    trajectory: Literal["ddim", "predictor_corrector"] = Field(
+        "ddim", description="of DiffusionMBIR: that of DDS, or the published VE-SDE sampler"
+    )
+    lam: PositiveFloat = Field(1e-5, description="TV weight against the normalised operator")
+    rho: PositiveFloat = Field(1e-3, description="ADMM penalty")
+    sweeps: PositiveInt = Field(1, description="ADMM sweeps a timestep")
+    cold: bool = Field(False, description="forget split and dual at each timestep (slow: with many sweeps)")
+    cg_iterations: PositiveInt = Field(20, description="CG iterations of each x-update")
+
+
+class DDNMSettings(Settings):
+    cg_iterations: PositiveInt = Field(100, description="CG iterations of A†")
+
+
+class DiffPIRSettings(Settings):
+    lam: PositiveFloat = Field(1.0, description="weight of the prior, the paper's λ")
+    cg_iterations: PositiveInt = Field(50, description="CG iterations of the proximal step")
+
+
+class DPSSettings(Settings):
+    num_steps: PositiveInt = Field(1000, description="ancestral steps, evenly spaced")
+    scale: PositiveFloat = Field(1.0, description="step along the gradient of the normalised misfit")
+
+
+class PredictorCorrectorSettings(Settings):
+    """The VE-SDE sampler of Score-MRI and the published DiffusionMBIR."""
+
+    num_steps: PositiveInt = Field(500, description="predictor steps")
+    corrector_steps: NonNegativeInt = Field(1, description="Langevin steps after each")
+    snr: PositiveFloat = Field(0.16, description="size of a Langevin step against the noise's")
 
 
 class TVSettings(Settings):
@@ -82,22 +165,56 @@ class FBPSettings(Settings):
     filter_name: Literal["ram-lak", "shepp-logan", "cosine", "hamming", "hann"] = "ram-lak"
 
 
-MethodName = Literal["d3ip", "dds", "tv", "cg", "fbp"]
+MethodName = Literal[
+    "d3ip",
+    "d3ip-meta",
+    "d3ip-mbir",
+    "ddip",
+    "scd",
+    "dds",
+    "ddnm",
+    "diffpir",
+    "dps",
+    "diffusionmbir",
+    "score-sde",
+    "tv",
+    "cg",
+    "fbp",
+]
+PresetName = Literal["default", "paper"]
 
 
 class RunConfig(Settings):
     """What is computed. Where it is computed (workers, GPUs) is not part of it: that changes nothing."""
 
     method: MethodName = "d3ip"
+    preset: PresetName = Field("default", description="paper: the settings of the method's paper")
     prior: str = "default"
     adapter: str | None = None
+    start_from: str | None = None
     seed: int = 0
+    micro_batch: PositiveInt | None = Field(
+        None, description="slices a network call; none: 1 on a CPU, which gains nothing from more, 8 on a GPU"
+    )
     sampler: SamplerSettings = SamplerSettings()
     adaptation: AdaptationSettings = AdaptationSettings()
+    meta: MetaSettings = MetaSettings()
+    scd: SCDSettings = SCDSettings()
+    mbir: MBIRSettings = MBIRSettings()
+    ddnm: DDNMSettings = DDNMSettings()
+    diffpir: DiffPIRSettings = DiffPIRSettings()
+    dps: DPSSettings = DPSSettings()
+    predictor_corrector: PredictorCorrectorSettings = PredictorCorrectorSettings()
     tv: TVSettings = TVSettings()
     cg: CGSettings = CGSettings()
     fbp: FBPSettings = FBPSettings()
 
     @property
     def uses_prior(self) -> bool:
-        return self.method in ("d3ip", "dds")
+        return self.method not in ("tv", "cg", "fbp")
+
+    @model_validator(mode="after")
+    def _a_start_has_an_image(self) -> RunConfig:
+        if (self.start_from is not None) != (self.sampler.start == "reconstruction"):
+            raise ValueError("start_from and sampler.start: reconstruction go together")
+        return self

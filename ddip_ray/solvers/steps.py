@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -40,22 +40,30 @@ def oriented(network: Network, k: int) -> Network:
 
 
 def denoise_slab(
-    prior: DiffusionPrior, x_t: Tensor, t: int, micro_batch: int, network: Network | None = None
+    prior: DiffusionPrior,
+    x_t: Tensor,
+    t: int,
+    network: Network | None = None,
+    micro_batch: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Tweedie for a slab, ``micro_batch`` slices at a time: (x0_hat, eps_hat), both (z, y, x).
+    """Tweedie for a slab, so many slices at a time: (x0_hat, eps_hat), both (z, y, x).
 
-    Every call has exactly ``micro_batch`` slices (the last is filled up with copies), because CPU
-    convolutions round differently for different batch sizes and results must not depend on slabs.
+    Every call has exactly ``micro_batch`` slices, by default the prior's, and the last is filled up with
+    copies: CPU convolutions round differently for different batch sizes and results must not depend on slabs.
     """
     x0_hat, eps_hat = torch.empty_like(x_t), torch.empty_like(x_t)
     with torch.no_grad():
-        for start in range(0, len(x_t), micro_batch):
-            batch = x_t[start : start + micro_batch]
-            real = len(batch)
-            filled = torch.cat([batch, batch[-1:].expand(micro_batch - real, *batch.shape[1:])])
-            x0, eps = prior.denoise(filled, t, network)
-            x0_hat[start : start + real], eps_hat[start : start + real] = x0[:real], eps[:real]
+        for own, filled in filled_batches(len(x_t), micro_batch or prior.micro_batch):
+            x0, eps = prior.denoise(x_t[filled], t, network)
+            x0_hat[own], eps_hat[own] = x0[: len(own)], eps[: len(own)]
     return x0_hat, eps_hat
+
+
+def filled_batches(num_slices: int, micro_batch: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Indices of each batch of slices, and the same filled up to ``micro_batch`` with the last one."""
+    for start in range(0, num_slices, micro_batch):
+        own = list(range(start, min(start + micro_batch, num_slices)))
+        yield own, own + own[-1:] * (micro_batch - len(own))
 
 
 def data_consistency(

@@ -22,7 +22,7 @@ class TotalVariation:
     few CG iterations from the last x. Slabs exchange one slice for D_z, and CG its scalars.
     """
 
-    nfe, adapt_nfe = 0, 0
+    nfe, adapt_nfe, prior_digest, adapter = 0, 0, None, None
 
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: TVSettings) -> None:
         self.problem, self.communicator, self.settings = problem, communicator, settings

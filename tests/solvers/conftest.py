@@ -13,4 +13,6 @@ from ddip_ray.prior.schedule import NoiseSchedule
 def prior() -> DiffusionPrior:
     torch.manual_seed(0)
     config = NetworkConfig(channels=(8, 16), norm_num_groups=4, attention_head_dim=8)
-    return DiffusionPrior(build_network(config), NoiseSchedule.linear(), "v_prediction", digest="0" * 64)
+    return DiffusionPrior(
+        build_network(config), NoiseSchedule.linear(), "v_prediction", digest="0" * 64, micro_batch=2
+    )

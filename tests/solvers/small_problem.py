@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.build import with_prior
+from ddip_ray.solvers.communicator import Alone, Communicator
 from ddip_ray.solvers.method import Method
 from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.solvers.slab import Slab
 
 
@@ -38,6 +43,18 @@ def problem(x: Tensor, slab: Slab | None = None, views: int = 20, noise_std: flo
     )
     y = A.forward(x) + noise_std * noise
     return SlabProblem(A, y[slab.start : slab.stop], slab, len(x), noise_std)
+
+
+def build(
+    name: str,
+    scan: SlabProblem,
+    prior: DiffusionPrior,
+    communicator: Communicator | None = None,
+    **settings: Any,
+) -> Any:
+    """The method ``name`` on ``scan``; ``settings`` are those of `RunConfig`."""
+    config = RunConfig.model_validate({"method": name, **settings})
+    return with_prior(config, scan, communicator or Alone(), prior)
 
 
 def psnr(result: Tensor, x: Tensor) -> float:

@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from small_problem import phantom, problem, solve
+from small_problem import build, phantom, problem, solve
 from torch import Tensor
 from workers import on_workers
 
 from ddip_ray.errors import InputError
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.d3ip import D3IP
-from ddip_ray.solvers.dds import DDS
 from ddip_ray.solvers.settings import AdaptationSettings, SamplerSettings
 from ddip_ray.solvers.slab import Slab
 
@@ -26,20 +24,20 @@ def test_d3ip_is_the_same_volume_on_any_workers(
     prior: DiffusionPrior, edges: list[int], noise_std: float
 ) -> None:
     x = phantom()
-    sampler = SamplerSettings(num_steps=4, micro_batch=2)
+    sampler = SamplerSettings(num_steps=4)
     adaptation = AdaptationSettings(num_adapt_steps=2, num_adapt_slices=3, lora_rank=2, adapt_start_t=999)
 
     def d3ip(slab: Slab, communicator: Any) -> Tensor:
         own = copy.deepcopy(prior)  # a functional call swaps weights in the module: one a thread
         scan = problem(x, slab, noise_std=noise_std)
-        return solve(D3IP(DDS(scan, communicator, own, sampler, 3), adaptation))
+        return solve(build("d3ip", scan, own, communicator, sampler=sampler, adaptation=adaptation, seed=3))
 
     assert (on_workers(edges, d3ip) - d3ip(Slab(0, 6), Alone())).abs().max() <= 1e-5
 
 
 def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior) -> None:
     x = phantom()
-    sampler = SamplerSettings(num_steps=10, micro_batch=2)
+    sampler = SamplerSettings(num_steps=10)
     settings = AdaptationSettings(
         num_adapt_steps=5,
         num_adapt_slices=4,
@@ -49,9 +47,9 @@ def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior
         num_twins=3,
         loss_cg_iterations=0,  # else the measurements repair most of what an untrained network spoils
     )
-    method = D3IP(DDS(problem(x), Alone(), prior, sampler, 0), settings)
+    method = build("d3ip", problem(x), prior, sampler=sampler, adaptation=settings)
     losses = [method.step(i).loss for i in range(20)]
-    plain = solve(DDS(problem(x), Alone(), prior, sampler, 0))
+    plain = solve(build("dds", problem(x), prior, sampler=sampler))
     assert losses[:10] == [None] * 10
     assert losses[-1] is not None
     assert losses[10] is not None
@@ -63,9 +61,10 @@ def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior
 
 def test_without_updates_it_is_dds(prior: DiffusionPrior) -> None:
     """The second pass starts where the first one's late steps did, with the same noise."""
-    sampler = SamplerSettings(num_steps=10, micro_batch=2)
-    plain, first = (DDS(problem(phantom()), Alone(), prior, sampler, 0) for _ in range(2))
-    d3ip = D3IP(first, AdaptationSettings(adapt_start_t=300, adapt_end_t=301, num_twins=1))
+    sampler = SamplerSettings(num_steps=10)
+    plain = build("dds", problem(phantom()), prior, sampler=sampler)
+    adaptation = AdaptationSettings(adapt_start_t=300, adapt_end_t=301, num_twins=1)
+    d3ip = build("d3ip", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
     for i in range(10):
         assert d3ip.step(i) == plain.step(i)
     assert torch.equal(d3ip.result(), plain.result())
@@ -77,15 +76,18 @@ def test_without_updates_it_is_dds(prior: DiffusionPrior) -> None:
 
 def test_adaptation_rate_warms_up_and_falls(prior: DiffusionPrior) -> None:
     settings = AdaptationSettings(learning_rate=1e-2, adapt_start_t=999)
-    method = D3IP(DDS(problem(phantom()), Alone(), prior, SamplerSettings(num_steps=10), 0), settings)
-    rates = [method.learning_rate(k) for k in range(method.num_updates)]
-    assert method.num_updates == 80
+    sampler = SamplerSettings(num_steps=10)
+    learner = build("d3ip", problem(phantom()), prior, sampler=sampler, adaptation=settings).learner
+    rates = []
+    while learner.updates < learner.num_updates:
+        rates.append(learner.learning_rate())
+        learner.updates += 1
+    assert learner.num_updates == 80
     assert rates[0] == pytest.approx(2e-3)
     assert max(rates) == rates[4]
     assert rates[-1] == pytest.approx(1e-3, rel=0.3)
 
 
 def test_too_few_views_are_refused_before_anything_runs(prior: DiffusionPrior) -> None:
-    dds = DDS(problem(phantom(), views=3), Alone(), prior, SamplerSettings(num_steps=10), 0)
     with pytest.raises(InputError, match="4 views from different directions or more, found 3"):
-        D3IP(dds, AdaptationSettings())
+        build("d3ip", problem(phantom(), views=3), prior)

@@ -1,0 +1,88 @@
+"""DPS: diffusion posterior sampling (Chung et al., ICLR 2023, 2209.14687, algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddip_ray.operators.inner_product import slice_dot
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.prior.threads import one_thread
+from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.method import StepReport
+from ddip_ray.solvers.noise import slab_noise
+from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.settings import DPSSettings
+from ddip_ray.solvers.steps import filled_batches, relative_residual
+
+
+class DPS:
+    """Ancestral sampling, each step pulled down the gradient of ‖A x0_hat(x_t) − y‖/‖A‖ in x_t.
+
+    The norm is each slice's own, so that slices stay independent, and A is normalised, so that
+    ``scale`` (the paper's ζ′) means the same for every operator.
+    """
+
+    adapter = None
+
+    def __init__(
+        self,
+        problem: SlabProblem,
+        communicator: Communicator,
+        prior: DiffusionPrior,
+        settings: DPSSettings,
+        seed: int,
+    ) -> None:
+        self.low, self.high = prior.image_range
+        self.problem = problem.in_image_range(self.low, self.high)
+        self.communicator, self.prior, self.settings, self.seed = communicator, prior, settings, seed
+        self.timesteps = prior.schedule.timesteps(settings.num_steps)
+        self.num_steps = self.nfe = len(self.timesteps)
+        self.adapt_nfe, self.prior_digest = 0, prior.digest
+        self.operator_norm = self.problem.operator_norm()
+        self.x_t = self.noise(step=0)
+
+    def step(self, i: int) -> StepReport:
+        t = self.timesteps[i]
+        t_next = self.timesteps[i + 1] if i + 1 < self.num_steps else -1
+        x0_hat, pull = self.denoise_and_pull(t)
+        mean, std = ancestral(self.prior.schedule.at(t), self.prior.schedule.at(t_next), self.x_t, x0_hat)
+        self.x_t = mean - self.settings.scale * pull
+        if std > 0:
+            self.x_t = self.x_t + std * self.noise(step=i + 1)
+        return StepReport(relative_residual(self.problem, x0_hat, self.communicator))
+
+    def denoise_and_pull(self, t: int) -> tuple[Tensor, Tensor]:
+        """x0_hat and the gradient of the misfit in x_t, both (z, y, x)."""
+        x0_hat, pull = torch.empty_like(self.x_t), torch.empty_like(self.x_t)
+        for own, filled in filled_batches(len(self.x_t), self.prior.micro_batch):
+            x, y = self.x_t[filled].requires_grad_(), self.problem.y[filled]
+            with one_thread():
+                estimate, _ = self.prior.denoise(x, t)
+                misfit = self.misfit(estimate, y)
+                (gradient,) = torch.autograd.grad(misfit.sum(), x)
+            x0_hat[own], pull[own] = estimate.detach()[: len(own)], gradient[: len(own)]
+        return x0_hat, pull
+
+    def misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        """‖A x − y‖/‖A‖ of each slice, (z,); its gradient is zero, not NaN, where it is zero."""
+        difference = self.problem.operator.forward(x) - y
+        square = slice_dot(difference, difference)
+        return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt() / self.operator_norm
+
+    def result(self) -> Tensor:
+        return (self.x_t - self.low) / (self.high - self.low)
+
+    def noise(self, step: int) -> Tensor:
+        noise = slab_noise(self.problem.slab, self.problem.operator.image_shape, self.seed, step)
+        return noise.to(self.problem.y.device)
+
+
+def ancestral(alpha_bar: float, alpha_bar_next: float, x_t: Tensor, x0: Tensor) -> tuple[Tensor, float]:
+    """Mean and standard deviation of x_{t−1} given x_t and x0 (DDPM, 2006.11239, eq. 7)."""
+    beta = 1 - alpha_bar / alpha_bar_next
+    from_x0 = math.sqrt(alpha_bar_next) * beta / (1 - alpha_bar)
+    from_x_t = math.sqrt(alpha_bar / alpha_bar_next) * (1 - alpha_bar_next) / (1 - alpha_bar)
+    return from_x0 * x0 + from_x_t * x_t, math.sqrt(beta * (1 - alpha_bar_next) / (1 - alpha_bar))

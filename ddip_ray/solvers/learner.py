@@ -1,0 +1,99 @@
+"""The volume's one adapter, and the optimiser that teaches it from slices drawn over the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ddip_ray.adaptation.lora import Adapter, LoraConfig
+from ddip_ray.adaptation.update import adapt_step, draw_run, draw_slices
+from ddip_ray.solvers.noise import key
+from ddip_ray.solvers.sampler import Sampler
+from ddip_ray.solvers.settings import AdaptationSettings
+from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.steps import NUM_ORIENTATIONS, Network
+
+DRAW = 0x5CD  # keys the slice draws apart from the image noise
+_WARM_UP = 5  # optimiser steps
+
+BindNetwork = Callable[[], Network]  # the adapted network as it now is, with a graph to the adapter
+SliceLoss = Callable[[int], Tensor | None]  # of a global slice index; None: another worker's slice
+
+
+class Judge(Protocol):
+    """Says how good the adapted network is at step ``i`` of the trajectory."""
+
+    calls: int  # of the network, for each slice judged
+
+    def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork) -> SliceLoss: ...
+
+
+class Learner:
+    """Adam, ``num_adapt_steps`` at each timestep that adapts, on slices drawn over ``volume``.
+
+    Where the method couples neighbours it draws a run of them. Deviations from the published code: weights
+    of convolutions and attention only, no biases; no weight decay; one Adam kept over the whole trajectory,
+    its rate falling.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        settings: AdaptationSettings,
+        volume: Slab,
+        adapter: Adapter | None = None,
+    ) -> None:
+        self.sampler, self.settings, self.volume = sampler, settings, volume
+        self.started = adapter is not None
+        config = LoraConfig(settings.lora_rank, settings.lora_scale)
+        self.adapter = adapter or Adapter.create(sampler.prior.network, config, seed=key(sampler.seed, DRAW))
+        self.optimizer = torch.optim.Adam(
+            self.adapter.parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.99)
+        )
+        self.num_drawn = min(settings.num_adapt_slices, len(volume))
+        self.num_adapting = sum(settings.adapts_at(t) for t in sampler.timesteps)
+        self.num_updates, self.updates = settings.num_adapt_steps * self.num_adapting, 0
+        self.num_judged = self.num_updates * self.num_drawn
+
+    def adapt(self, i: int, judge: Judge) -> float:
+        """min over Δθ of the judge's expected loss, by stochastic steps; the last one's loss."""
+        loss = 0.0
+        for k in range(self.settings.num_adapt_steps):
+            slices, network = self.draw(i, k)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate()
+            loss = adapt_step(
+                self.adapter,
+                self.optimizer,
+                slices,
+                judge.slice_loss(i, slices, network),
+                self.sampler.communicator.all_reduce,
+            )
+            self.updates += 1
+        return loss
+
+    def network(self) -> Network:
+        """The adapted network, to reconstruct with."""
+        with torch.no_grad():
+            return self.adapter.bind(self.sampler.prior.network)
+
+    def network_for(self, i: int, judge: Judge) -> Network | Sequence[Network]:
+        """The network for step ``i`` of the reconstruction itself, or one for each slice of the slab."""
+        return self.network()
+
+    def draw(self, i: int, k: int) -> tuple[list[int], BindNetwork]:
+        """Slices for the ``k``-th update of step ``i``, and the network in a random orientation."""
+        generator = torch.Generator().manual_seed(key(self.sampler.seed, DRAW, i, k))
+        draw = draw_run if self.sampler.rule.couples_slices else draw_slices
+        slices = [self.volume.start + z for z in draw(len(self.volume), self.num_drawn, generator)]
+        orientation = int(torch.randint(NUM_ORIENTATIONS, (), generator=generator))
+        prior = self.sampler.prior
+        return slices, lambda: self.sampler.oriented(self.adapter.bind(prior.network), orientation)
+
+    def learning_rate(self) -> float:
+        """From its highest, linearly to ``final_rate`` of that over all updates, after a warm-up."""
+        fallen = (1 - self.settings.final_rate) * self.updates / self.num_updates
+        return min(1.0, (self.updates + 1) / _WARM_UP) * self.settings.learning_rate * (1 - fallen)

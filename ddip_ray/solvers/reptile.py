@@ -1,0 +1,85 @@
+"""D3IP (meta): the volume's adapter by Reptile, refined for a moment on each slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddip_ray.adaptation.lora import Adapter
+from ddip_ray.adaptation.update import adapt_step, mean_over_slices
+from ddip_ray.solvers.learner import DRAW, Judge, Learner
+from ddip_ray.solvers.noise import key
+from ddip_ray.solvers.settings import MetaSettings
+from ddip_ray.solvers.steps import NUM_ORIENTATIONS, Network
+
+_REFINE = 0x4EF  # keys the refinement's orientations apart
+
+
+class Reptile:
+    """The adapter θ moves towards what a few steps on single slices make of it (Nichol et al., 1803.02999).
+
+    One outer step: for each drawn slice z, θ_z is θ after ``inner_steps`` of Adam on that slice alone; then
+    θ ← θ + β mean(θ_z − θ), with β falling linearly. In the reconstruction itself each slice sees a θ_z of
+    its own, made from the current θ by ``refine_steps`` on its own twins.
+    """
+
+    def __init__(self, learner: Learner, meta: MetaSettings) -> None:
+        self.learner, self.meta = learner, meta
+        self.settings, self.adapter, self.started = learner.settings, learner.adapter, learner.started
+        refined = learner.num_adapting * len(learner.volume) * meta.refine_steps
+        self.num_judged = learner.num_judged * meta.inner_steps + refined
+
+    def adapt(self, i: int, judge: Judge) -> float:
+        learner, slab = self.learner, self.learner.sampler.problem.slab
+        loss = 0.0
+        for k in range(self.settings.num_adapt_steps):
+            slices, _ = learner.draw(i, k)
+            before = self.adapter.flat()
+
+            def moved(z: int, k: int = k, before: Tensor = before) -> Tensor | None:
+                if z not in slab:
+                    return None
+                own, loss = self.tuned(i, z, judge, self.meta.inner_steps, key(DRAW, k))
+                return torch.cat([own.flat() - before, before.new_tensor([loss])])
+
+            mean = mean_over_slices(
+                slices, moved, before.new_zeros(len(before) + 1), learner.sampler.communicator.all_reduce
+            )
+            self.adapter.add(self.outer_rate() * mean[:-1])
+            loss = float(mean[-1])
+            learner.updates += 1
+        return loss
+
+    def network(self) -> Network:
+        return self.learner.network()
+
+    def network_for(self, i: int, judge: Judge) -> Network | Sequence[Network]:
+        sampler = self.learner.sampler
+        if not self.settings.adapts_at(sampler.timesteps[i]):
+            return self.network()
+        slab = sampler.problem.slab
+        refined = [
+            self.tuned(i, z, judge, self.meta.refine_steps, _REFINE)[0] for z in range(slab.start, slab.stop)
+        ]
+        with torch.no_grad():
+            return [adapter.bind(sampler.prior.network) for adapter in refined]
+
+    def tuned(self, i: int, z: int, judge: Judge, num_steps: int, purpose: int) -> tuple[Adapter, float]:
+        """A copy of the adapter after ``num_steps`` of Adam on slice ``z`` alone, and its last loss."""
+        own, loss, sampler = self.adapter.copy(), 0.0, self.learner.sampler
+        optimizer = torch.optim.Adam(own.parameters.values(), lr=self.learner.learning_rate())
+        generator = torch.Generator().manual_seed(key(sampler.seed, purpose, i, z))
+        for _ in range(num_steps):
+            orientation = int(torch.randint(NUM_ORIENTATIONS, (), generator=generator))
+
+            def network(k: int = orientation) -> Network:
+                return sampler.oriented(own.bind(sampler.prior.network), k)
+
+            loss = adapt_step(own, optimizer, [z], judge.slice_loss(i, [z], network), lambda tensor: tensor)
+        return own, loss
+
+    def outer_rate(self) -> float:
+        left = 1 - self.learner.updates / self.learner.num_updates
+        return self.meta.outer_rate * (left if self.meta.outer_decay else 1.0)

@@ -1,0 +1,142 @@
+"""Reverse diffusion of a slab in three parts: denoise, make consistent with the data, move on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.method import StepReport
+from ddip_ray.solvers.noise import slab_noise
+from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.settings import SamplerSettings
+from ddip_ray.solvers.start import start
+from ddip_ray.solvers.steps import (
+    NUM_ORIENTATIONS,
+    Network,
+    denoise_slab,
+    move_on_quietly,
+    oriented,
+    relative_residual,
+)
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A slab after part 1, at timestep ``t``: x_t = √ᾱ x0_hat + √(1−ᾱ) eps_hat, each (z, y, x)."""
+
+    t: int
+    t_next: int  # -1: clean
+    x_t: Tensor
+    x0_hat: Tensor
+    eps_hat: Tensor
+
+
+class Rule(Protocol):
+    """Parts 2 and 3 of a step: what tells one method from another. One for each problem."""
+
+    couples_slices: bool  # whether neighbours matter to a slice
+
+    def consistent(self, denoised: Denoised) -> Tensor:
+        """x0: the slab's denoised image made consistent with its measurements, (z, y, x)."""
+        ...
+
+    def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
+        """x_t for ``t_next``, from ``x0`` and unit normal ``noise``, (z, y, x)."""
+        ...
+
+
+RuleFor = Callable[[SlabProblem, Communicator], Rule]
+
+
+class Sampler:
+    """The trajectory that DDS, DDNM, DiffPIR and DiffusionMBIR share; one step per call of `step`."""
+
+    adapter = None
+
+    def __init__(
+        self,
+        problem: SlabProblem,
+        communicator: Communicator,
+        prior: DiffusionPrior,
+        settings: SamplerSettings,
+        seed: int,
+        *,
+        rule_for: RuleFor,
+    ) -> None:
+        self.low, self.high = prior.image_range
+        self.problem = problem.in_image_range(self.low, self.high)
+        self.communicator, self.prior, self.settings, self.seed = communicator, prior, settings, seed
+        self.timesteps = prior.schedule.timesteps(settings.num_steps, settings.step_power, settings.start_t)
+        self.num_steps = len(self.timesteps)
+        self.nfe, self.adapt_nfe, self.prior_digest = self.num_steps, 0, prior.digest
+        self.rule_for, self.rule = rule_for, rule_for(self.problem, communicator)
+        self.x_t = self.begin()
+        self.x0 = torch.zeros_like(self.x_t)
+
+    def step(self, i: int, network: Network | Sequence[Network] | None = None) -> StepReport:
+        """Reverse step ``i`` of ``num_steps``, with an adapted ``network`` if given or one for each slice."""
+        self.advance(i, network)
+        return StepReport(relative_residual(self.problem, self.x0, self.communicator))
+
+    def advance(self, i: int, network: Network | Sequence[Network] | None = None) -> None:
+        """`step` without the report, which costs a projection and a word with the other workers."""
+        t = self.timesteps[i]
+        x0_hat, eps_hat = self.denoise(i, network or self.prior.network_forward)
+        t_next = self.timesteps[i + 1] if i + 1 < self.num_steps else -1
+        denoised = Denoised(t, t_next, self.x_t, x0_hat, eps_hat)
+        with torch.no_grad():
+            self.x0 = self.rule.consistent(denoised)
+            if t_next <= self.settings.quiet_t:
+                self.x_t = move_on_quietly(self.x0, self.prior.schedule.at(t_next))
+            else:
+                self.x_t = self.rule.move_on(self.x0, denoised, self.noise(step=i + 1))
+
+    def denoise(self, i: int, network: Network | Sequence[Network]) -> tuple[Tensor, Tensor]:
+        t = self.timesteps[i]
+        if callable(network):
+            return denoise_slab(self.prior, self.x_t, t, self.oriented(network, i))
+        each = [
+            denoise_slab(self.prior, x_t[None], t, self.oriented(own, i), micro_batch=1)
+            for x_t, own in zip(self.x_t, network, strict=True)
+        ]
+        x0_hat, eps_hat = zip(*each, strict=True)
+        return torch.cat(x0_hat), torch.cat(eps_hat)
+
+    def oriented(self, network: Network, k: int) -> Network:
+        return oriented(network, k % NUM_ORIENTATIONS) if self.settings.self_ensemble else network
+
+    def result(self) -> Tensor:
+        """The reconstruction of the slab in the acquisition's normalised units, (z, y, x) float32."""
+        return (self.x0 - self.low) / (self.high - self.low)
+
+    def on(self, problem: SlabProblem) -> Sampler:
+        """The same sampler at its start, on another ``problem`` for the slab (in the prior's range)."""
+        other = copy.copy(self)
+        other.problem, other.rule = problem, self.rule_for(problem, self.communicator)
+        other.x_t = other.begin()
+        other.x0 = torch.zeros_like(other.x_t)
+        return other
+
+    def fork(self) -> Sampler:
+        """The same sampler where it now is; the two go on without each other."""
+        other = copy.copy(self)
+        other.rule = copy.copy(self.rule)
+        return other
+
+    def begin(self) -> Tensor:
+        alpha_bar = self.prior.schedule.at(self.timesteps[0])
+        return start(self.problem, self.settings, self.seed, alpha_bar)
+
+    def noise(self, step: int) -> Tensor:
+        shape = self.problem.operator.image_shape
+        noise = slab_noise(
+            self.problem.slab, shape, self.seed, step, anchor_distance=self.settings.anchor_distance
+        )
+        return noise.to(self.problem.y.device)

@@ -1,0 +1,103 @@
+"""SCD: adaptation by the measurements that made the estimate (Barbano et al., 2308.14409)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddip_ray.adaptation.lora import Adapter
+from ddip_ray.operators.finite_difference import difference
+from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.learner import BindNetwork, Learner, SliceLoss
+from ddip_ray.solvers.method import StepReport
+from ddip_ray.solvers.reptile import Reptile
+from ddip_ray.solvers.sampler import Denoised, RuleFor, Sampler
+from ddip_ray.solvers.settings import SCDSettings
+from ddip_ray.solvers.steps import Network
+
+
+class SCD:
+    """Before each step, a few optimiser steps on ‖A x0(Δθ) − y‖², through data consistency; then the step.
+
+    The published adaptation of DDIP and D3IP, too: with one adapter for the volume it is D3IP as published,
+    with one for every slice (`PerSlice`) it is SCD, which D3IP's authors call DDIP.
+    """
+
+    def __init__(
+        self, sampler: Sampler, learner: Learner | Reptile, settings: SCDSettings, judging_rule: RuleFor
+    ) -> None:
+        self.sampler, self.learner, self.settings = sampler, learner, settings
+        self.judging_rule, self.calls = judging_rule, 1
+        self.num_steps, self.nfe, self.prior_digest = sampler.num_steps, sampler.nfe, sampler.prior.digest
+        self.adapt_nfe = learner.num_judged
+
+    def step(self, i: int) -> StepReport:
+        adapts = self.learner.settings.adapts_at(self.sampler.timesteps[i])
+        loss = self.learner.adapt(i, self) if adapts else None
+        return StepReport(self.sampler.step(i, self.learner.network_for(i, self)).residual, loss)
+
+    def result(self) -> Tensor:
+        return self.sampler.result()
+
+    @property
+    def adapter(self) -> Adapter:
+        return self.learner.adapter
+
+    def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork) -> SliceLoss:
+        """Implements `Judge`, for the sampler's own slices."""
+        slab, y = self.sampler.problem.slab, self.sampler.problem.y
+        if self.sampler.rule.couples_slices:
+            return self.run_loss(i, slices, network)
+
+        def loss(z: int) -> Tensor | None:
+            if z not in slab:
+                return None
+            local = slice(z - slab.start, z - slab.start + 1)
+            return self.loss(i, self.denoise(i, local, network()), y[local])
+
+        return loss
+
+    def run_loss(self, i: int, run: Sequence[int], network: BindNetwork) -> SliceLoss:
+        """A run of neighbours is judged as one, wherever its slices lie.
+
+        Every worker gets the run's estimates and measurements and the loss's gradient in the estimates; a
+        slice's share is then the linear function of its own estimate that has this gradient.
+        """
+        slab, problem = self.sampler.problem.slab, self.sampler.problem
+        own = {row: slice(z - slab.start, z - slab.start + 1) for row, z in enumerate(run) if z in slab}
+        x0_hat = problem.y.new_zeros(len(run), *problem.operator.image_shape)
+        y = problem.y.new_zeros(len(run), *problem.operator.measurement_shape)
+        with torch.no_grad():
+            for row, local in own.items():
+                x0_hat[row], y[row] = self.denoise(i, local, network())[0], problem.y[local][0]
+        for tensor in (x0_hat, y):
+            self.sampler.communicator.all_reduce(tensor)
+        value = self.loss(i, x0_hat.requires_grad_(), y)
+        (gradient,) = torch.autograd.grad(value, x0_hat)
+
+        def loss(z: int) -> Tensor | None:
+            if z not in slab:
+                return None
+            row = list(run).index(z)
+            moving = ((self.denoise(i, own[row], network())[0] - x0_hat[row].detach()) * gradient[row]).sum()
+            return value.detach() + len(run) * moving
+
+        return loss
+
+    def loss(self, i: int, x0_hat: Tensor, y: Tensor) -> Tensor:
+        """Mean square misfit of ``x0_hat: (z, y, x)`` made consistent with ``y``, in units of ‖A‖."""
+        problem, t = self.sampler.problem.only(y), self.sampler.timesteps[i]
+        x0 = self.judging_rule(problem, Alone()).consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat))
+        misfit = (problem.operator.forward(x0) - y) / problem.operator_norm()
+        loss = misfit.square().sum() / x0.numel()
+        if self.settings.tv_weight > 0:
+            rough = sum(difference(x0, axis).abs().sum() for axis in (1, 2))
+            loss = loss + self.settings.tv_weight * rough / x0.numel()
+        return loss
+
+    def denoise(self, i: int, local: slice, network: Network) -> Tensor:
+        sampler = self.sampler
+        x0_hat, _ = sampler.prior.denoise(sampler.x_t[local], sampler.timesteps[i], network)
+        return x0_hat

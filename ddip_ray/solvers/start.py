@@ -1,0 +1,42 @@
+"""Where a trajectory starts."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddip_ray.operators.conjugate_gradient import cg
+from ddip_ray.operators.protocol import gram
+from ddip_ray.solvers.noise import normal, slab_noise
+from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.settings import SamplerSettings
+
+_CG_ITERATIONS = 20  # a truncated pseudo-inverse: more would raise the noise
+
+
+def start(problem: SlabProblem, settings: SamplerSettings, seed: int, alpha_bar: float) -> Tensor:
+    """x_T of the slab, (z, y, x): noise, or √ᾱ x + √(1−ᾱ) noise for an image x that is known.
+
+    The nearer the first timestep is to the clean image, the more x decides: an earlier reconstruction
+    wants a ``start_t`` of a few hundred (Chung, Sim & Ye, CVPR 2022, 2112.05146).
+    """
+    shape = problem.operator.image_shape
+    if settings.start == "same_noise":
+        return normal(shape, seed, 0, 0).to(problem.y.device).expand(len(problem.slab), *shape).clone()
+    noise = slab_noise(problem.slab, shape, seed, 0, anchor_distance=settings.anchor_distance)
+    noise = noise.to(problem.y.device)
+    if settings.start == "noise":
+        return noise
+    x = problem.earlier if settings.start == "reconstruction" else pseudo_inverse(problem)
+    if x is None:
+        raise ValueError("start: 'reconstruction' needs a problem with an earlier one")
+    return math.sqrt(alpha_bar) * x + math.sqrt(1 - alpha_bar) * noise
+
+
+def pseudo_inverse(problem: SlabProblem) -> Tensor:
+    """A†y by truncated CG from zero, (z, y, x)."""
+    A = problem.operator
+    right = A.adjoint(problem.y)
+    return cg(lambda x: gram(A, x), right, torch.zeros_like(right), _CG_ITERATIONS).x

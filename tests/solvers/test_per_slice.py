@@ -1,0 +1,85 @@
+"""Adapters of slices: DDIP and SCD, and D3IP (meta), which begins them from the volume's."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from small_problem import build, phantom, problem, solve
+from torch import Tensor
+from workers import on_workers
+
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.slab import Slab
+
+SAMPLER = {"num_steps": 4, "cg_iterations": 5}
+ADAPTATION = {"num_adapt_steps": 2, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 3e-3}
+METHODS: dict[str, dict[str, Any]] = {
+    "ddip": {"adaptation": ADAPTATION},
+    "scd": {"adaptation": {**ADAPTATION, "judge": "measurements"}},
+    "d3ip-meta": {"adaptation": ADAPTATION, "meta": {"inner_steps": 2, "refine_steps": 1}},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("edges", [[0, 2, 4], [0, 1, 2, 4]])
+def test_same_volume_on_any_workers(prior: DiffusionPrior, method: str, edges: list[int]) -> None:
+    x = phantom(num_slices=4)
+
+    def work(slab: Slab, communicator: Any) -> Tensor:
+        own = copy.deepcopy(prior)  # a functional call swaps weights in the module: one a thread
+        scan = problem(x, slab)
+        return solve(build(method, scan, own, communicator, sampler=SAMPLER, seed=3, **METHODS[method]))
+
+    assert (on_workers(edges, work) - work(Slab(0, 4), Alone())).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("method", ["ddip", "scd"])
+def test_slices_do_not_inherit(prior: DiffusionPrior, method: str) -> None:
+    """The published loop never reset the adapter: a slice knew those before it."""
+    x = phantom(num_slices=3)
+    other = x.clone()
+    other[0] = x[0].T.flip(0)
+    first, second = (
+        solve(build(method, problem(volume), prior, sampler=SAMPLER, **METHODS[method]))
+        for volume in (x, other)
+    )
+    assert torch.equal(first[1:], second[1:])
+    assert not torch.equal(first[0], second[0])
+
+
+def test_adaptation_by_the_measurements_meets_them_better(prior: DiffusionPrior) -> None:
+    """What SCD minimises, before data consistency hides it."""
+    adaptation = {**ADAPTATION, "judge": "measurements", "num_adapt_steps": 20, "loss_cg_iterations": 0}
+    sampler = {"num_steps": 4, "cg_iterations": 1}
+    method = build("d3ip", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
+    learner = method.learner
+    before = [float(method.slice_loss(0, [z], learner.network)(z)) for z in range(6)]
+    learner.adapt(0, method)
+    after = [float(method.slice_loss(0, [z], learner.network)(z)) for z in range(6)]
+    assert sum(after) < 0.8 * sum(before)
+
+
+def test_reptile_moves_the_volumes_adapter_and_refines_each_slice(prior: DiffusionPrior) -> None:
+    method = build("d3ip-meta", problem(phantom()), prior, sampler=SAMPLER, **METHODS["d3ip-meta"])
+    for i in range(SAMPLER["num_steps"]):
+        method.step(i)
+    fresh = method.adapter.flat()
+    method.step(SAMPLER["num_steps"])
+    moved = method.adapter.flat()
+    assert not torch.equal(moved, fresh)
+    networks = method.learner.network_for(0, method.twins)
+    assert torch.equal(method.adapter.flat(), moved)  # refinement leaves the volume's adapter alone
+    x, t = torch.rand(1, 1, 24, 24), torch.tensor([5])
+    outputs = [network(x, t) for network in networks]
+    assert len(outputs) == 6
+    assert not torch.equal(outputs[0], outputs[1])
+
+
+def test_reptile_decays_to_nothing(prior: DiffusionPrior) -> None:
+    learner = build("d3ip-meta", problem(phantom()), prior, sampler=SAMPLER, **METHODS["d3ip-meta"]).learner
+    learner.learner.updates = learner.learner.num_updates
+    assert learner.outer_rate() == 0

@@ -1,0 +1,73 @@
+"""Every sampler on a Gaussian prior, whose posterior is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from gaussian import GaussianPrior, scan
+from small_problem import build, solve
+
+NUM_SAMPLES = 300  # the error of a mean of so many is 0.06 standard deviations
+TRAJECTORY = {
+    "num_steps": 100,
+    "step_power": 2,
+    "quiet_t": -1,
+    "data_trust": 1,
+    "cg_iterations": 60,
+    "eta": 0.85,
+}
+QUIET = {**TRAJECTORY, "quiet_t": 1000}
+
+# Method, settings, error of the mean (in posterior standard deviations; the prior's mean is 2.9 away) and
+# the range of the total variance over the posterior's. What is not 0 and 1 is the method's own approximation,
+# measured: none of them is exact for a finite number of steps and correlated noise.
+SAMPLERS: list[tuple[str, dict[str, Any], float, tuple[float, float]]] = [
+    ("dds", {"sampler": TRAJECTORY}, 0.2, (0.75, 1.0)),
+    ("dds", {"sampler": QUIET}, 0.2, (0.0, 1e-6)),  # a point estimate: every sample is the same
+    ("ddnm", {"sampler": TRAJECTORY}, 0.2, (0.55, 0.85)),
+    ("diffpir", {"sampler": TRAJECTORY}, 0.35, (0.95, 1.3)),
+    ("diffusionmbir", {"sampler": TRAJECTORY, "mbir": {"lam": 1e-9}}, 0.2, (0.7, 1.0)),
+    ("dps", {"dps": {"num_steps": 1000, "scale": 0.3}}, 0.25, (0.5, 0.8)),
+    ("score-sde", {"sampler": TRAJECTORY, "predictor_corrector": {"num_steps": 200}}, 0.6, (1.2, 2.2)),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "mean_error", "variances"), SAMPLERS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_posterior_of_a_gaussian_prior(
+    method: str, settings: dict[str, Any], mean_error: float, variances: tuple[float, float]
+) -> None:
+    prior = GaussianPrior()
+    problem, mean, covariance = scan(prior, NUM_SAMPLES, noise_std=0.05)
+    samples = solve(build(method, problem, prior, **settings)).flatten(1).double()  # type: ignore[arg-type]
+    std = covariance.diagonal().sqrt()
+    assert float(((prior.mean - mean) / std).square().mean().sqrt()) > 2.5
+    assert float(((samples.mean(0) - mean) / std).square().mean().sqrt()) < mean_error
+    low, high = variances
+    assert low <= float(torch.cov(samples.T).trace() / covariance.trace()) <= high
+
+
+def test_without_data_ddim_draws_from_the_prior() -> None:
+    """η = 0 carries noise to the prior exactly, in the limit of many steps."""
+    prior = GaussianPrior()
+    problem, _, _ = scan(prior, 2000, noise_std=1e6)
+    trajectory = {"num_steps": 200, "step_power": 2, "quiet_t": -1, "eta": 0.0, "cg_iterations": 1}
+    samples = solve(build("dds", problem, prior, sampler=trajectory)).flatten(1).double()  # type: ignore[arg-type]
+    error = torch.cov(samples.T) - prior.covariance
+    assert float((samples.mean(0) - prior.mean).abs().max()) < 0.06
+    assert float(error.norm() / prior.covariance.norm()) < 0.1
+
+
+def test_clean_data_are_met_and_the_rest_is_the_posterior() -> None:
+    prior = GaussianPrior()
+    problem, mean, covariance = scan(prior, NUM_SAMPLES, noise_std=0.0)
+    samples = solve(build("ddnm", problem, prior, sampler=TRAJECTORY))  # type: ignore[arg-type]
+    misfit = problem.operator.forward(samples) - problem.y
+    assert float(misfit.abs().max()) < 1e-3
+    x = samples.flatten(1).double()
+    std = covariance.diagonal().sqrt()
+    assert float(((x.mean(0) - mean) / std).square().mean().sqrt()) < 0.2
+    assert float(torch.cov(x.T).trace() / covariance.trace()) == pytest.approx(1, abs=0.12)

@@ -1,0 +1,70 @@
+"""Where a trajectory starts, and what presets say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from small_problem import build, phantom, problem, psnr, solve
+
+from ddip_ray.engine.config import load_config
+from ddip_ray.errors import InputError
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.presets import overlaid
+from ddip_ray.solvers.settings import SamplerSettings
+
+
+def test_starts(prior: DiffusionPrior) -> None:
+    x = phantom()
+    scan = replace(problem(x), earlier=x)
+    starts = {"noise": None, "same_noise": None, "pseudo_inverse": 100, "reconstruction": 100}
+    begin = {}
+    for name, t in starts.items():
+        start_from = "a result" if name == "reconstruction" else None
+        sampler = {"start": name, "start_t": t}
+        begin[name] = build("dds", scan, prior, sampler=sampler, start_from=start_from).x_t
+    assert not torch.equal(begin["noise"][0], begin["noise"][1])
+    assert all(torch.equal(begin["same_noise"][0], x_t) for x_t in begin["same_noise"])
+    alpha_bar = prior.schedule.at(100)
+    noise = begin["reconstruction"] - alpha_bar**0.5 * (2 * x - 1)
+    torch.testing.assert_close(noise, (1 - alpha_bar) ** 0.5 * begin["noise"], atol=1e-6, rtol=0)
+    inverse = (begin["pseudo_inverse"] - noise) / alpha_bar**0.5
+    assert psnr((inverse + 1) / 2, x) > 20
+
+
+def test_a_late_start_keeps_the_reconstruction_it_is_given(prior: DiffusionPrior) -> None:
+    """An untrained network from pure noise is far off; three small steps from the truth are not."""
+    x = phantom()
+    scan = replace(problem(x, views=4), earlier=x)
+    late = {"num_steps": 3, "start": "reconstruction", "start_t": 2}
+    method = build("dds", scan, prior, sampler=late, start_from="a result")
+    assert method.timesteps[0] == 2
+    assert psnr(solve(method), x) > 30
+
+
+def test_starts_that_contradict_themselves_are_refused() -> None:
+    with pytest.raises(ValidationError, match="start_t 100 goes with"):
+        SamplerSettings(start_t=100)
+    with pytest.raises(ValidationError, match="needs a start_t"):
+        SamplerSettings(start="reconstruction")
+    with pytest.raises(InputError, match="go together"):
+        load_config(None, {"sampler": {"start": "reconstruction", "start_t": 50}})
+
+
+def test_presets_are_beneath_what_a_user_says() -> None:
+    plain, paper = load_config(None, {}), load_config(None, {"preset": "paper"})
+    assert plain.adaptation.judge == "twins"
+    assert paper.adaptation.judge == "measurements"
+    assert paper.sampler.cg_iterations == 5
+    mine = load_config(None, {"preset": "paper", "sampler": {"cg_iterations": 7}})
+    assert mine.sampler.model_copy(update={"cg_iterations": 5}) == paper.sampler
+    started = load_config(None, {"start_from": "earlier.zarr"})
+    assert (started.sampler.start, started.sampler.start_t) == ("reconstruction", 200)
+    with pytest.raises(InputError, match="preset"):
+        load_config(None, {"preset": "papers"})
+
+
+def test_overlay_goes_section_by_section() -> None:
+    assert overlaid({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}}) == {"a": {"b": 1, "c": 4}, "d": 3}
