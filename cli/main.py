@@ -11,7 +11,7 @@ import typer
 from ddip_ray import __version__
 from ddip_ray.errors import InputError
 
-from . import demo, evaluate, import_projections, info, prior, reconstruct, simulate
+from . import compare, demo, evaluate, import_projections, info, prior, reconstruct, simulate
 
 EXIT_INPUT_ERROR = 2  # what command lines answer to a wrong option, too
 EXIT_INTERRUPTED = 130
@@ -29,6 +29,7 @@ app.command("simulate")(simulate.simulate)
 app.command("import")(import_projections.import_projections)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.add_typer(prior.app, name="prior")
 app.command("demo")(demo.demo)
 

@@ -31,3 +31,4 @@ class RunResult:
     num_slices: int
     num_workers: int
     adapter_path: str | None
+    peak_bytes: int  # of the worker that needed most

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol
 
-from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
+from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask, WriteReport
 from ddip_ray.io.result import ResultHandle
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.method import StepReport
@@ -19,7 +19,7 @@ class Executor(Protocol):
 
     def step(self, i: int) -> StepReport: ...
 
-    def write(self, handle: ResultHandle) -> bool: ...
+    def write(self, handle: ResultHandle) -> WriteReport: ...
 
     def __enter__(self) -> Executor: ...
 
@@ -39,7 +39,7 @@ class LocalExecutor:
     def step(self, i: int) -> StepReport:
         return self.worker.step(i)
 
-    def write(self, handle: ResultHandle) -> bool:
+    def write(self, handle: ResultHandle) -> WriteReport:
         return self.worker.write(handle)
 
     def __enter__(self) -> LocalExecutor:

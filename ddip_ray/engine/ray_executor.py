@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
+from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask, WriteReport
 from ddip_ray.errors import InputError
 from ddip_ray.io.result import ResultHandle
 from ddip_ray.solvers.method import StepReport
@@ -61,7 +61,7 @@ class _Actor:
     def step(self, i: int) -> StepReport:
         return self.worker.step(i)
 
-    def write(self, handle: ResultHandle) -> bool:
+    def write(self, handle: ResultHandle) -> WriteReport:
         return self.worker.write(handle)
 
 
@@ -133,8 +133,9 @@ class RayExecutor:
         report: StepReport = self._gather([actor.step.remote(i) for actor in self.actors], STEP_TIMEOUT)[0]
         return report
 
-    def write(self, handle: ResultHandle) -> bool:
-        return any(self._gather([actor.write.remote(handle) for actor in self.actors], STEP_TIMEOUT))
+    def write(self, handle: ResultHandle) -> WriteReport:
+        reports = self._gather([actor.write.remote(handle) for actor in self.actors], STEP_TIMEOUT)
+        return WriteReport.of_all(reports)
 
     def _gather(self, refs: list[Any], timeout: float) -> list[Any]:
         """All results, or the error that came first in cause rather than in time.

@@ -67,11 +67,12 @@ def reconstruct(
             facts = workers.start(tasks)
             setup = time.monotonic() - started
             residual, stepping = _step_all(workers, facts, on_event)
-            has_adapter = workers.write(handle)
+            written = workers.write(handle)
         seconds = time.monotonic() - started
         timings = {"total": seconds, "setup": setup, "steps": stepping}
         handle.finalise(
             provenance(acquisition, config, plan, facts, executor=name, residual=residual, timings=timings)
+            | {"peak_bytes_of_a_worker": written.peak_bytes}
         )
     except BaseException:
         handle.abort()
@@ -85,7 +86,8 @@ def reconstruct(
         residual=residual,
         num_slices=acquisition.num_slices,
         num_workers=plan.num_workers,
-        adapter_path=f"{output.rstrip('/')}/{ADAPTER_NAME}" if has_adapter else None,
+        adapter_path=f"{output.rstrip('/')}/{ADAPTER_NAME}" if written.has_adapter else None,
+        peak_bytes=written.peak_bytes,
     )
 
 

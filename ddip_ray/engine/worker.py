@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ddip_ray.engine.memory import peak_bytes, reset_peak
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.result import ResultHandle
 from ddip_ray.solvers.communicator import Communicator
@@ -35,6 +37,18 @@ class MethodFacts:
     prior_digest: str | None
 
 
+@dataclass(frozen=True)
+class WriteReport:
+    """What a worker, or several, left behind: an adapter or none, and the largest peak of memory."""
+
+    has_adapter: bool
+    peak_bytes: int
+
+    @classmethod
+    def of_all(cls, reports: Sequence[WriteReport]) -> WriteReport:
+        return cls(any(r.has_adapter for r in reports), max(r.peak_bytes for r in reports))
+
+
 class Worker:
     """Reads its slab, steps its method in time with the others, writes its slab."""
 
@@ -46,6 +60,7 @@ class Worker:
 
         if task.device == "cpu":
             torch.set_num_threads(task.num_threads)
+        reset_peak()
         acquisition = open_acquisition(task.store)
         self.task, self.intensity = task, acquisition.metadata.intensity
         problem = load_problem(acquisition, task.slab, task.device, task.config.start_from)
@@ -58,15 +73,13 @@ class Worker:
     def step(self, i: int) -> StepReport:
         return self.method.step(i)
 
-    def write(self, handle: ResultHandle) -> bool:
-        """Write the slab in the image's own units, and the adapter if this is the first worker.
-
-        Returns whether an adapter was written.
-        """
+    def write(self, handle: ResultHandle) -> WriteReport:
+        """Write the slab in the image's own units, and the adapter if this is the first worker."""
         x = self.method.result().float().cpu().numpy()
         handle.write_slab(self.task.slab.start, self.intensity.offset + self.intensity.scale * x)
         adapter, digest = self.method.adapter, self.method.prior_digest
-        if self.task.slab.start > 0 or adapter is None or digest is None:
-            return False
-        handle.store_file(ADAPTER_NAME, adapter.to_bytes(digest))
-        return True
+        has_adapter = False
+        if self.task.slab.start == 0 and adapter is not None and digest is not None:
+            has_adapter = True
+            handle.store_file(ADAPTER_NAME, adapter.to_bytes(digest))
+        return WriteReport(has_adapter, peak_bytes(self.task.device))

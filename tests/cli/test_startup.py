@@ -12,7 +12,16 @@ import pytest
 COMMAND = str(Path(sys.executable).with_name("ddip-ray"))
 LIMIT_SECONDS = 0.5
 HEAVY = ("torch", "ray", "zarr", "tensorstore", "dask", "diffusers", "numba", "scipy", "matplotlib", "numpy")
-HELP_PAGES = [[], ["simulate"], ["import"], ["reconstruct"], ["evaluate"], ["prior", "train"], ["demo"]]
+HELP_PAGES = [
+    [],
+    ["simulate"],
+    ["import"],
+    ["reconstruct"],
+    ["evaluate"],
+    ["compare"],
+    ["prior", "train"],
+    ["demo"],
+]
 
 
 def _best_seconds(command: list[str], rounds: int = 5) -> float:

@@ -1,0 +1,86 @@
+"""`ddip-ray compare STORE`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddip_ray.errors import InputError
+
+from .output import format_table, print_json, progress
+from .reconstruct import Method, Preset, watcher
+
+DEFAULT_METHODS = "fbp,tv,dds,d3ip"
+
+
+def compare(
+    store: Annotated[str, typer.Argument(help="An acquisition.")],
+    methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = DEFAULT_METHODS,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder of results, tables and picture. Default: STORE-compare."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method with a prior.")] = 1,
+    preset: Annotated[Preset | None, typer.Option(help="As of reconstruct.")] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML file of settings for all methods.")] = None,
+    prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="A result or acquisition to score against. Default: the store's own.")
+    ] = None,
+    circle: Annotated[
+        bool, typer.Option("--circle", help="Score the inscribed circle of slices only.")
+    ] = False,
+    gpus: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
+    workers: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that were made with other settings.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run several methods on one acquisition and score them alike. What is done is not done again."""
+    names = parse_methods(methods)
+    from ddip_ray.engine.config import load_config
+    from ddip_ray.tasks.compare import Layout
+    from ddip_ray.tasks.compare import compare as run
+    from ddip_ray.tasks.comparison_files import ComparisonFiles
+    from ddip_ray.tasks.comparison_table import table
+
+    flags = {"preset": preset and preset.value, "prior": prior}
+    configs = {name: load_config(config, {**flags, "method": name}) for name in names}
+    folder = output or Path(store.rstrip("/").removesuffix(".zarr") + "-compare")
+    files = ComparisonFiles(folder, store)
+    with progress("compare") as report:
+        watch = watcher(report)
+        runs = run(
+            store,
+            str(folder),
+            configs,
+            range(seeds),
+            layout=Layout(workers, gpus),
+            reference=reference,
+            circle=circle,
+            overwrite=overwrite,
+            on_event=lambda name, event: watch(event),
+            on_run=files.write_tables,
+        )
+    picture = files.write_picture(runs, reference)
+    if as_json:
+        print_json({"runs": [asdict(run) for run in runs], "picture": str(picture)})
+        return
+    rows = table(runs)
+    print(format_table(rows, right=range(1, len(rows[0]))))
+    print(f"\n{files.markdown}\n{files.json}\n{picture}")
+
+
+def parse_methods(text: str) -> list[str]:
+    """Names in the order given, each once."""
+    known = [method.value for method in Method]
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"--methods: no method {', '.join(unknown)}", f"There are {', '.join(known)}")
+    if not names:
+        raise InputError("--methods: none given", f"There are {', '.join(known)}")
+    return names

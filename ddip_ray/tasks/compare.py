@@ -1,0 +1,147 @@
+"""Every method on one acquisition, scored alike: the table of a paper, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ddip_ray.engine.events import StepEvent
+from ddip_ray.engine.run import reconstruct
+from ddip_ray.errors import InputError
+from ddip_ray.io import paths
+from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.io.result import open_result
+from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.tasks.evaluate import evaluate, relative_residual
+from ddip_ray.tasks.volumes import read_result, recorded_intensity
+
+PLANES = ("axial", "coronal", "sagittal")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with one seed: what it cost and how good it is. Scores are None without a reference."""
+
+    name: str
+    seed: int
+    result: str
+    seconds: float
+    nfe: int
+    adapt_nfe: int
+    peak_bytes: int
+    num_workers: int
+    residual: float | None
+    psnr: float | None
+    ssim: float | None
+    planes: dict[str, tuple[float | None, float | None]]  # mean PSNR and SSIM over slices
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each run is computed, as `ddip_ray.engine.run.reconstruct` takes it."""
+
+    num_workers: int | None = None
+    num_gpus: int | None = None
+
+
+def compare(
+    store: str,
+    folder: str,
+    configs: dict[str, RunConfig],
+    seeds: Sequence[int],
+    *,
+    layout: Layout = Layout(),
+    reference: str | None = None,
+    circle: bool = False,
+    overwrite: bool = False,
+    on_event: Callable[[str, StepEvent], None] = lambda name, event: None,
+    on_run: Callable[[list[Run]], None] = lambda runs: None,
+) -> list[Run]:
+    """Reconstruct ``store`` with each of ``configs`` (by name) and each seed, into ``folder``, and score.
+
+    A result that is there, complete, and made by the same configuration from the same acquisition is not
+    made again. ``on_run`` is told the runs so far after each.
+
+    Args:
+        seeds: used by methods with a prior; the others are run once.
+        reference: as `evaluate` takes it; None: the acquisition's own, or no scores if it has none.
+        circle: score the inscribed circle of slices only.
+        overwrite: replace results that were made otherwise.
+
+    Raises:
+        InputError: no such store, or a result in the way that was made otherwise.
+    """
+    acquisition = open_acquisition(store)
+    planned = [
+        (name, config.model_copy(update={"seed": seed}), paths.join(folder, f"{name}-seed{seed}.zarr"))
+        for name, config in configs.items()
+        for seed in (seeds if config.uses_prior else seeds[:1])
+    ]
+    # All conflicts before any work.
+    missing = [
+        target for _, config, target in planned if not _is_made(target, config, acquisition.path, overwrite)
+    ]
+    runs: list[Run] = []
+    for name, config, target in planned:
+        if target in missing:
+            reconstruct(
+                store,
+                target,
+                config,
+                num_workers=layout.num_workers,
+                num_gpus=layout.num_gpus,
+                overwrite=overwrite,
+                on_event=lambda event, name=name: on_event(name, event),  # type: ignore[misc]
+            )
+        scored = reference is not None or acquisition.has_reference
+        runs.append(_run(name, target, scored=scored, reference=reference, circle=circle))
+        on_run(runs)
+    return runs
+
+
+def _is_made(target: str, config: RunConfig, acquisition: str, overwrite: bool) -> bool:
+    """Whether ``target`` is this very result; an InputError when it is another one."""
+    if not paths.exists(target):
+        return False
+    made = open_result(target).provenance
+    wanted = config.model_dump(mode="json")
+    found: Any = made.get("config", {})
+    recorded: Any = made.get("acquisition", {})
+    different = [key for key in wanted if found.get(key) != wanted[key]]
+    if recorded.get("path") != acquisition:
+        different.append(f"acquisition ({recorded.get('path')})")
+    if different and not overwrite:
+        raise InputError(
+            f"{target}: already there, but made with other settings: {', '.join(different)}",
+            "Give another folder with -o, or replace it with --overwrite",
+        )
+    return not different
+
+
+def _run(name: str, target: str, *, scored: bool, reference: str | None, circle: bool) -> Run:
+    result = open_result(target)
+    made: Any = result.provenance
+    psnr = ssim = residual = None
+    planes: dict[str, tuple[float | None, float | None]] = {}
+    if scored:
+        scores = evaluate(target, reference, circle=circle)
+        psnr, ssim, residual = scores.psnr, scores.ssim, scores.residual
+        planes = {plane: (scores.planes[plane].psnr, scores.planes[plane].ssim) for plane in PLANES}
+    else:
+        acquisition = open_acquisition(str(made["acquisition"]["path"]))
+        residual = relative_residual(acquisition, read_result(result, recorded_intensity(result)))
+    return Run(
+        name=name,
+        seed=made["config"]["seed"],
+        result=result.path,
+        seconds=made["seconds"]["total"],
+        nfe=made["nfe"],
+        adapt_nfe=made["adapt_nfe"],
+        peak_bytes=made["peak_bytes_of_a_worker"],
+        num_workers=len(made["layout"]["slabs"]),
+        residual=residual,
+        psnr=psnr,
+        ssim=ssim,
+        planes=planes,
+    )

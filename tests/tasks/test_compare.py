@@ -1,0 +1,121 @@
+"""A comparison: scored alike, resumed, and never mixed with results of other settings."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ddip_ray_cli.main import main
+
+from ddip_ray.engine.config import load_config
+from ddip_ray.errors import InputError
+from ddip_ray.tasks.compare import Run, compare
+from ddip_ray.tasks.comparison_picture import comparison_picture, zoom_window
+from ddip_ray.tasks.comparison_table import markdown, table
+from ddip_ray.tasks.evaluate import evaluate
+
+CONFIGS = {
+    "fbp": load_config(None, {"method": "fbp"}),
+    "cg": load_config(None, {"method": "cg"}),
+}
+
+
+def run(name: str, seed: int, psnr: float | None) -> Run:
+    planes = (
+        {} if psnr is None else {"axial": (psnr + 1, 0.9), "coronal": (psnr, None), "sagittal": (psnr, 0.8)}
+    )
+    return Run(name, seed, f"{name}.zarr", 10.0 + seed, 50, 7, 2**20, 2, 0.01, psnr, 0.5, planes)
+
+
+def test_runs_are_scored_as_evaluate_does_and_not_made_twice(small_scan: Path) -> None:
+    folder = small_scan.parent / "out"
+    folder.mkdir()
+    told: list[int] = []
+    arguments = (str(small_scan), str(folder), CONFIGS, [0, 1])
+    runs = compare(*arguments, on_run=lambda runs: told.append(len(runs)))
+    assert [(run.name, run.seed) for run in runs] == [("fbp", 0), ("cg", 0)]  # no prior, no seeds
+    assert told == [1, 2]
+    scores = evaluate(runs[1].result)
+    assert (runs[1].psnr, runs[1].ssim) == (scores.psnr, scores.ssim)
+    assert runs[1].planes["coronal"] == (scores.planes["coronal"].psnr, scores.planes["coronal"].ssim)
+    assert runs[0].peak_bytes > 50 * 2**20
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("zarr.json")}
+    assert compare(*arguments) == runs
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("zarr.json")} == before
+
+
+def test_results_of_other_settings_are_refused_or_replaced(small_scan: Path) -> None:
+    folder = small_scan.parent / "out"
+    folder.mkdir()
+    first = compare(str(small_scan), str(folder), CONFIGS, [0])
+    other = {"cg": load_config(None, {"method": "cg", "cg": {"iterations": 2}})}
+    with pytest.raises(InputError, match=r"cg-seed0\.zarr: already there, but made with other settings: cg"):
+        compare(str(small_scan), str(folder), other, [0])
+    (again,) = compare(str(small_scan), str(folder), other, [0], overwrite=True)
+    assert again.psnr != first[1].psnr
+
+
+def test_the_table_has_means_and_spreads() -> None:
+    rows = table([run("dds", 0, 30.0), run("dds", 1, 31.0), run("fbp", 0, None)])
+    heading, dds, fbp = rows
+    values = dict(zip(heading, dds, strict=True))
+    assert values["PSNR (dB)"] == "30.50 ± 0.71"
+    assert values["axial PSNR"] == "31.50"
+    assert values["coronal SSIM"] == "-"
+    assert values["seconds"] in ("10", "11")
+    assert dict(zip(heading, fbp, strict=True))["PSNR (dB)"] == "-"
+    assert markdown(rows).splitlines()[1] == "|" + "---|" * len(heading)
+
+
+def test_the_zoom_is_where_methods_are_wrong() -> None:
+    truth = np.zeros((30, 24), np.float32)
+    wrong = truth.copy()
+    wrong[20:28, 2:9] = 1
+    top, left, height, width = zoom_window([truth, wrong], truth)
+    assert (height, width) == (10, 8)
+    assert 18 <= top <= 20
+    assert 1 <= left <= 2
+
+
+def test_the_picture_has_a_row_for_each_method() -> None:
+
+    from matplotlib.image import imread
+
+    volume = np.random.default_rng(0).random((9, 16, 16)).astype(np.float32)
+    with_truth = imread(io.BytesIO(comparison_picture({"a": volume, "b": volume}, volume)))
+    without = imread(io.BytesIO(comparison_picture({"a": volume, "b": volume}, None)))
+    assert with_truth.shape[0] > 1.3 * without.shape[0]
+    assert with_truth.shape[1] > 1.1 * without.shape[1]
+
+
+def test_command(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(small_scan), "--methods", "fbp, cg", "--workers", "1"]) == 0
+    folder = small_scan.parent / "vol-compare"
+    assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "compare.md").read_text().count("\n| ") == 3
+    assert len(json.loads((folder / "compare.json").read_text())["runs"]) == 2
+    capsys.readouterr()
+    assert main(["compare", str(small_scan), "--methods", "fbp,cg", "--workers", "1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [item["name"] for item in document["runs"]] == ["fbp", "cg"]
+
+
+def test_measured_data_without_reference_are_compared_by_residual(small_scan: Path) -> None:
+    shutil.rmtree(small_scan / "reference")
+    folder = small_scan.parent / "out"
+    folder.mkdir()
+    runs = compare(str(small_scan), str(folder), CONFIGS, [0])
+    assert [item.psnr for item in runs] == [None, None]
+    assert all(0 < (item.residual or 0) < 1 for item in runs)
+
+
+def test_bad_names_leave_nothing(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(small_scan.parent.iterdir())
+    assert main(["compare", str(small_scan), "--methods", "fbp,fdk"]) == 2
+    assert "no method fdk" in capsys.readouterr().err
+    assert main(["compare", str(small_scan.parent / "no.zarr"), "-o", str(small_scan.parent / "x")]) == 2
+    assert sorted(small_scan.parent.iterdir()) == before
