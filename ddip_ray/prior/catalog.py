@@ -8,6 +8,7 @@ from typing import Any
 
 from ddip_ray.errors import InputError
 
+CHECKPOINTS = (".pt", ".pth")
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -18,16 +19,18 @@ def shipped_priors() -> dict[str, dict[str, Any]]:
 
 
 def find_prior(name: str) -> Path:
-    """The directory of a shipped prior, or of the user's own.
+    """The directory of a shipped prior, or the user's own directory or checkpoint.
 
     Raises:
         InputError: neither.
     """
     if (SHIPPED / name / "config.json").is_file():
         return SHIPPED / name
-    if Path(name).is_dir():
-        return Path(name)
+    path = Path(name)
+    if path.is_dir() or (path.is_file() and path.suffix in CHECKPOINTS):
+        return path
+    shipped = ", ".join(shipped_priors()) or "none shipped"
     raise InputError(
-        f"no prior {name!r}: neither a directory nor one of {', '.join(shipped_priors()) or 'none shipped'}",
-        "See `ddip-ray prior list`, or give a diffusers directory.",
+        f"no prior {name!r}: neither a directory, nor a .pt or .pth file, nor one of {shipped}",
+        "See `ddip-ray prior list`, or give a diffusers directory or a guided-diffusion checkpoint.",
     )

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddip_ray.errors import InputError
+from ddip_ray.prior.catalog import CHECKPOINTS
+from ddip_ray.prior.checkpoint import load_checkpoint
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.prior.threads import one_thread
 
@@ -167,7 +169,8 @@ def load_prior(
 ) -> DiffusionPrior:
     """Read a diffusers directory: ours, a bare U-Net, or a pipeline with ``unet/`` and ``scheduler/``.
 
-    ``micro_batch`` is None for 1 slice a call on a CPU, where more gain nothing, and 8 on a GPU.
+    Or a guided-diffusion checkpoint (`load_checkpoint`). ``micro_batch`` None is 1 slice a call on a CPU,
+    where more gain nothing, and 8 on a GPU.
 
     Raises:
         InputError: no such directory, not a one-channel `UNet2DModel`, weights that do not fit or
@@ -176,6 +179,9 @@ def load_prior(
     from diffusers import UNet2DModel
     from safetensors.torch import load_file
 
+    size = micro_batch or (1 if torch.device(device).type == "cpu" else 8)
+    if directory.suffix in CHECKPOINTS:
+        return _load_checkpoint(directory, device, size)
     unet = directory / "unet" if (directory / "unet").is_dir() else directory
     config = _read_json(unet / "config.json")
     if config.get("_class_name") != "UNet2DModel" or config.get("in_channels") != 1:
@@ -210,7 +216,20 @@ def load_prior(
         image_range=tuple(card.get("image_range", (-1.0, 1.0))),
         name=directory.name,
         digest=digest,
-        micro_batch=micro_batch or (1 if torch.device(device).type == "cpu" else 8),
+        micro_batch=size,
+    )
+
+
+def _load_checkpoint(path: Path, device: str | torch.device, micro_batch: int) -> DiffusionPrior:
+    network, schedule, image_range = load_checkpoint(path)
+    return DiffusionPrior(
+        channels_last(network.to(device)),
+        schedule,
+        "epsilon",
+        image_range=image_range,
+        name=path.stem,
+        digest=weights_digest(network.state_dict()),
+        micro_batch=micro_batch,
     )
 
 

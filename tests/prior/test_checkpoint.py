@@ -1,0 +1,153 @@
+"""Priors of other projects: the original ADM's outputs from its own checkpoints, and clear refusals."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ddip_ray.errors import InputError
+from ddip_ray.prior.adm import adm_names, build_adm, from_adm, infer_adm, noise_estimator
+from ddip_ray.prior.catalog import find_prior
+from ddip_ray.prior.network import load_prior
+
+VARIANTS = list(itertools.product((True, False), (True, False), (True, False), (1, 2)))
+STEPS = torch.tensor([3, 700])
+
+
+def original(**changes: Any) -> nn.Module:
+    """A small ADM with random weights, by its authors' own code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it registers its autocast in an older way
+        from guided_diffusion.unet import UNetModel
+    settings = {
+        "image_size": 32,
+        "in_channels": 1,
+        "model_channels": 32,
+        "out_channels": 2,
+        "num_res_blocks": 1,
+        "attention_resolutions": (2,),
+        "channel_mult": (1, 2, 2),
+        "num_head_channels": 16,
+        "use_scale_shift_norm": True,
+        "resblock_updown": True,
+    }
+    torch.manual_seed(0)
+    network: nn.Module = UNetModel(**{**settings, **changes}).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():  # many are born zero
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+@pytest.mark.parametrize(("updown", "new_order", "scale_shift", "num_res_blocks"), VARIANTS)
+def test_outputs_are_those_of_the_original(
+    updown: bool, new_order: bool, scale_shift: bool, num_res_blocks: int
+) -> None:
+    network = original(
+        resblock_updown=updown,
+        use_new_attention_order=new_order,
+        use_scale_shift_norm=scale_shift,
+        num_res_blocks=num_res_blocks,
+    )
+    state = network.state_dict()
+    config = infer_adm(state, 16, new_order)
+    assert config.channels == (32, 64, 64)
+    assert config.attention == (False, True, False)
+    assert (config.num_res_blocks, config.resblock_updown) == (num_res_blocks, updown)
+    ours = build_adm(noise_estimator(config)).eval()
+    ours.load_state_dict(from_adm(state, config))
+    x = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x, STEPS).sample, network(x, STEPS)[:, :1], atol=2e-5, rtol=1e-4)
+
+
+def test_every_module_of_the_original_has_a_place_and_no_more() -> None:
+    network = original(attention_resolutions=(1, 4))
+    config = infer_adm(network.state_dict(), 16, False)
+    assert config.attention == (True, False, True)
+    modules = {name.rpartition(".")[0] for name in network.state_dict()}
+    unused = set(adm_names(config)) - modules
+    assert modules <= set(adm_names(config))
+    assert all(name.endswith("skip_connection") for name in unused)  # where the width does not change
+
+
+def wrapped(state: dict[str, torch.Tensor], how: str) -> object:
+    match how:
+        case "EMA":  # ema_pytorch's own state: the averaged network and the one in training, side by side
+            online = {f"online_model.{k}": torch.zeros_like(v) for k, v in state.items()}
+            return {**{f"ema_model.{k}": v for k, v in state.items()}, **online, "step": torch.tensor(5)}
+        case "entry":
+            return {"state_dict": state, "epoch": 3}
+        case "parallel":
+            return {f"module.{k}": v for k, v in state.items()}
+    return state
+
+
+@pytest.mark.parametrize("how", ["bare", "EMA", "entry", "parallel"])
+def test_a_checkpoint_becomes_a_prior(tmp_path: Path, how: str) -> None:
+    network = original()
+    path = tmp_path / "model.pt"
+    torch.save(wrapped(network.state_dict(), how), path)
+    (tmp_path / "model.yml").write_text(
+        "model: {num_head_channels: 16}\ndiffusion: {beta_end: 0.01}\nimage_range: [0, 1]\n"
+    )
+    prior = load_prior(find_prior(str(path)))
+    assert prior.image_range == (0.0, 1.0)
+    assert prior.schedule.at(999) > 1e-3  # 4e-5 with the usual schedule
+    x_t = torch.randn(2, 30, 32)  # padded to a multiple of 4, and cropped again
+    x0_hat, eps_hat = prior.denoise(x_t, 300)
+    assert x0_hat.shape == x_t.shape
+    with torch.no_grad():
+        whole = torch.randn(1, 1, 32, 32)
+        expected = network(whole, torch.tensor([300]))[0, 0]
+        torch.testing.assert_close(prior.denoise(whole[0], 300)[1][0], expected, atol=2e-5, rtol=1e-4)
+    alpha_bar = prior.schedule.at(300)
+    torch.testing.assert_close(alpha_bar**0.5 * x0_hat + (1 - alpha_bar) ** 0.5 * eps_hat, x_t)
+
+
+def test_a_checkpoint_that_would_execute_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(nn.Linear(2, 2), path)  # the module itself, as some save it
+    with pytest.raises(InputError, match=r"model\.pth: it holds more than tensors"):
+        load_prior(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weight": torch.zeros(3)}, "output_blocks' is missing"),
+        ([torch.zeros(3)], "expected a state dict of tensors, found list"),
+        ({"label_emb.weight": torch.zeros(3)}, "class-conditional"),
+    ],
+)
+def test_other_checkpoints_are_refused(tmp_path: Path, content: object, message: str) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(content, path)
+    with pytest.raises(InputError, match=message):
+        load_prior(path)
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(original().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match="cannot be read as a PyTorch checkpoint"):
+        load_prior(path)
+
+
+def test_colour_and_foreign_weights_are_refused(tmp_path: Path) -> None:
+    colour = tmp_path / "colour.pt"
+    torch.save(original(in_channels=3, out_channels=6).state_dict(), colour)
+    (tmp_path / "colour.yaml").write_text("model: {num_head_channels: 16}\n")
+    with pytest.raises(InputError, match="found 3 and 6"):
+        load_prior(colour)
+    foreign = tmp_path / "foreign.pt"
+    torch.save({**original().state_dict(), "extra.weight": torch.zeros(2)}, foreign)
+    with pytest.raises(InputError, match=r"extra\.weight has no place"):
+        load_prior(foreign)
