@@ -41,6 +41,13 @@ class Preset(StrEnum):
     paper = "paper"
 
 
+class Adapt(StrEnum):
+    """Who decides how strongly the prior is adapted."""
+
+    fixed = "fixed"
+    auto = "auto"
+
+
 class ExecutorChoice(StrEnum):
     """Where it runs."""
 
@@ -60,6 +67,10 @@ def reconstruct(
     preset: Annotated[
         Preset | None,
         typer.Option(help="What we measured to be best, or the method's paper. Default: default."),
+    ] = None,
+    adapt: Annotated[
+        Adapt | None,
+        typer.Option(help="auto: held-out measurements decide how strongly to adapt. Default: fixed."),
     ] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")] = None,
     prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,
@@ -90,6 +101,7 @@ def reconstruct(
         "prior": prior,
         "adapter": adapter,
         "start_from": start_from,
+        "adaptation": adapt and {"policy": adapt.value},
         "seed": seed,
     }
     settings = load_config(config, flags)
@@ -136,6 +148,7 @@ def in_words(result: RunResult) -> str:
         f"residual {result.residual:.4f} of the measurements' norm",
         f"result  {result.output}",
     ]
+    lines += result.notes
     if result.adapter_path:
         lines.append(f"adapter {result.adapter_path}")
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +60,10 @@ class Adapter:
             parameters[f"{name}.lora_up"] = torch.zeros(rows, rank, device=weight.device).requires_grad_()
         return cls(parameters, config)
 
-    def bind(self, network: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    def bind(self, network: nn.Module, strength: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
         """The adapted network as a function (x: (z, 1, y, x), t: (z,)) -> (z, 1, y, x).
+
+        ``strength`` multiplies the change of the weights.
 
         The product is added to the weight and the plain convolution run: measured several times
         faster than separate low-rank convolutions. Differentiable in ``parameters``.
@@ -70,7 +72,7 @@ class Adapter:
         weights = dict(network.named_parameters())
         for name in adapted_weights(network, self.config):
             up, down = self.parameters[f"{name}.lora_up"], self.parameters[f"{name}.lora_down"]
-            change = (self.config.scale * (up @ down)).reshape(weights[name].shape)
+            change = (strength * self.config.scale * (up @ down)).reshape(weights[name].shape)
             merged[name] = weights[name] + change
 
         def adapted(x: Tensor, t: Tensor) -> Tensor:
@@ -83,6 +85,10 @@ class Adapter:
         """The same values, to be trained apart."""
         parameters = {k: v.detach().clone().requires_grad_() for k, v in self.parameters.items()}
         return Adapter(parameters, self.config)
+
+    def at_strength(self, strength: float) -> Adapter:
+        """A copy whose change is so many times as large."""
+        return Adapter(self.copy().parameters, replace(self.config, scale=strength * self.config.scale))
 
     def flat(self) -> Tensor:
         """All values in one vector, (num_parameters,), detached."""

@@ -15,7 +15,6 @@ class StepEvent:
     loss: float | None
     seconds: float
     seconds_left: float
-    phase: str = "reconstruct"
 
 
 @dataclass(frozen=True)
@@ -32,3 +31,4 @@ class RunResult:
     num_workers: int
     adapter_path: str | None
     peak_bytes: int  # of the worker that needed most
+    notes: tuple[str, ...]  # what the method found

@@ -66,13 +66,13 @@ def reconstruct(
         with make_executor(plan, name) as workers:
             facts = workers.start(tasks)
             setup = time.monotonic() - started
-            residual, stepping = _step_all(workers, facts, on_event)
+            residual, notes, stepping = _step_all(workers, facts, on_event)
             written = workers.write(handle)
         seconds = time.monotonic() - started
         timings = {"total": seconds, "setup": setup, "steps": stepping}
         handle.finalise(
             provenance(acquisition, config, plan, facts, executor=name, residual=residual, timings=timings)
-            | {"peak_bytes_of_a_worker": written.peak_bytes}
+            | {"peak_bytes_of_a_worker": written.peak_bytes, "notes": notes}
         )
     except BaseException:
         handle.abort()
@@ -88,6 +88,7 @@ def reconstruct(
         num_workers=plan.num_workers,
         adapter_path=f"{output.rstrip('/')}/{ADAPTER_NAME}" if written.has_adapter else None,
         peak_bytes=written.peak_bytes,
+        notes=tuple(notes),
     )
 
 
@@ -125,16 +126,17 @@ def make_executor(plan: RunPlan, name: ExecutorName) -> Executor:
 
 def _step_all(
     workers: Executor, facts: MethodFacts, on_event: Callable[[StepEvent], None]
-) -> tuple[float, float]:
+) -> tuple[float, list[str], float]:
     started = time.monotonic()
-    residual = float("nan")
+    residual, notes = float("nan"), []
     for i in range(facts.num_steps):
         report = workers.step(i)
         residual = report.residual
+        notes += [report.note] if report.note else []
         seconds = time.monotonic() - started
         left = seconds / (i + 1) * (facts.num_steps - i - 1)
         on_event(StepEvent(i + 1, facts.num_steps, residual, report.loss, seconds, left))
-    return residual, time.monotonic() - started
+    return residual, notes, time.monotonic() - started
 
 
 def provenance(

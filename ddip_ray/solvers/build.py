@@ -28,6 +28,7 @@ from ddip_ray.solvers.scd import SCD
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.total_variation import TotalVariation
+from ddip_ray.solvers.validation import Validation
 
 
 def build_method(config: RunConfig, problem: SlabProblem, communicator: Communicator) -> Method:
@@ -89,7 +90,9 @@ def adapting(
     judging_rule = rule_for(judging, prior.schedule)
     if config.method == "scd" or config.adaptation.judge == "measurements":
         return SCD(sampler, learner, config.scd, judging_rule)
-    return D3IP(sampler, learner, judging_rule)
+    auto = config.adaptation.policy == "auto"
+    validation = Validation(sampler, config.validation) if auto else None
+    return D3IP(sampler, learner, judging_rule, validation)
 
 
 def rule_for(config: RunConfig, schedule: NoiseSchedule) -> RuleFor:

@@ -15,6 +15,7 @@ from ddip_ray.solvers.reptile import Reptile
 from ddip_ray.solvers.rescan import check_rescannable, rescan
 from ddip_ray.solvers.sampler import RuleFor, Sampler
 from ddip_ray.solvers.twins import Twins
+from ddip_ray.solvers.validation import Validation
 
 _RESCAN = 0x75C  # keys the rescans' noise apart from the image noise
 
@@ -28,11 +29,19 @@ class D3IP:
     repeats its late steps with the same adapter. The published loss judges by the views that made the
     estimate, which an adapter can satisfy by not denoising at all (`SCD`).
 
+    With a ``validation`` the real late steps wait until it has decided how strongly to adapt.
     With a sampler that couples neighbours this is D3IP (mbir), with `Reptile` as learner D3IP (meta).
     """
 
-    def __init__(self, sampler: Sampler, learner: Learner | Reptile, judging_rule: RuleFor) -> None:
+    def __init__(
+        self,
+        sampler: Sampler,
+        learner: Learner | Reptile,
+        judging_rule: RuleFor,
+        validation: Validation | None = None,
+    ) -> None:
         self.sampler, self.learner, self.judging_rule = sampler, learner, judging_rule
+        self.validation, self.strength = validation, 1.0
         self.settings = learner.settings
         check_rescannable(sampler.problem, self.settings.downsampling)
         # An adapter given at the start helps from the first step; the learner changes it later.
@@ -42,9 +51,9 @@ class D3IP:
         self.late: Sampler | None = None  # the sampler as it was before the first pass's late steps
         self.residual = math.nan
 
-        num_late = sum(self.is_late(i) for i in range(sampler.num_steps))
-        self.num_steps = 2 * sampler.num_steps
-        self.nfe = sampler.nfe + num_late + self.settings.num_twins * sampler.nfe
+        self.late_steps = [i for i in range(sampler.num_steps) if self.is_late(i)]
+        self.num_steps = 2 * sampler.num_steps + (len(self.late_steps) if validation else 0)
+        self.nfe = sampler.nfe + len(self.late_steps) + self.settings.num_twins * sampler.nfe
         self.adapt_nfe = learner.num_judged * self.settings.num_twins
 
     def step(self, i: int) -> StepReport:
@@ -52,11 +61,16 @@ class D3IP:
             return self.first_pass(i)
         if self.twins is None:
             self.twins = self.scan_again()
-        return self.second_pass(i - self.sampler.num_steps, self.twins)
+        if i < 2 * self.sampler.num_steps:
+            return self.second_pass(i - self.sampler.num_steps, self.twins)
+        assert self.validation is not None
+        return self.validated_pass(i - 2 * self.sampler.num_steps, self.validation)
 
     def first_pass(self, i: int) -> StepReport:
         if self.late is None and self.is_late(i):
             self.late = self.sampler.fork()
+        if self.validation is not None:
+            self.validation.first_pass(i, self.is_late(i))
         self.residual = self.sampler.step(i, self.first_network).residual
         return StepReport(self.residual)
 
@@ -78,16 +92,28 @@ class D3IP:
         adapts = self.settings.adapts_at(self.sampler.timesteps[i])
         loss = self.learner.adapt(i, twins) if adapts else None
         twins.sampler.advance(i, self.learner.network())
-        if self.is_late(i):
+        if self.is_late(i) and self.validation is not None:
+            self.validation.remember(i, self.adapter)
+        elif self.is_late(i):
             self.residual = self.sampler.step(i, self.learner.network_for(i, twins)).residual
         return StepReport(self.residual, loss)
+
+    def validated_pass(self, k: int, validation: Validation) -> StepReport:
+        """The ``k``-th of the late steps, at the strength that was found to be best."""
+        note = None
+        if k == 0:
+            self.strength, note = validation.choose()
+        i, adapter = validation.adapters[k]
+        with torch.no_grad():
+            network = adapter.bind(self.sampler.prior.network, self.strength)
+        return StepReport(self.sampler.step(i, network).residual, note=note)
 
     def result(self) -> Tensor:
         return self.sampler.result()
 
     @property
     def adapter(self) -> Adapter:
-        return self.learner.adapter
+        return self.learner.adapter if self.strength == 1 else self.learner.adapter.at_strength(self.strength)
 
     def is_late(self, i: int) -> bool:
         return self.sampler.timesteps[i] <= self.settings.adapt_start_t

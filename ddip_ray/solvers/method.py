@@ -12,10 +12,14 @@ from ddip_ray.adaptation.lora import Adapter
 
 @dataclass(frozen=True)
 class StepReport:
-    """How a step went: ‖A x − y‖/‖y‖ over the volume, and the adaptation's loss where there is one."""
+    """How a step went: ‖A x − y‖/‖y‖ over the volume, and the adaptation's loss where there is one.
+
+    ``note`` is a finding to be kept with the result.
+    """
 
     residual: float
     loss: float | None = None
+    note: str | None = None
 
 
 class Method(Protocol):

@@ -38,6 +38,8 @@ def slab_noise(
     that neighbouring slices see similar noise and stay consistent (ISCS, 2602.04162). Every slice
     on its own is still unit normal.
     """
+    if len(slab) == 0:
+        return torch.empty(0, *image_shape)
     if anchor_distance == 1:
         return torch.stack([normal(image_shape, seed, step, z) for z in range(slab.start, slab.stop)])
     anchors: dict[int, Tensor] = {}

@@ -29,7 +29,8 @@ class SlabProblem:
     ``y`` is (z, *measurement) and ``noise_std`` the standard deviation of one of its entries.
     Images are in the acquisition's normalised units (about 0…1) or, after `in_image_range`,
     in those of a prior. ``earlier`` is a reconstruction (z, y, x) to start from, if there is one. With
-    ``num_copies`` > 1 there are so many volumes, and their slices z lie side by side.
+    ``num_copies`` > 1 there are so many volumes, and their slices z lie side by side. ``norm`` is ‖A‖, where
+    it is to be that of another operator.
     """
 
     operator: LinearOperator
@@ -39,6 +40,7 @@ class SlabProblem:
     noise_std: float
     earlier: Tensor | None = None
     num_copies: int = 1
+    norm: float | None = None
 
     def in_image_range(self, low: float, high: float) -> SlabProblem:
         """The same problem for the image low + (high − low) x."""
@@ -59,6 +61,8 @@ class SlabProblem:
 
     def operator_norm(self) -> float:
         """‖A‖, from one slice: every worker finds the same number. Found once for each operator."""
+        if self.norm is not None:
+            return self.norm
         A = self.operator
         if A not in _NORMS:
             shape = (1, *A.image_shape)

@@ -87,6 +87,8 @@ class Sampler:
 
     def advance(self, i: int, network: Network | Sequence[Network] | None = None) -> None:
         """`step` without the report, which costs a projection and a word with the other workers."""
+        if len(self.x_t) == 0:
+            return
         t = self.timesteps[i]
         x0_hat, eps_hat = self.denoise(i, network or self.prior.network_forward)
         t_next = self.timesteps[i + 1] if i + 1 < self.num_steps else -1

@@ -89,8 +89,21 @@ class AdaptationSettings(Settings):
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )
 
+    policy: Literal["fixed", "auto"] = Field(
+        "fixed",
+        description="auto: measurements that are held out decide how strongly to adapt, or not at all",
+    )
+
     def adapts_at(self, t: int) -> bool:
         return self.adapt_end_t <= t <= self.adapt_start_t
+
+
+class ValidationSettings(Settings):
+    """How measurements decide on the adaptation (policy: auto)."""
+
+    num_slices: PositiveInt = Field(16, description="slices reconstructed without some of their views, about")
+    held_out_share: float = Field(0.05, gt=0, lt=1, description="of the views, at least one")
+    strengths: tuple[float, ...] = Field((0.0, 0.5, 1.0, 1.5), description="multiples of the adapter to try")
 
 
 class MetaSettings(Settings):
@@ -198,6 +211,7 @@ class RunConfig(Settings):
     )
     sampler: SamplerSettings = SamplerSettings()
     adaptation: AdaptationSettings = AdaptationSettings()
+    validation: ValidationSettings = ValidationSettings()
     meta: MetaSettings = MetaSettings()
     scd: SCDSettings = SCDSettings()
     mbir: MBIRSettings = MBIRSettings()
@@ -217,4 +231,12 @@ class RunConfig(Settings):
     def _a_start_has_an_image(self) -> RunConfig:
         if (self.start_from is not None) != (self.sampler.start == "reconstruction"):
             raise ValueError("start_from and sampler.start: reconstruction go together")
+        return self
+
+    @model_validator(mode="after")
+    def _auto_has_one_adapter_to_weigh(self) -> RunConfig:
+        if self.adaptation.policy == "auto" and (
+            self.method == "d3ip-meta" or self.adaptation.judge == "measurements"
+        ):
+            raise ValueError("policy auto goes with judge twins and one adapter: d3ip, d3ip-mbir or ddip")
         return self

@@ -1,0 +1,104 @@
+"""How strongly to adapt, decided by measurements that nothing has seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddip_ray.adaptation.lora import Adapter
+from ddip_ray.operators.masked import Masked
+from ddip_ray.solvers.noise import key
+from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.sampler import Sampler
+from ddip_ray.solvers.settings import ValidationSettings
+from ddip_ray.solvers.slab import Slab
+
+_VIEWS = 0x41D  # keys the choice of views apart from the image noise
+
+
+class Validation:
+    """Reconstructs some slices without some of their views, and asks which strength meets those views best.
+
+    The shadow reconstruction goes the same way as the real one. Its late steps are repeated with the adapters
+    of those steps at each of ``strengths``: 0 is no adaptation at all, so that what does not help is taken
+    back. Every strength is tried from the same state with the same noise, which makes small differences tell.
+    """
+
+    def __init__(self, sampler: Sampler, settings: ValidationSettings) -> None:
+        self.settings, self.communicator = settings, sampler.communicator
+        self.problem = sampler.problem
+        spacing = 1 if sampler.rule.couples_slices else max(1, self.problem.num_slices // settings.num_slices)
+        self.seen, self.mask = held_out(self.problem, spacing, settings.held_out_share, sampler.seed)
+        self.rows = [z - self.problem.slab.start for z in _every(self.problem.slab, spacing)]
+        self.shadow = sampler.on(self.seen)
+        self.late: Sampler | None = None
+        self.adapters: list[tuple[int, Adapter]] = []
+
+    def first_pass(self, i: int, is_late: bool) -> None:
+        """The shadow's step ``i``; only up to where the late steps begin."""
+        if is_late and self.late is None:
+            self.late = self.shadow.fork()
+        if self.late is None:
+            self.shadow.advance(i)
+
+    def remember(self, i: int, adapter: Adapter) -> None:
+        """The adapter that the late step ``i`` will use."""
+        self.adapters.append((i, adapter.copy()))
+
+    def choose(self) -> tuple[float, str]:
+        """The strength with the least misfit of the held-out measurements, the weakest of equals; and why."""
+        misfits = {strength: self.misfit(strength) for strength in sorted(self.settings.strengths)}
+        found = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
+        strength = min(misfits, key=lambda s: misfits[s])
+        return strength, f"adapted at strength {strength:g}; misfit of held-out views {found}"
+
+    def misfit(self, strength: float) -> float:
+        """‖A x − y‖/‖y‖ over the held-out measurements of all workers, after late steps at ``strength``."""
+        assert self.late is not None
+        shadow = self.late.fork()
+        for i, adapter in self.adapters:
+            with torch.no_grad():
+                shadow.advance(i, adapter.bind(shadow.prior.network, strength))
+        sums = torch.zeros(2, dtype=torch.float64, device=shadow.x0.device)
+        if self.rows:  # a small slab may have none of these slices
+            y = (1 - self.mask) * self.problem.y[self.rows]
+            missed = (1 - self.mask) * self.problem.operator.forward(shadow.x0) - y
+            sums = torch.stack([missed.double().square().sum(), y.double().square().sum()])
+        total, signal = self.communicator.all_reduce(sums).tolist()
+        return math.sqrt(total / max(signal, torch.finfo(torch.float64).tiny))
+
+
+def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> tuple[SlabProblem, Tensor]:
+    """Every ``spacing``-th slice without ``share`` of its views, and the mask of the views it keeps.
+
+    Which views is drawn for every slice, evenly spread. The mask is (z, view, 1).
+    """
+    num_views = problem.operator.measurement_shape[0]
+    num_held_out = max(1, round(share * num_views))
+    indices = list(_every(problem.slab, spacing))
+    mask = torch.ones(len(indices), num_views, 1, dtype=problem.y.dtype)
+    for row, z in enumerate(indices):
+        first = key(seed, _VIEWS, z) % num_views
+        mask[row, [(first + k * num_views // num_held_out) % num_views for k in range(num_held_out)]] = 0
+    mask = mask.to(problem.y.device)
+    rows = [z - problem.slab.start for z in indices]
+    slab = Slab(-(-problem.slab.start // spacing), -(-problem.slab.stop // spacing))
+    earlier = None if problem.earlier is None else problem.earlier[rows]
+    seen = SlabProblem(
+        Masked(problem.operator, mask),
+        mask * problem.y[rows],
+        slab,
+        -(-problem.num_slices // spacing),
+        problem.noise_std,
+        earlier,
+        norm=problem.operator_norm(),
+    )
+    return seen, mask
+
+
+def _every(slab: Slab, spacing: int) -> Sequence[int]:
+    """Multiples of ``spacing`` in the slab, so that the choice does not know the slabs."""
+    return range(-(-slab.start // spacing) * spacing, slab.stop, spacing)

@@ -1,0 +1,108 @@
+"""Adaptation that measurements decide on: what they may not have seen, and what they can take back."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from small_problem import build, phantom, problem, solve
+from torch import Tensor
+from workers import on_workers
+
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.validation import held_out
+
+SAMPLER = {"num_steps": 4, "cg_iterations": 5}
+ADAPTATION = {"num_adapt_steps": 3, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 1e-2}
+AUTO = {**ADAPTATION, "policy": "auto"}
+
+
+@pytest.mark.parametrize("method", ["d3ip", "d3ip-mbir"])
+@pytest.mark.parametrize("edges", [[0, 3, 6], [0, 1, 2, 6]])
+def test_same_volume_on_any_workers(prior: DiffusionPrior, method: str, edges: list[int]) -> None:
+    """With three validated slices of six, 0, 2 and 4; a worker may have none of them."""
+    x = phantom()
+    validation = {"num_slices": 3, "strengths": [0.0, 1.0]}
+
+    def work(slab: Slab, communicator: Any) -> Tensor:
+        own = copy.deepcopy(prior)  # a functional call swaps weights in the module: one a thread
+        scan = problem(x, slab)
+        settings = {"sampler": SAMPLER, "adaptation": AUTO, "validation": validation, "seed": 3}
+        return solve(build(method, scan, own, communicator, **settings))
+
+    assert (on_workers(edges, work) - work(Slab(0, 6), Alone())).abs().max() <= 1e-5
+
+
+def test_full_strength_is_the_fixed_policy(prior: DiffusionPrior) -> None:
+    x = phantom()
+    fixed = solve(build("d3ip", problem(x), prior, sampler=SAMPLER, adaptation=ADAPTATION))
+    one = {"strengths": [1.0]}
+    auto = solve(build("d3ip", problem(x), prior, sampler=SAMPLER, adaptation=AUTO, validation=one))
+    assert torch.equal(auto, fixed)
+
+
+def test_the_strength_with_the_least_misfit_is_used_and_saved(prior: DiffusionPrior) -> None:
+    method = build("d3ip", problem(phantom()), prior, sampler=SAMPLER, adaptation=AUTO)
+    notes = [method.step(i).note for i in range(method.num_steps)]
+    assert sum(note is not None for note in notes) == 1
+    misfits = {s: method.validation.misfit(s) for s in (0.0, 0.5, 1.0, 1.5)}
+    assert len(set(misfits.values())) == 4
+    assert method.strength == min(misfits, key=lambda s: misfits[s])
+    assert notes[8] is not None
+    assert notes[8].startswith(f"adapted at strength {method.strength:g};")
+    assert method.adapter.config.scale == method.strength
+
+
+def test_an_adapter_that_harms_is_taken_back(prior: DiffusionPrior) -> None:
+    """Adapters that blow the weights up, in place of those that were learned."""
+    x = phantom()
+    method = build("d3ip", problem(x), prior, sampler=SAMPLER, adaptation=AUTO)
+    for i in range(8):
+        method.step(i)
+    for _, adapter in method.validation.adapters:
+        adapter.add(torch.ones(adapter.num_parameters()))
+    for i in range(8, method.num_steps):
+        method.step(i)
+    assert method.strength == 0
+    plain = solve(build("dds", problem(x), prior, sampler=SAMPLER))
+    # Weights with nothing added are called in another way, which rounds differently.
+    torch.testing.assert_close(method.result(), plain, atol=5e-3, rtol=0)
+
+
+def test_held_out_views_are_not_seen(prior: DiffusionPrior) -> None:
+    scan = problem(phantom())
+    seen, mask = held_out(scan, 2, 0.1, seed=5)
+    assert seen.slab == Slab(0, 3)
+    assert mask.shape == (3, 20, 1)
+    assert (mask == 0).sum(dim=(1, 2)).tolist() == [2, 2, 2]
+    assert len({tuple(row.flatten().tolist()) for row in mask}) > 1  # not the same views everywhere
+    spoilt = scan.y.clone()
+    spoilt[::2] = torch.where(mask == 0, 100.0, spoilt[::2])
+    other, _ = held_out(replace(scan, y=spoilt), 2, 0.1, seed=5)
+    assert torch.equal(other.y, seen.y)
+    x = torch.rand(3, 24, 24)
+    assert not ((1 - mask) * seen.operator.forward(x)).any()
+
+
+def test_masked_adjoint() -> None:
+    scan = problem(phantom())
+    seen, _ = held_out(scan, 1, 0.2, seed=1)
+    A = seen.operator
+    x, y = torch.rand(6, 24, 24), torch.rand_like(scan.y)
+    left, right = (A.forward(x) * y).double().sum(), (x * A.adjoint(y)).double().sum()
+    assert float(left) == pytest.approx(float(right), rel=1e-5)
+    with pytest.raises(ValueError, match=r"Masked\.forward"):
+        A.forward(torch.rand(6, 24, 23))
+
+
+@pytest.mark.parametrize("changes", [{"judge": "measurements"}, {}])
+def test_auto_needs_one_adapter_and_twins(prior: DiffusionPrior, changes: dict[str, str]) -> None:
+    name = "d3ip" if changes else "d3ip-meta"
+    with pytest.raises(ValidationError, match="policy auto goes with"):
+        build(name, problem(phantom()), prior, adaptation={**AUTO, **changes})
