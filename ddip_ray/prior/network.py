@@ -22,7 +22,7 @@ from ddip_ray.prior.threads import one_thread
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights are never fetched at run time
 
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+Prediction = Literal["epsilon", "v_prediction", "sample", "ve_score"]
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
@@ -105,6 +105,11 @@ class DiffusionPrior:
         """
         alpha_bar = self.schedule.at(t)
         signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+        if self.prediction == "ve_score":
+            # The same state in the VE-SDE's scale, x0 + σ z: the score of that is −z/σ.
+            sigma = noise / signal
+            eps_hat = -sigma * self._predict(x_t / signal, sigma, network or self.network_forward)
+            return (x_t - noise * eps_hat) / signal, eps_hat
         out = self._predict(x_t, t, network or self.network_forward)
         if self.prediction == "v_prediction":
             return signal * x_t - noise * out, signal * out + noise * x_t
@@ -117,7 +122,8 @@ class DiffusionPrior:
         out: Tensor = self.network(x, t).sample
         return out
 
-    def _predict(self, x_t: Tensor, t: int, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _predict(self, x_t: Tensor, condition: float, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The network's output for ``x_t: (z, y, x)`` at timestep (an int) or noise level ``condition``."""
         ny, nx = x_t.shape[-2:]
         m = self.size_multiple
         top, left = (-ny % m) // 2, (-nx % m) // 2
@@ -129,7 +135,7 @@ class DiffusionPrior:
             x = functional.pad(x, padding, mode=mode)
         x = x.contiguous(memory_format=torch.channels_last)
         with one_thread():
-            out = network(x, torch.full((len(x),), t, device=x.device))
+            out = network(x, torch.full((len(x),), condition, device=x.device))
         return out[:, 0, top : top + ny, left : left + nx]
 
 
@@ -221,12 +227,13 @@ def load_prior(
 
 
 def _load_checkpoint(path: Path, device: str | torch.device, micro_batch: int) -> DiffusionPrior:
-    network, schedule, image_range = load_checkpoint(path)
+    found = load_checkpoint(path)
+    network = found.network
     return DiffusionPrior(
         channels_last(network.to(device)),
-        schedule,
-        "epsilon",
-        image_range=image_range,
+        found.schedule,
+        "ve_score" if found.is_score else "epsilon",
+        image_range=found.image_range,
         name=path.stem,
         digest=weights_digest(network.state_dict()),
         micro_batch=micro_batch,

@@ -14,6 +14,7 @@ from torch import nn
 from ddip_ray.errors import InputError
 from ddip_ray.prior.adm import adm_names, build_adm, from_adm, infer_adm, noise_estimator
 from ddip_ray.prior.catalog import find_prior
+from ddip_ray.prior.ncsnpp import Ncsnpp, NcsnppConfig, Place, _Block, infer_ncsnpp
 from ddip_ray.prior.network import load_prior
 
 VARIANTS = list(itertools.product((True, False), (True, False), (True, False), (1, 2)))
@@ -145,9 +146,88 @@ def test_colour_and_foreign_weights_are_refused(tmp_path: Path) -> None:
     colour = tmp_path / "colour.pt"
     torch.save(original(in_channels=3, out_channels=6).state_dict(), colour)
     (tmp_path / "colour.yaml").write_text("model: {num_head_channels: 16}\n")
-    with pytest.raises(InputError, match="found 3 and 6"):
+    with pytest.raises(InputError, match="expected a network for 1 channel, found 3"):
         load_prior(colour)
     foreign = tmp_path / "foreign.pt"
     torch.save({**original().state_dict(), "extra.weight": torch.zeros(2)}, foreign)
     with pytest.raises(InputError, match=r"extra\.weight has no place"):
         load_prior(foreign)
+
+
+NCSNPP = {
+    "published": NcsnppConfig(16, (1, 2, 2), 2, (False, True, False), residual_input=True),
+    "attention at the ends": NcsnppConfig(16, (1, 2), 1, (True, True), residual_input=True),
+    "plain input": NcsnppConfig(16, (1, 1, 2), 1, (False, False, True), residual_input=False),
+}
+
+
+def score_network(name: str) -> Ncsnpp:
+    torch.manual_seed(1)
+    return Ncsnpp(NCSNPP[name]).eval()
+
+
+@pytest.mark.parametrize("name", NCSNPP)
+def test_an_ncsnpp_in_score_sdes_format_comes_back(tmp_path: Path, name: str) -> None:
+    """A file as score_sde saves it: parallel names, averages as a list, the optimiser, the step."""
+    network = score_network(name)
+    assert infer_ncsnpp(network.state_dict()) == NCSNPP[name]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    saved = {
+        "model": {f"module.{k}": 0 * v for k, v in network.state_dict().items()}
+        | {"module.all_modules.0.W": network.state_dict()["all_modules.0.W"], "module.sigmas": torch.ones(5)},
+        "ema": {"decay": 0.999, "num_updates": 7, "shadow_params": [p.detach().clone() for p in trained]},
+        "optimizer": torch.optim.Adam(trained).state_dict(),
+        "step": 1,
+    }
+    path = tmp_path / "checkpoint.pth"
+    torch.save(saved, path)
+    prior = load_prior(path)
+    x_t = torch.rand(2, 16, 24)
+    x0_hat, eps_hat = prior.denoise(x_t, 250)
+    alpha_bar = prior.schedule.at(250)
+    sigma = ((1 - alpha_bar) / alpha_bar) ** 0.5
+    with torch.no_grad():
+        score = network(x_t[:, None] / alpha_bar**0.5, torch.full((2,), sigma)).sample[:, 0]
+    torch.testing.assert_close(eps_hat, -sigma * score)
+    torch.testing.assert_close(x0_hat, x_t / alpha_bar**0.5 + sigma**2 * score, atol=1e-4, rtol=1e-4)
+    assert prior.image_range == (0.0, 1.0)
+
+
+def test_ncsnpp_resampling_is_its_definition() -> None:
+    """Zeros in between, a 4 x 4 filter of 1, 3, 3, 1 around each pixel, and every other one left out."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    x = torch.rand(1, 1, 6, 6)
+    block = _Block(Place("down", 16, 16), 8)
+    down, padded = block.resampled(x), nn.functional.pad(x, (1, 1, 1, 1))[0, 0]
+    for i, j in itertools.product(range(3), range(3)):
+        window = padded[2 * i : 2 * i + 4, 2 * j : 2 * j + 4]
+        assert float(down[0, 0, i, j]) == pytest.approx(float(taps @ window @ taps), rel=1e-5)
+    up = _Block(Place("up", 16, 16), 8).resampled(torch.ones(1, 1, 6, 6))
+    assert up.shape == (1, 1, 12, 12)
+    torch.testing.assert_close(up[..., 2:-2, 2:-2], torch.ones(1, 1, 8, 8))
+
+
+def test_an_adapter_fits_an_ncsnpp_and_an_adm(tmp_path: Path) -> None:
+    from ddip_ray.adaptation.lora import Adapter, LoraConfig
+
+    adm = tmp_path / "adm.pt"
+    torch.save(original().state_dict(), adm)
+    (tmp_path / "adm.yaml").write_text("model: {num_head_channels: 16}")
+    score = tmp_path / "score.pth"
+    torch.save(score_network("published").state_dict(), score)
+    for path in (adm, score):
+        prior = load_prior(path)
+        adapter = Adapter.create(prior.network, LoraConfig(rank=2), seed=0)
+        adapter.add(0.1 * torch.ones(adapter.num_parameters()))
+        x_t = torch.rand(1, 16, 16)
+        adapted, _ = prior.denoise(x_t, 100, adapter.bind(prior.network))
+        assert not torch.equal(adapted, prior.denoise(x_t, 100)[0])
+
+
+def test_an_ncsnpp_of_another_kind_is_refused(tmp_path: Path) -> None:
+    state = score_network("published").state_dict()
+    del state[next(name for name in state if name.endswith("NIN_0.W"))]
+    path = tmp_path / "score.pth"
+    torch.save(state, path)
+    with pytest.raises(InputError, match=r"score\.pth: (an NCSN\+\+ of a kind|the weights do not fit)"):
+        load_prior(path)
