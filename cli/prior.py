@@ -39,7 +39,7 @@ def list_priors(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
 
 @app.command("info")
 def info(
-    name: Annotated[str, typer.Argument(help="A shipped prior or a directory.")],
+    name: Annotated[str, typer.Argument(help="A shipped prior, a directory or a checkpoint.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Describe one prior."""

@@ -55,6 +55,9 @@ class D3IP:
         self.num_steps = 2 * sampler.num_steps + (len(self.late_steps) if validation else 0)
         self.nfe = sampler.nfe + len(self.late_steps) + self.settings.num_twins * sampler.nfe
         self.adapt_nfe = learner.num_judged * self.settings.num_twins
+        if validation is not None:
+            num_late = len(self.late_steps)
+            self.adapt_nfe += validation.num_calls(sampler.num_steps - num_late, num_late)
 
     def step(self, i: int) -> StepReport:
         if i < self.sampler.num_steps:

@@ -37,6 +37,10 @@ class Validation:
         self.late: Sampler | None = None
         self.adapters: list[tuple[int, Adapter]] = []
 
+    def num_calls(self, num_early: int, num_late: int) -> int:
+        """Network calls over the whole volume, for so many early and late steps."""
+        return self.seen.num_slices * (num_early + len(self.settings.strengths) * num_late)
+
     def first_pass(self, i: int, is_late: bool) -> None:
         """The shadow's step ``i``; only up to where the late steps begin."""
         if is_late and self.late is None:

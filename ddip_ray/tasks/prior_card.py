@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddip_ray.prior.catalog import CHECKPOINTS
 from ddip_ray.prior.network import DiffusionPrior, load_prior
 from ddip_ray.prior.phantoms import random_ellipses
 
@@ -21,10 +22,28 @@ SAMPLE_STEPS = 50
 
 
 def read_card(directory: Path) -> dict[str, Any]:
-    """``name``, ``directory`` and the facts in ``card.json``, where there is one."""
+    """``name``, ``directory`` and the facts in ``card.json``, where there is one; what a checkpoint holds."""
+    if directory.suffix in CHECKPOINTS:
+        return _checkpoint_card(directory)
     path = directory / "card.json"
     facts = json.loads(path.read_text()) if path.is_file() else {}
     return {"name": directory.name, "directory": str(directory), **facts}
+
+
+def _checkpoint_card(path: Path) -> dict[str, Any]:
+    """What was found in a checkpoint of another project."""
+    prior = load_prior(path)
+    low, high = prior.image_range
+    return {
+        "name": prior.name,
+        "file": str(path),
+        "network": type(prior.network).__name__,
+        "parameters": sum(p.numel() for p in prior.network.parameters()),
+        "prediction": prior.prediction,
+        "image_range": f"{low:g} to {high:g}",
+        "timesteps": prior.schedule.num_train_timesteps,
+        "digest": prior.digest,
+    }
 
 
 def training_commands(card: Mapping[str, Any]) -> list[str]:

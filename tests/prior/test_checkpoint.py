@@ -231,3 +231,14 @@ def test_an_ncsnpp_of_another_kind_is_refused(tmp_path: Path) -> None:
     torch.save(state, path)
     with pytest.raises(InputError, match=r"score\.pth: (an NCSN\+\+ of a kind|the weights do not fit)"):
         load_prior(path)
+
+
+def test_info_says_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ddip_ray_cli.main import main
+
+    path = tmp_path / "score.pth"
+    torch.save(score_network("published").state_dict(), path)
+    assert main(["prior", "info", str(path)]) == 0
+    words = capsys.readouterr().out
+    assert "Ncsnpp" in words
+    assert "0 to 1" in words
