@@ -157,6 +157,24 @@ def test_unknown_prior(fails: Run, small_scan: Path) -> None:
     assert "ddip-ray prior list" in message
 
 
+def test_adaptation_that_cannot_be_weighed(fails: Run, small_scan: Path) -> None:
+    message = fails("reconstruct", small_scan, "--method", "d3ip-meta", "--adapt", "auto", "--workers", "1")
+    assert "policy auto goes with" in message
+
+
+def test_start_from_what_is_no_result(fails: Run, small_scan: Path) -> None:
+    words = ("reconstruct", small_scan, "--method", "dds", "--workers", "1", "--start-from")
+    assert "no.zarr" in fails(*words, "no.zarr")
+    assert "result" in fails(*words, small_scan)
+
+
+def test_a_checkpoint_that_is_none(fails: Run, small_scan: Path) -> None:
+    path = small_scan.parent / "model.pt"
+    path.write_bytes(b"nonsense")
+    message = fails("reconstruct", small_scan, "--prior", path, "--workers", "1")
+    assert "model.pt" in message
+
+
 def test_images(fails: Run, tmp_path: Path, small_image: Path) -> None:
     target = ("-o", tmp_path / "vol.zarr", "--views", "4")
     assert "no such file" in fails("simulate", tmp_path / "no.nii", *target)

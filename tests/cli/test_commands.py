@@ -72,6 +72,25 @@ def test_config_file_and_flags(small_scan: Path, capsys: pytest.CaptureFixture[s
     assert (used["method"], used["seed"], used["fbp"]["filter_name"]) == ("fbp", 7, "hann")
 
 
+def test_auto_says_how_strongly_it_adapted(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = small_scan.parent / "run.yaml"
+    config.write_text(
+        "sampler: {num_steps: 2}\nadaptation: {num_adapt_steps: 1, num_twins: 1, lora_rank: 1}\n"
+    )
+    prior = small_scan.parent / "tiny"
+    train = ["--size", "16", "--steps", "1", "--batch", "1", "--channels", "8,32"]
+    assert main(["prior", "train", str(prior), *train]) == 0
+    capsys.readouterr()
+    words = ["reconstruct", str(small_scan), "--prior", str(prior), "--config", str(config), "--workers", "1"]
+    assert main([*words, "--adapt", "auto"]) == 0
+    printed = capsys.readouterr().out
+    assert "adapted at strength" in printed
+    assert main(["info", str(small_scan.parent / "vol-d3ip.zarr"), "--json"]) == 0
+    provenance = json.loads(capsys.readouterr().out)["provenance"]
+    assert provenance["notes"][0] in printed
+    assert provenance["config"]["adaptation"]["policy"] == "auto"
+
+
 def test_overwrite(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["reconstruct", str(small_scan), "--method", "fbp", "--workers", "1"]
     assert main(words) == 0
