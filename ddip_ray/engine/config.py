@@ -42,11 +42,14 @@ def load_config(path: str | None, overrides: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(overlaid(preset_values(preset, method), values))
     except ValidationError as error:
-        bullets = [f"\n  - {'.'.join(map(str, e['loc']))}: {_explain(e)}" for e in error.errors()]
+        bullets = [f"\n  - {_explain(e)}" for e in error.errors()]
         raise InputError(f"configuration {path or 'given by flags'}:{''.join(bullets)}") from error
 
 
 def _explain(error: Any) -> str:
+    field = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        return "unknown key"
-    return f"{error['msg']} (found {error['input']!r})"
+        return f"{field}: unknown key"
+    if error["type"] == "value_error":  # our own, of several fields together
+        return f"{field}: {error['ctx']['error']}".removeprefix(": ")
+    return f"{field}: {error['msg']} (found {error['input']!r})"
