@@ -54,7 +54,8 @@ class D3IP:
         self.late_steps = [i for i in range(sampler.num_steps) if self.is_late(i)]
         self.num_steps = 2 * sampler.num_steps + (len(self.late_steps) if validation else 0)
         self.nfe = sampler.nfe + len(self.late_steps) + self.settings.num_twins * sampler.nfe
-        self.adapt_nfe = learner.num_judged * self.settings.num_twins
+        self.num_drawn_twins = min(self.settings.num_drawn_twins, self.settings.num_twins)
+        self.adapt_nfe = learner.num_judged * self.num_drawn_twins
         if validation is not None:
             num_late = len(self.late_steps)
             self.adapt_nfe += validation.num_calls(sampler.num_steps - num_late, num_late)
@@ -89,7 +90,7 @@ class D3IP:
                 one_angle_a_copy=sampler.rule.couples_slices,
             )
         self.sampler = self.late or sampler
-        return Twins(sampler, again, self.judging_rule)
+        return Twins(sampler, again, self.judging_rule, self.num_drawn_twins)
 
     def second_pass(self, i: int, twins: Twins) -> StepReport:
         adapts = self.settings.adapts_at(self.sampler.timesteps[i])

@@ -24,11 +24,9 @@ SliceLoss = Callable[[int], Tensor | None]  # of a global slice index; None: ano
 
 
 class Judge(Protocol):
-    """Says how good the adapted network is at step ``i`` of the trajectory."""
+    """Says how good the adapted network is at step ``i`` of the trajectory; ``draw`` keys what it draws."""
 
-    calls: int  # of the network, for each slice judged
-
-    def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork) -> SliceLoss: ...
+    def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork, draw: int) -> SliceLoss: ...
 
 
 class Learner:
@@ -69,7 +67,7 @@ class Learner:
                 self.adapter,
                 self.optimizer,
                 slices,
-                judge.slice_loss(i, slices, network),
+                judge.slice_loss(i, slices, network, key(DRAW, i, k)),
                 self.sampler.communicator.all_reduce,
             )
             self.updates += 1

@@ -55,9 +55,10 @@ class SlabProblem:
         earlier = None if self.earlier is None else self.earlier[row : row + 1]
         return replace(self, y=self.y[row : row + 1], slab=Slab(z, z + 1), earlier=earlier)
 
-    def only(self, y: Tensor) -> SlabProblem:
-        """The same kind of problem for a volume of which ``y`` is all there is."""
-        return replace(self, y=y, slab=Slab(0, len(y)), num_slices=len(y), earlier=None)
+    def only(self, y: Tensor, num_copies: int = 1) -> SlabProblem:
+        """The same kind of problem for a volume, or copies side by side, of which ``y`` is all there is."""
+        slab = Slab(0, len(y))
+        return replace(self, y=y, slab=slab, num_slices=len(y), earlier=None, num_copies=num_copies)
 
     def operator_norm(self) -> float:
         """‖A‖, from one slice: every worker finds the same number. Found once for each operator."""

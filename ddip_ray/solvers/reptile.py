@@ -71,13 +71,14 @@ class Reptile:
         own, loss, sampler = self.adapter.copy(), 0.0, self.learner.sampler
         optimizer = torch.optim.Adam(own.parameters.values(), lr=self.learner.learning_rate())
         generator = torch.Generator().manual_seed(key(sampler.seed, purpose, i, z))
-        for _ in range(num_steps):
+        for j in range(num_steps):
             orientation = int(torch.randint(NUM_ORIENTATIONS, (), generator=generator))
 
             def network(k: int = orientation) -> Network:
                 return sampler.oriented(own.bind(sampler.prior.network), k)
 
-            loss = adapt_step(own, optimizer, [z], judge.slice_loss(i, [z], network), lambda tensor: tensor)
+            slice_loss = judge.slice_loss(i, [z], network, key(purpose, i, j))
+            loss = adapt_step(own, optimizer, [z], slice_loss, lambda tensor: tensor)
         return own, loss
 
     def outer_rate(self) -> float:

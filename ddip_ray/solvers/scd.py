@@ -29,7 +29,7 @@ class SCD:
         self, sampler: Sampler, learner: Learner | Reptile, settings: SCDSettings, judging_rule: RuleFor
     ) -> None:
         self.sampler, self.learner, self.settings = sampler, learner, settings
-        self.judging_rule, self.calls = judging_rule, 1
+        self.judging_rule = judging_rule
         self.num_steps, self.nfe, self.prior_digest = sampler.num_steps, sampler.nfe, sampler.prior.digest
         self.adapt_nfe = learner.num_judged
 
@@ -45,7 +45,7 @@ class SCD:
     def adapter(self) -> Adapter:
         return self.learner.adapter
 
-    def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork) -> SliceLoss:
+    def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork, draw: int) -> SliceLoss:
         """Implements `Judge`, for the sampler's own slices."""
         slab, y = self.sampler.problem.slab, self.sampler.problem.y
         if self.sampler.rule.couples_slices:

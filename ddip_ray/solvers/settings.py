@@ -85,6 +85,7 @@ class AdaptationSettings(Settings):
         2, description="the twins are so many times smaller, from so many times fewer views"
     )
     num_twins: PositiveInt = Field(4, description="of each slice, each rotated another way")
+    num_drawn_twins: PositiveInt = Field(4, description="of a drawn slice's twins, in an optimiser step")
     loss_cg_iterations: int = Field(
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.learner import BindNetwork, SliceLoss
+from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.rescan import Rescan
 from ddip_ray.solvers.sampler import Denoised, RuleFor, Sampler
 from ddip_ray.solvers.slab import Slab
@@ -18,66 +19,80 @@ from ddip_ray.solvers.steps import Network
 class Twins:
     """Several smaller copies of each slice of the ``real`` reconstruction, on the same trajectory.
 
-    ``judge`` makes the rule that stands between the estimate and its loss.
+    ``judge`` makes the rule that stands between the estimate and its loss, which is that of ``num_drawn``
+    twins of each slice.
     """
 
-    def __init__(self, real: Sampler, rescan: Rescan, judge: RuleFor) -> None:
+    def __init__(self, real: Sampler, rescan: Rescan, judge: RuleFor, num_drawn: int) -> None:
         self.sampler, self.rescan, self.judge = real.on(rescan.scan), rescan, judge
         self.slab: Slab = real.problem.slab
-        self.calls = self.num_copies = rescan.scan.num_copies
+        self.num_copies, self.num_drawn = rescan.scan.num_copies, num_drawn
 
-    def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork) -> SliceLoss:
+    def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork, draw: int) -> SliceLoss:
         """Implements `Judge`."""
         known: dict[int, Tensor] = {}
         if self.sampler.rule.couples_slices:
+            copies = {z: self.drawn(draw) for z in slices}  # neighbours are those of the same copy
             with torch.no_grad():
-                known = self.run_corrections(i, slices, network())
-        return lambda z: self.loss(i, z, network(), known.get(z)) if z in self.slab else None
+                known = self.run_corrections(i, copies, network())
+        else:
+            copies = {z: self.drawn(draw, z) for z in slices}
 
-    def loss(self, i: int, z: int, network: Network, correction: Tensor | None) -> Tensor:
-        """Mean square error of the twins of slice ``z`` after step ``i``.
+        def loss(z: int) -> Tensor | None:
+            if z not in self.slab:
+                return None
+            return self.loss(i, self.rows(z, copies[z]), network(), known.get(z))
+
+        return loss
+
+    def loss(self, i: int, rows: list[int], network: Network, correction: Tensor | None) -> Tensor:
+        """Mean square error after step ``i`` of twins of one slice.
 
         Of images, because projections alone leave the frequencies between them to the adapter.
         Data consistency comes between x̂0′ and the loss, but the gradient passes it by: it would only
         remove from the gradient what the measurements fix anyway. ``correction`` is what it adds, where
         that is known.
         """
-        local = self.local(z)
-        x0_hat = self.denoise(i, local, network)
+        x0_hat = self.denoise(i, rows, network)
         if correction is None:
-            correction = self.corrections(i, x0_hat.detach(), self.sampler.problem.y[local])
-        error = (x0_hat + correction - self.rescan.target[local]) * self.rescan.known
-        return error.square().sum() / self.rescan.known.sum() / self.num_copies
+            correction = self.corrections(i, x0_hat.detach(), self.sampler.problem.y[rows])
+        error = (x0_hat + correction - self.rescan.target[rows]) * self.rescan.known
+        return error.square().sum() / self.rescan.known.sum() / len(rows)
 
-    def run_corrections(self, i: int, run: Sequence[int], network: Network) -> dict[int, Tensor]:
-        """What data consistency adds to each slice of a ``run`` of neighbours, coupled among themselves.
+    def run_corrections(self, i: int, run: dict[int, list[int]], network: Network) -> dict[int, Tensor]:
+        """What data consistency adds to copies of a ``run`` of neighbours, coupled among themselves.
 
         A run may lie on two workers: its estimates and measurements are brought together on every one.
         """
-        k, problem = self.num_copies, self.sampler.problem
+        k, problem = self.num_drawn, self.sampler.problem
         x0_hat = problem.y.new_zeros(len(run) * k, *problem.operator.image_shape)
         y = problem.y.new_zeros(len(run) * k, *problem.operator.measurement_shape)
-        for row, z in enumerate(run):
+        for place, (z, copies) in enumerate(run.items()):
             if z in self.slab:
-                there = slice(row * k, row * k + k)
-                x0_hat[there] = self.denoise(i, self.local(z), network)
-                y[there] = problem.y[self.local(z)]
+                there, rows = slice(place * k, place * k + k), self.rows(z, copies)
+                x0_hat[there] = self.denoise(i, rows, network)
+                y[there] = problem.y[rows]
         for tensor in (x0_hat, y):
             self.sampler.communicator.all_reduce(tensor)
         corrections = torch.split(self.corrections(i, x0_hat, y), k)
         return dict(zip(run, corrections, strict=True))
 
     def corrections(self, i: int, x0_hat: Tensor, y: Tensor) -> Tensor:
-        t, problem = self.sampler.timesteps[i], self.sampler.problem.only(y)
+        t, problem = self.sampler.timesteps[i], self.sampler.problem.only(y, self.num_drawn)
         with torch.no_grad():
             # Only x0_hat matters to a rule's consistency.
             return self.judge(problem, Alone()).consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat)) - x0_hat
 
-    def denoise(self, i: int, local: slice, network: Network) -> Tensor:
+    def denoise(self, i: int, rows: list[int], network: Network) -> Tensor:
         sampler = self.sampler
-        x0_hat, _ = sampler.prior.denoise(sampler.x_t[local], sampler.timesteps[i], network)
+        x0_hat, _ = sampler.prior.denoise(sampler.x_t[rows], sampler.timesteps[i], network)
         return x0_hat
 
-    def local(self, z: int) -> slice:
-        first = (z - self.slab.start) * self.num_copies
-        return slice(first, first + self.num_copies)
+    def drawn(self, *parts: int) -> list[int]:
+        """Which copies: ``num_drawn`` of them, by chance keyed by ``parts``."""
+        generator = torch.Generator().manual_seed(key(self.sampler.seed, *parts))
+        return sorted(torch.randperm(self.num_copies, generator=generator)[: self.num_drawn].tolist())
+
+    def rows(self, z: int, copies: list[int]) -> list[int]:
+        """Where copies of slice ``z`` lie in the slab."""
+        return [(z - self.slab.start) * self.num_copies + copy for copy in copies]

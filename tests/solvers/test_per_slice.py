@@ -57,9 +57,9 @@ def test_adaptation_by_the_measurements_meets_them_better(prior: DiffusionPrior)
     sampler = {"num_steps": 4, "cg_iterations": 1}
     method = build("d3ip", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
     learner = method.learner
-    before = [float(method.slice_loss(0, [z], learner.network)(z)) for z in range(6)]
+    before = [float(method.slice_loss(0, [z], learner.network, 0)(z)) for z in range(6)]
     learner.adapt(0, method)
-    after = [float(method.slice_loss(0, [z], learner.network)(z)) for z in range(6)]
+    after = [float(method.slice_loss(0, [z], learner.network, 0)(z)) for z in range(6)]
     assert sum(after) < 0.8 * sum(before)
 
 
