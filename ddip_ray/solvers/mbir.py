@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddip_ray.operators.conjugate_gradient import cg
 from ddip_ray.operators.protocol import gram
+from ddip_ray.operators.proximal import soft_threshold
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.coupling import SliceCoupling
 from ddip_ray.solvers.dds import DDS
@@ -56,7 +57,7 @@ class DiffusionMBIR:
             right = self.Aty + settings.rho * D_z.difference_adjoint(self.split - self.dual) + pull * x0_hat
             x = cg(system, right, x, settings.cg_iterations, dot=D_z.dot).x
             raised = D_z.difference(x) + self.dual
-            self.split = torch.sign(raised) * (raised.abs() - settings.lam / settings.rho).clamp_min(0)
+            self.split = soft_threshold(raised, settings.lam / settings.rho)
             self.dual = raised - self.split
         return x.flatten(0, 1)
 
