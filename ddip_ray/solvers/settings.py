@@ -128,8 +128,8 @@ class MBIRSettings(Settings):
     trajectory: Literal["ddim", "predictor_corrector"] = Field(
         "ddim", description="of DiffusionMBIR: that of DDS, or the published VE-SDE sampler"
     )
-    lam: PositiveFloat = Field(1e-5, description="TV weight against the normalised operator")
-    rho: PositiveFloat = Field(1e-3, description="ADMM penalty")
+    lam: PositiveFloat = Field(3e-6, description="TV weight against the normalised operator")
+    rho: PositiveFloat = Field(3e-4, description="ADMM penalty; λ/ρ is the step between slices it flattens")
     sweeps: PositiveInt = Field(1, description="ADMM sweeps a timestep")
     cold: bool = Field(False, description="forget split and dual at each timestep (slow: with many sweeps)")
     cg_iterations: PositiveInt = Field(20, description="CG iterations of each x-update")
