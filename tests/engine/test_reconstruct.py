@@ -84,11 +84,12 @@ BOUNDS = {"tv": 1e-5, "diffusionmbir": 1e-5, "d3ip-mbir": 1e-5}  # these sum ove
 def test_every_layout_gives_the_same_volume(small_scan: Path, prior: str, method: str) -> None:
     settings, bound = config(method, prior), BOUNDS.get(method, 0)
     here = volume(small_scan, "here", settings, executor="local")
-    one = volume(small_scan, "one", settings, num_workers=1, executor="ray")
     two = volume(small_scan, "two", settings, num_workers=2)
-    assert np.abs(one - here).max() <= bound
     assert np.abs(two - here).max() <= bound
     assert np.ptp(here) > 0
+    if method in ("dds", "d3ip"):  # Ray by itself changes nothing for the others either
+        one = volume(small_scan, "one", settings, num_workers=1, executor="ray")
+        assert np.abs(one - here).max() <= bound
 
 
 def test_result_says_how_it_was_made(small_scan: Path, prior: str) -> None:
