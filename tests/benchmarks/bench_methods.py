@@ -54,7 +54,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "results" / "methods.md")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", "tests/benchmarks/bench_methods.py", *sys.argv[1:]])
+    words = ["FOLDER" if word == str(args.folder) else word for word in sys.argv[1:]]
+    command = shlex.join(["python", "tests/benchmarks/bench_methods.py", *words])
     parts = [
         "# Every method on an abdominal CT",
         f"`{command}`\n\nSlices {args.slices}, {platform.machine()}, {os.cpu_count()} cores, "
