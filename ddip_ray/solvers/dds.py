@@ -35,6 +35,8 @@ class DDS:
         x0_hat taken as ``data_trust`` · min(1, (1−ᾱ)/ᾱ) and that of y; infinite without noise. The
         estimate's error is not white: it lies where the data are weak, so ``data_trust`` is above 1.
         """
+        if self.settings.gamma == "infinite":
+            return math.inf
         if self.settings.gamma is not None:
             return self.settings.gamma / self.problem.operator_norm() ** 2
         if self.problem.noise_std == 0:

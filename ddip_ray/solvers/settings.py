@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -47,8 +47,8 @@ class SamplerSettings(Settings):
         True, description="the network sees the slices flipped or transposed another way at every step"
     )
     cg_iterations: PositiveInt = Field(20, description="CG iterations of data consistency per step")
-    gamma: PositiveFloat | None = Field(
-        None, description="data-consistency weight; none: from the noise, or infinite for clean data"
+    gamma: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | Literal["infinite"] | None = Field(
+        None, description="data-consistency weight; none: from the noise, and infinite for clean data"
     )
     data_trust: PositiveFloat = Field(
         6.0, description="with noise: the estimate's error variance over that of x_t, in the automatic gamma"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -12,8 +14,10 @@ from small_problem import build, phantom, problem, psnr, solve
 from ddip_ray.engine.config import load_config
 from ddip_ray.errors import InputError
 from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.build import with_prior
+from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.presets import overlaid
-from ddip_ray.solvers.settings import SamplerSettings
+from ddip_ray.solvers.settings import MethodName, SamplerSettings
 
 
 def test_starts(prior: DiffusionPrior) -> None:
@@ -64,6 +68,15 @@ def test_presets_are_beneath_what_a_user_says() -> None:
     assert (started.sampler.start, started.sampler.start_t) == ("reconstruction", 200)
     with pytest.raises(InputError, match="preset"):
         load_config(None, {"preset": "papers"})
+
+
+@pytest.mark.parametrize("method", get_args(MethodName))
+def test_every_method_has_a_paper_and_a_default(prior: DiffusionPrior, method: str) -> None:
+    for preset in ("default", "paper"):
+        config = load_config(None, {"method": method, "preset": preset})
+        json.dumps(config.model_dump(mode="json"), allow_nan=False)  # it is saved with the result
+        if config.uses_prior:
+            assert with_prior(config, problem(phantom(num_slices=2)), Alone(), prior).num_steps > 1
 
 
 def test_overlay_goes_section_by_section() -> None:
