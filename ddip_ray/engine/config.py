@@ -40,7 +40,7 @@ def load_config(path: str | None, overrides: Mapping[str, Any]) -> RunConfig:
     preset = values.get("preset", RunConfig.model_fields["preset"].default)
     method = values.get("method", RunConfig.model_fields["method"].default)
     try:
-        return RunConfig.model_validate(overlaid(preset_values(preset, method), values))
+        return RunConfig.model_validate(overlaid(preset_values(preset, str(method)), values))
     except ValidationError as error:
         bullets = [f"\n  - {_explain(e)}" for e in error.errors()]
         raise InputError(f"configuration {path or 'given by flags'}:{''.join(bullets)}") from error

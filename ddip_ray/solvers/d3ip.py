@@ -74,7 +74,7 @@ class D3IP:
         if self.late is None and self.is_late(i):
             self.late = self.sampler.fork()
         if self.validation is not None:
-            self.validation.first_pass(i, self.is_late(i))
+            self.validation.first_pass(i, self.is_late(i), self.first_network)
         self.residual = self.sampler.step(i, self.first_network).residual
         return StepReport(self.residual)
 

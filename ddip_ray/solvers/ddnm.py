@@ -7,14 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from ddip_ray.operators.conjugate_gradient import cg
-from ddip_ray.operators.protocol import LinearOperator, gram
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.noise import normal
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import DDNMSettings
-from ddip_ray.solvers.steps import move_on
+from ddip_ray.solvers.steps import move_on, pseudo_inverse
 
 
 class DDNM:
@@ -34,11 +32,11 @@ class DDNM:
         self.noise_std = 0.0
         if problem.noise_std > 0:
             sample = normal((1, *problem.operator.measurement_shape), 0).to(problem.y.device)
-            self.noise_std = problem.noise_std * float(self.pseudo_inverse(sample).square().mean().sqrt())
+            self.noise_std = problem.noise_std * float(self.inverse(sample).square().mean().sqrt())
 
     def consistent(self, denoised: Denoised) -> Tensor:
         misfit = self.problem.y - self.problem.operator.forward(denoised.x0_hat)
-        return denoised.x0_hat + self.trust(denoised.t_next) * self.pseudo_inverse(misfit)
+        return denoised.x0_hat + self.trust(denoised.t_next) * self.inverse(misfit)
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         alpha_bar = self.schedule.at(denoised.t_next)
@@ -53,10 +51,5 @@ class DDNM:
         brought = math.sqrt(alpha_bar) * self.noise_std
         return 1.0 if brought == 0 else min(1.0, math.sqrt(1 - alpha_bar) * self.eta / brought)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
-        """A†y, (z, y, x)."""
-        A: LinearOperator = self.problem.operator
-        right = A.adjoint(y)
-        tol = 8 * torch.finfo(y.dtype).eps
-        start = torch.zeros_like(right)
-        return cg(lambda x: gram(A, x), right, start, self.settings.cg_iterations, tol=tol).x
+    def inverse(self, y: Tensor) -> Tensor:
+        return pseudo_inverse(self.problem.operator, y, self.settings.cg_iterations)

@@ -111,6 +111,11 @@ class Sampler:
         x0_hat, eps_hat = zip(*each, strict=True)
         return torch.cat(x0_hat), torch.cat(eps_hat)
 
+    def estimate(self, i: int, rows: list[int], network: Network) -> Tensor:
+        """x0_hat of some slices of the slab at step ``i``, (len(rows), y, x), with a graph to ``network``."""
+        x0_hat, _ = self.prior.denoise(self.x_t[rows], self.timesteps[i], network)
+        return x0_hat
+
     def oriented(self, network: Network, k: int) -> Network:
         return oriented(network, k % NUM_ORIENTATIONS) if self.settings.self_ensemble else network
 

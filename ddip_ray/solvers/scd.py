@@ -15,7 +15,6 @@ from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.reptile import Reptile
 from ddip_ray.solvers.sampler import Denoised, RuleFor, Sampler
 from ddip_ray.solvers.settings import SCDSettings
-from ddip_ray.solvers.steps import Network
 
 
 class SCD:
@@ -54,8 +53,8 @@ class SCD:
         def loss(z: int) -> Tensor | None:
             if z not in slab:
                 return None
-            local = slice(z - slab.start, z - slab.start + 1)
-            return self.loss(i, self.denoise(i, local, network()), y[local])
+            own = [z - slab.start]
+            return self.loss(i, self.sampler.estimate(i, own, network()), y[own])
 
         return loss
 
@@ -66,12 +65,12 @@ class SCD:
         slice's share is then the linear function of its own estimate that has this gradient.
         """
         slab, problem = self.sampler.problem.slab, self.sampler.problem
-        own = {row: slice(z - slab.start, z - slab.start + 1) for row, z in enumerate(run) if z in slab}
+        own = {row: z - slab.start for row, z in enumerate(run) if z in slab}
         x0_hat = problem.y.new_zeros(len(run), *problem.operator.image_shape)
         y = problem.y.new_zeros(len(run), *problem.operator.measurement_shape)
         with torch.no_grad():
             for row, local in own.items():
-                x0_hat[row], y[row] = self.denoise(i, local, network())[0], problem.y[local][0]
+                x0_hat[row], y[row] = self.sampler.estimate(i, [local], network())[0], problem.y[local]
         for tensor in (x0_hat, y):
             self.sampler.communicator.all_reduce(tensor)
         value = self.loss(i, x0_hat.requires_grad_(), y)
@@ -81,7 +80,8 @@ class SCD:
             if z not in slab:
                 return None
             row = list(run).index(z)
-            moving = ((self.denoise(i, own[row], network())[0] - x0_hat[row].detach()) * gradient[row]).sum()
+            estimate = self.sampler.estimate(i, [own[row]], network())[0]
+            moving = ((estimate - x0_hat[row].detach()) * gradient[row]).sum()
             return value.detach() + len(run) * moving
 
         return loss
@@ -96,8 +96,3 @@ class SCD:
             rough = sum(difference(x0, axis).abs().sum() for axis in (1, 2))
             loss = loss + self.settings.tv_weight * rough / x0.numel()
         return loss
-
-    def denoise(self, i: int, local: slice, network: Network) -> Tensor:
-        sampler = self.sampler
-        x0_hat, _ = sampler.prior.denoise(sampler.x_t[local], sampler.timesteps[i], network)
-        return x0_hat

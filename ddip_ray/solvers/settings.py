@@ -89,7 +89,6 @@ class AdaptationSettings(Settings):
     loss_cg_iterations: int = Field(
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )
-
     policy: Literal["fixed", "auto"] = Field(
         "fixed",
         description="auto: measurements that are held out decide how strongly to adapt, or not at all",
@@ -232,12 +231,14 @@ class RunConfig(Settings):
     def _a_start_has_an_image(self) -> RunConfig:
         if (self.start_from is not None) != (self.sampler.start == "reconstruction"):
             raise ValueError("start_from and sampler.start: reconstruction go together")
+        if self.start_from is not None and self.method in ("dps", "score-sde", "tv", "cg", "fbp"):
+            raise ValueError(f"start_from: {self.method} does not start from a reconstruction")
         return self
 
     @model_validator(mode="after")
     def _auto_has_one_adapter_to_weigh(self) -> RunConfig:
         if self.adaptation.policy == "auto" and (
-            self.method == "d3ip-meta" or self.adaptation.judge == "measurements"
+            self.method in ("d3ip-meta", "ddip", "scd") or self.adaptation.judge == "measurements"
         ):
-            raise ValueError("policy auto goes with judge twins and one adapter: d3ip, d3ip-mbir or ddip")
+            raise ValueError("policy auto goes with judge twins and one adapter: d3ip or d3ip-mbir")
         return self

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from ddip_ray.operators.conjugate_gradient import cg
-from ddip_ray.operators.protocol import gram
 from ddip_ray.solvers.noise import normal, slab_noise
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import SamplerSettings
+from ddip_ray.solvers.steps import pseudo_inverse
 
 _CG_ITERATIONS = 20  # a truncated pseudo-inverse: more would raise the noise
 
@@ -29,14 +27,9 @@ def start(problem: SlabProblem, settings: SamplerSettings, seed: int, alpha_bar:
     noise = noise.to(problem.y.device)
     if settings.start == "noise":
         return noise
-    x = problem.earlier if settings.start == "reconstruction" else pseudo_inverse(problem)
+    x = problem.earlier
+    if settings.start == "pseudo_inverse":
+        x = pseudo_inverse(problem.operator, problem.y, _CG_ITERATIONS)
     if x is None:
         raise ValueError("start: 'reconstruction' needs a problem with an earlier one")
     return math.sqrt(alpha_bar) * x + math.sqrt(1 - alpha_bar) * noise
-
-
-def pseudo_inverse(problem: SlabProblem) -> Tensor:
-    """A†y by truncated CG from zero, (z, y, x)."""
-    A = problem.operator
-    right = A.adjoint(problem.y)
-    return cg(lambda x: gram(A, x), right, torch.zeros_like(right), _CG_ITERATIONS).x

@@ -85,6 +85,11 @@ def data_consistency(
     return result.x
 
 
+def pseudo_inverse(operator: LinearOperator, y: Tensor, num_iterations: int) -> Tensor:
+    """A†y by CG from zero, as far as so many iterations go: (z, *measurement) to (z, y, x)."""
+    return data_consistency(operator, y, y.new_zeros(len(y), *operator.image_shape), math.inf, num_iterations)
+
+
 def move_on(x0: Tensor, eps_hat: Tensor, noise: Tensor, alpha_bar_next: float, eta: float) -> Tensor:
     """x_{t−1} = √ᾱ x0 + √(1−ᾱ) (η z + √(1−η²) ε): the papers' η, which is not DDIM's."""
     # Plain products and sums: a fused multiply-add rounds differently in vector tails.

@@ -53,7 +53,7 @@ class Twins:
         remove from the gradient what the measurements fix anyway. ``correction`` is what it adds, where
         that is known.
         """
-        x0_hat = self.denoise(i, rows, network)
+        x0_hat = self.sampler.estimate(i, rows, network)
         if correction is None:
             correction = self.corrections(i, x0_hat.detach(), self.sampler.problem.y[rows])
         error = (x0_hat + correction - self.rescan.target[rows]) * self.rescan.known
@@ -70,7 +70,7 @@ class Twins:
         for place, (z, copies) in enumerate(run.items()):
             if z in self.slab:
                 there, rows = slice(place * k, place * k + k), self.rows(z, copies)
-                x0_hat[there] = self.denoise(i, rows, network)
+                x0_hat[there] = self.sampler.estimate(i, rows, network)
                 y[there] = problem.y[rows]
         for tensor in (x0_hat, y):
             self.sampler.communicator.all_reduce(tensor)
@@ -82,11 +82,6 @@ class Twins:
         with torch.no_grad():
             # Only x0_hat matters to a rule's consistency.
             return self.judge(problem, Alone()).consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat)) - x0_hat
-
-    def denoise(self, i: int, rows: list[int], network: Network) -> Tensor:
-        sampler = self.sampler
-        x0_hat, _ = sampler.prior.denoise(sampler.x_t[rows], sampler.timesteps[i], network)
-        return x0_hat
 
     def drawn(self, *parts: int) -> list[int]:
         """Which copies: ``num_drawn`` of them, by chance keyed by ``parts``."""

@@ -15,6 +15,7 @@ from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Sampler
 from ddip_ray.solvers.settings import ValidationSettings
 from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.steps import Network
 
 _VIEWS = 0x41D  # keys the choice of views apart from the image noise
 
@@ -41,12 +42,12 @@ class Validation:
         """Network calls over the whole volume, for so many early and late steps."""
         return self.seen.num_slices * (num_early + len(self.settings.strengths) * num_late)
 
-    def first_pass(self, i: int, is_late: bool) -> None:
-        """The shadow's step ``i``; only up to where the late steps begin."""
+    def first_pass(self, i: int, is_late: bool, network: Network | None) -> None:
+        """The shadow's step ``i``, by the real one's ``network``; only up to where the late steps begin."""
         if is_late and self.late is None:
             self.late = self.shadow.fork()
         if self.late is None:
-            self.shadow.advance(i)
+            self.shadow.advance(i, network)
 
     def remember(self, i: int, adapter: Adapter) -> None:
         """The adapter that the late step ``i`` will use."""

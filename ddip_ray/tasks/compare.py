@@ -10,7 +10,7 @@ from ddip_ray.engine.events import StepEvent
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
-from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.result import open_result
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.tasks.evaluate import evaluate, relative_residual
@@ -80,7 +80,7 @@ def compare(
     ]
     # All conflicts before any work.
     missing = [
-        target for _, config, target in planned if not _is_made(target, config, acquisition.path, overwrite)
+        target for _, config, target in planned if not _is_made(target, config, acquisition, overwrite)
     ]
     runs: list[Run] = []
     for name, config, target in planned:
@@ -100,7 +100,7 @@ def compare(
     return runs
 
 
-def _is_made(target: str, config: RunConfig, acquisition: str, overwrite: bool) -> bool:
+def _is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite: bool) -> bool:
     """Whether ``target`` is this very result; an InputError when it is another one."""
     if not paths.exists(target):
         return False
@@ -109,8 +109,8 @@ def _is_made(target: str, config: RunConfig, acquisition: str, overwrite: bool) 
     found: Any = made.get("config", {})
     recorded: Any = made.get("acquisition", {})
     different = [key for key in wanted if found.get(key) != wanted[key]]
-    if recorded.get("path") != acquisition:
-        different.append(f"acquisition ({recorded.get('path')})")
+    scan = {"path": acquisition.path, **acquisition.metadata.model_dump(mode="json")}
+    different += [f"acquisition ({key})" for key in scan if recorded.get(key) != scan[key]]
     if different and not overwrite:
         raise InputError(
             f"{target}: already there, but made with other settings: {', '.join(different)}",

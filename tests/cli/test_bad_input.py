@@ -132,6 +132,8 @@ def test_unknown_key_in_run_yaml(fails: Run, small_scan: Path) -> None:
 def test_run_yaml_that_is_none(fails: Run, small_scan: Path) -> None:
     assert "cannot be read" in fails(*_reconstruct(small_scan, "--config", "no.yaml"))
     config = small_scan.parent / "run.yaml"
+    config.write_text("method: [fbp]\n")
+    assert "- method: " in fails("reconstruct", small_scan, "--config", config)
     config.write_text("- fbp\n")
     assert "expected a mapping" in fails(*_reconstruct(small_scan, "--config", str(config)))
 
@@ -158,14 +160,17 @@ def test_unknown_prior(fails: Run, small_scan: Path) -> None:
 
 
 def test_adaptation_that_cannot_be_weighed(fails: Run, small_scan: Path) -> None:
-    message = fails("reconstruct", small_scan, "--method", "d3ip-meta", "--adapt", "auto", "--workers", "1")
-    assert "policy auto goes with" in message
+    for method in ("d3ip-meta", "ddip", "scd"):
+        message = fails("reconstruct", small_scan, "--method", method, "--adapt", "auto", "--workers", "1")
+        assert "policy auto goes with" in message
 
 
 def test_start_from_what_is_no_result(fails: Run, small_scan: Path) -> None:
     words = ("reconstruct", small_scan, "--method", "dds", "--workers", "1", "--start-from")
     assert "no.zarr" in fails(*words, "no.zarr")
     assert "result" in fails(*words, small_scan)
+    message = fails("reconstruct", small_scan, "--method", "dps", "--start-from", small_scan)
+    assert "dps does not start from a reconstruction" in message
 
 
 def test_a_checkpoint_that_is_none(fails: Run, small_scan: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from small_problem import build, phantom, problem, solve
 from torch import Tensor
 from workers import on_workers
 
+from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.slab import Slab
@@ -75,6 +77,20 @@ def test_an_adapter_that_harms_is_taken_back(prior: DiffusionPrior) -> None:
     plain = solve(build("dds", problem(x), prior, sampler=SAMPLER))
     # Weights with nothing added are called in another way, which rounds differently.
     torch.testing.assert_close(method.result(), plain, atol=5e-3, rtol=0)
+
+
+def test_the_shadow_begins_with_the_adapter_that_was_given(prior: DiffusionPrior, tmp_path: Path) -> None:
+    """Otherwise strengths would be judged on another trajectory than the real one."""
+    adapter = Adapter.create(prior.network, LoraConfig(rank=2), seed=0)
+    adapter.add(0.1 * torch.ones(adapter.num_parameters()))
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(adapter.to_bytes(prior.digest))
+    settings = {"sampler": SAMPLER, "adaptation": {**AUTO, "adapt_start_t": 10}}
+    plain = build("d3ip", problem(phantom()), prior, **settings)
+    given = build("d3ip", problem(phantom()), prior, adapter=str(path), **settings)
+    for method in (plain, given):
+        method.step(0)
+    assert not torch.equal(plain.validation.shadow.x_t, given.validation.shadow.x_t)
 
 
 def test_held_out_views_are_not_seen(prior: DiffusionPrior) -> None:

@@ -17,6 +17,7 @@ from ddip_ray.tasks.compare import Run, compare
 from ddip_ray.tasks.comparison_picture import comparison_picture, zoom_window
 from ddip_ray.tasks.comparison_table import markdown, table
 from ddip_ray.tasks.evaluate import evaluate
+from ddip_ray.tasks.simulate import Scan, simulate
 
 CONFIGS = {
     "fbp": load_config(None, {"method": "fbp"}),
@@ -57,6 +58,15 @@ def test_results_of_other_settings_are_refused_or_replaced(small_scan: Path) -> 
         compare(str(small_scan), str(folder), other, [0])
     (again,) = compare(str(small_scan), str(folder), other, [0], overwrite=True)
     assert again.psnr != first[1].psnr
+
+
+def test_another_scan_under_the_same_name_is_noticed(small_scan: Path, small_image: Path) -> None:
+    folder = small_scan.parent / "out"
+    folder.mkdir()
+    compare(str(small_scan), str(folder), CONFIGS, [0])
+    simulate(str(small_image), str(small_scan), Scan(num_views=9, window=(0.0, 1.0)), overwrite=True)
+    with pytest.raises(InputError, match=r"fbp-seed0\.zarr: already there.*acquisition \(acquisition\)"):
+        compare(str(small_scan), str(folder), CONFIGS, [0])
 
 
 def test_the_table_has_means_and_spreads() -> None:
