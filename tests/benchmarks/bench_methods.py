@@ -2,18 +2,19 @@
 
     python tests/benchmarks/bench_methods.py --folder FOLDER
 
-writes results/methods.md; results, tables and a picture a scan stay in FOLDER, and what is there is not
-made again. The volume is an abdominal CT of ../shared/data, all settings are the defaults.
+writes results/methods.md; a picture a scan and what is reconstructed stay in FOLDER. Scores are kept in
+results/methods/SCAN.json, and what is there, made with the same settings, is not made again: seeds can be
+added a few at a time, and scans side by side. The volume is an abdominal CT of ../shared/data, all settings
+but those of the named variants are the defaults.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
-import shlex
-import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,62 +29,130 @@ from ddip_ray.tasks.simulate import Scan, simulate
 
 HERE = Path(__file__).parent
 VOLUME = HERE.parents[2] / "shared" / "data" / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
+SCORES, TABLE = HERE / "results" / "methods", HERE / "results" / "methods.md"
 WINDOW = (-1000.0, 1000.0)
+SLICES = "54:66"  # of 112; SSIM of the other planes needs more than 10
 SCANS = {
-    "8": Scan(8, window=WINDOW),
-    "30": Scan(30, window=WINDOW),
-    "60": Scan(60, window=WINDOW),
-    "60-over-120": Scan(60, angular_range_deg=120.0, window=WINDOW),
+    "8": Scan(8, window=WINDOW, slices=SLICES),
+    "30": Scan(30, window=WINDOW, slices=SLICES),
+    "60": Scan(60, window=WINDOW, slices=SLICES),
+    "60-over-120": Scan(60, angular_range_deg=120.0, window=WINDOW, slices=SLICES),
 }
 # Not a method's default: DiffusionMBIR to convergence at each timestep; held-out views that decide.
 VARIANTS: dict[str, dict[str, Any]] = {
     "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 20}},
     "d3ip-auto": {"method": "d3ip", "adaptation": {"policy": "auto"}},
 }
-METHODS = "fbp,cg,tv,dps,ddnm,diffpir,dds,diffusionmbir,scd,d3ip,d3ip-mbir,d3ip-meta,d3ip-auto"
+# What a method listens to; a change of anything else does not make its scores old.
+SECTIONS = {
+    "fbp": ("fbp",),
+    "cg": ("cg",),
+    "tv": ("tv",),
+    "dps": ("dps",),
+    "score-sde": ("sampler", "predictor_corrector"),
+    "ddnm": ("sampler", "ddnm"),
+    "diffpir": ("sampler", "diffpir"),
+    "dds": ("sampler",),
+    "diffusionmbir": ("sampler", "mbir"),
+    "ddip": ("sampler", "adaptation"),
+    "scd": ("sampler", "adaptation", "scd"),
+    "d3ip": ("sampler", "adaptation", "validation"),
+    "d3ip-mbir": ("sampler", "adaptation", "mbir"),
+    "d3ip-meta": ("sampler", "adaptation", "meta"),
+}
+METHODS = "fbp,cg,tv,ddnm,diffpir,dds,diffusionmbir,scd,d3ip,d3ip-mbir,d3ip-meta,d3ip-auto"
+Rows = list[dict[str, Any]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--scans", default=",".join(SCANS))
-    parser.add_argument("--methods", default=METHODS, help="also diffusionmbir-slow and ddip")
-    parser.add_argument("--slices", default="54:66", help="of the volume's 112; SSIM needs more than 10")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "methods.md")
+    parser.add_argument("--methods", default=METHODS, help="also dps, score-sde, ddip, diffusionmbir-slow")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    words = ["FOLDER" if word == str(args.folder) else word for word in sys.argv[1:]]
-    command = shlex.join(["python", "tests/benchmarks/bench_methods.py", *words])
+    methods = args.methods.split(",")
+    for seed in range(args.seeds):
+        for scan in args.scans.split(","):
+            for method in methods:
+                measure(scan, method, seed, args.folder, args.workers)
+    for scan in args.scans.split(","):
+        draw(scan, methods, args.folder)
+    write_table()
+
+
+def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -> None:
+    store, config = folder / f"{scan}.zarr", config_of(method)
+    if seed > 0 and not config.uses_prior:
+        return
+    settings, rows = settings_of(config), rows_of(scan)
+    same = [row for row in rows if (row["name"], row["seed"]) == (method, seed)]
+    if any(is_current(row) for row in same):
+        return
+    if not store.exists():
+        simulate(str(VOLUME), str(store), SCANS[scan])
+    layout = Layout(num_workers)
+    (run,) = compare(str(store), str(folder / scan), {method: config}, [seed], layout=layout, overwrite=True)
+    row = {**asdict(run), "settings": settings}
+    del row["result"]
+    rows = [row for row in rows if row not in same] + [row]
+    SCORES.mkdir(exist_ok=True)
+    (SCORES / f"{scan}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(scan, *table([run])[1], flush=True)
+
+
+def draw(scan: str, methods: list[str], folder: Path) -> None:
+    """The picture of the first seed, of what ``folder`` has."""
+    runs = [
+        replace(run, result=str(folder / scan / f"{run.name}-seed0.zarr"))
+        for run in current(scan)
+        if run.name in methods and run.seed == 0
+    ]
+    runs = sorted((run for run in runs if Path(run.result).exists()), key=lambda run: methods.index(run.name))
+    ComparisonFiles(folder / scan, str(folder / f"{scan}.zarr")).write_picture(runs, None)
+
+
+def write_table() -> None:
     parts = [
         "# Every method on an abdominal CT",
-        f"`{command}`\n\nSlices {args.slices}, {platform.machine()}, {os.cpu_count()} cores, "
-        f"{args.workers} workers, torch {torch.__version__}. PSNR and SSIM on the window of 2000 HU.",
+        "`python tests/benchmarks/bench_methods.py --folder FOLDER`\n\n"
+        f"Slices {SLICES}, {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}. PSNR and "
+        "SSIM on the window of 2000 HU; ± is the standard deviation over seeds (noise of the trajectory, "
+        "draws of the adaptation). Seconds of one worker on one core beside another benchmark.",
     ]
-    for name in args.scans.split(","):
-        runs = compare_on(name, args)
-        parts += [f"## {name} views", markdown(table(runs))]
-        args.output.write_text("\n\n".join(parts) + "\n")
+    order = [*METHODS.split(","), "diffusionmbir-slow", "dps", "score-sde", "ddip"]
+    for scan in SCANS:
+        runs = sorted(current(scan), key=lambda run: (order.index(run.name), run.seed))
+        if runs:
+            parts += [f"## {scan} views", markdown(table(runs))]
+    TABLE.write_text("\n\n".join(parts) + "\n")
 
 
-def compare_on(name: str, args: argparse.Namespace) -> list[Run]:
-    store = args.folder / f"{name}.zarr"
-    if not store.exists():
-        simulate(str(VOLUME), str(store), replace(SCANS[name], slices=args.slices))
-    folder = args.folder / name
-    files = ComparisonFiles(folder, str(store))
-    configs = {method: config_of(method) for method in args.methods.split(",")}
+def current(scan: str) -> list[Run]:
+    """What was measured with today's settings, the results' paths left out."""
+    rows = [row for row in rows_of(scan) if is_current(row)]
+    return [Run(**{key: row[key] for key in row if key != "settings"}, result="") for row in rows]
 
-    def report(runs: list[Run]) -> None:
-        files.write_tables(runs)
-        print(name, *table(runs[-1:])[1], flush=True)
 
-    runs = compare(
-        str(store), str(folder), configs, range(args.seeds), layout=Layout(args.workers), on_run=report
+def rows_of(scan: str) -> Rows:
+    path = SCORES / f"{scan}.json"
+    rows: Rows = json.loads(path.read_text()) if path.exists() else []
+    return rows
+
+
+def is_current(row: dict[str, Any]) -> bool:
+    today = settings_of(config_of(row["name"]))
+    return all(
+        today[section].get(key) == value
+        for section, settings in row["settings"].items()
+        for key, value in settings.items()
     )
-    files.write_picture(runs, None)
-    return runs
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", include=set(SECTIONS[config.method]))
 
 
 def config_of(name: str) -> RunConfig:

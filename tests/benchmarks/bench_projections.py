@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench_methods import config_of
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.run import reconstruct
@@ -54,7 +55,7 @@ SCANS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scans", default="savu,tooth")
-    parser.add_argument("--methods", default="fbp,cg,tv,dds,d3ip")
+    parser.add_argument("--methods", default="fbp,cg,tv,dds,d3ip", help="also d3ip-auto")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "projections.md")
     args = parser.parse_args()
@@ -95,7 +96,7 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
     rows = []
     for method in methods:
         output = f"{folder}/{name}-{method}.zarr"
-        run = reconstruct(sparse.path, output, load_config(None, {"method": method}))
+        run = reconstruct(sparse.path, output, config_of(method))
         shown[method] = read_volume(output)
         s = evaluate(output, reference, circle=True)
         ssim = "" if s.ssim is None else f"{s.ssim:.4f}"
