@@ -54,7 +54,8 @@ class D3IP:
         self.late_steps = [i for i in range(sampler.num_steps) if self.is_late(i)]
         self.num_steps = 2 * sampler.num_steps + (len(self.late_steps) if validation else 0)
         self.nfe = sampler.nfe + len(self.late_steps) + self.settings.num_twins * sampler.nfe
-        self.num_drawn_twins = min(self.settings.num_drawn_twins, self.settings.num_twins)
+        wanted = math.ceil(self.settings.num_adapt_slices / learner.num_drawn)
+        self.num_drawn_twins = min(wanted, self.settings.num_twins)
         self.adapt_nfe = learner.num_judged * self.num_drawn_twins
         if validation is not None:
             num_late = len(self.late_steps)

@@ -78,14 +78,15 @@ class AdaptationSettings(Settings):
     learning_rate: PositiveFloat = Field(1e-3, description="at its highest, after a short warm-up")
     final_rate: float = Field(0.1, gt=0, le=1, description="share of it at the last step; linear in between")
     num_adapt_steps: PositiveInt = Field(8, description="optimiser (or Reptile's outer) steps a timestep")
-    num_adapt_slices: PositiveInt = Field(2, description="slices drawn over the volume an optimiser step")
+    num_adapt_slices: PositiveInt = Field(
+        8, description="slices drawn over the volume an optimiser step; of fewer slices, more twins of each"
+    )
     adapt_start_t: int = Field(12, ge=0, description="first (noisiest) timestep that adapts")
     adapt_end_t: int = Field(0, ge=0, description="last timestep that adapts")
     downsampling: PositiveInt = Field(
         2, description="the twins are so many times smaller, from so many times fewer views"
     )
     num_twins: PositiveInt = Field(4, description="of each slice, each rotated another way")
-    num_drawn_twins: PositiveInt = Field(4, description="of a drawn slice's twins, in an optimiser step")
     loss_cg_iterations: int = Field(
         8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
     )

@@ -99,7 +99,7 @@ def test_result_says_how_it_was_made(small_scan: Path, prior: str) -> None:
     provenance = open_result(output).provenance
     assert provenance["config"]["method"] == "d3ip"
     assert provenance["nfe"] == run.nfe == 4 + 4 + 2 * 4  # two passes, two twins
-    assert provenance["adapt_nfe"] == run.adapt_nfe == 4 * 1 * 2 * 2  # two twins of two slices
+    assert provenance["adapt_nfe"] == run.adapt_nfe == 4 * 1 * 2  # one twin of two slices
     assert provenance["layout"]["slabs"] == [[0, 6], [6, 12]]
     assert [event.step for event in events] == list(range(1, 9))
     assert all(event.residual > 0 for event in events)

@@ -40,7 +40,7 @@ def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior
     sampler = SamplerSettings(num_steps=10)
     settings = AdaptationSettings(
         num_adapt_steps=5,
-        num_adapt_slices=4,
+        num_adapt_slices=12,
         learning_rate=3e-3,
         lora_rank=4,
         adapt_start_t=999,
@@ -56,7 +56,17 @@ def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior
     assert losses[-1] < 0.7 * losses[10]
     assert (method.result() - plain).abs().max() > 1e-3
     assert method.nfe == 10 + 10 + 3 * 10
-    assert method.adapt_nfe == 10 * 5 * 4 * 3
+    assert method.adapt_nfe == 10 * 5 * 12
+
+
+@pytest.mark.parametrize(("num_adapt_slices", "num_calls"), [(1, 1), (6, 6), (7, 12), (12, 12), (99, 24)])
+def test_of_fewer_slices_more_twins_are_drawn(
+    prior: DiffusionPrior, num_adapt_slices: int, num_calls: int
+) -> None:
+    """Six slices, four twins of each."""
+    settings = AdaptationSettings(num_adapt_slices=num_adapt_slices, num_adapt_steps=1, adapt_start_t=999)
+    method = build("d3ip", problem(phantom()), prior, sampler={"num_steps": 1}, adaptation=settings)
+    assert method.adapt_nfe == num_calls
 
 
 def test_without_updates_it_is_dds(prior: DiffusionPrior) -> None:
