@@ -1,6 +1,6 @@
 """Physics: linear operators with exact adjoints, and the plain mathematics that solvers build on."""
 
-from ddip_ray.operators.conjugate_gradient import CGResult, cg
+from ddip_ray.operators.conjugate_gradient import CGResult, cgls
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
 from ddip_ray.operators.finite_difference import difference, difference_adjoint
 from ddip_ray.operators.geometry import ParallelBeamGeometry
@@ -14,7 +14,7 @@ __all__ = [
     "LinearOperator",
     "ParallelBeam",
     "ParallelBeamGeometry",
-    "cg",
+    "cgls",
     "difference",
     "difference_adjoint",
     "filtered_backprojection",

@@ -80,11 +80,12 @@ def adapting(
     sampler = Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
     single = Learner(sampler, config.adaptation, volume, load_adapter(config, prior))
     learner = Reptile(single, config.meta) if config.method == "d3ip-meta" else single
-    num_iterations = {"cg_iterations": config.adaptation.loss_cg_iterations}
+    own = config.adaptation.loss_cg_iterations
+    num_iterations = {"cg_iterations": own, "quiet_cg_iterations": own}
     judging = config.model_copy(
         update={
             "sampler": config.sampler.model_copy(update=num_iterations),
-            "mbir": config.mbir.model_copy(update={**num_iterations, "sweeps": 1}),
+            "mbir": config.mbir.model_copy(update={"sweeps": 1}),
         }
     )
     judging_rule = rule_for(judging, prior.schedule)
@@ -102,9 +103,9 @@ def rule_for(config: RunConfig, schedule: NoiseSchedule) -> RuleFor:
     def rule(problem: SlabProblem, communicator: Communicator) -> Rule:
         match config.method:
             case "ddnm":
-                return DDNM(config.ddnm, settings.eta, schedule, problem)
+                return DDNM(settings, schedule, problem)
             case "diffpir":
-                return DiffPIR(config.diffpir, settings.eta, schedule, problem)
+                return DiffPIR(config.diffpir, settings, schedule, problem)
             case "diffusionmbir" | "d3ip-mbir":
                 return DiffusionMBIR(config.mbir, DDS(settings, schedule, problem), communicator, problem)
         return DDS(settings, schedule, problem)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ddip_ray.operators.conjugate_gradient import cg
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import CGSettings, FBPSettings
-from ddip_ray.solvers.steps import relative_residual
+from ddip_ray.solvers.steps import pseudo_inverse, relative_residual
 
 
 class FBP:
@@ -36,7 +34,7 @@ class FBP:
 
 
 class CG:
-    """Least squares by CG on AᵀA x = Aᵀy from zero; the number of iterations regularises."""
+    """Least squares by CG from zero; the number of iterations regularises."""
 
     num_steps, nfe, adapt_nfe = 1, 0, 0
     prior_digest = adapter = None
@@ -45,10 +43,7 @@ class CG:
         self.problem, self.communicator, self.settings = problem, communicator, settings
 
     def step(self, i: int) -> StepReport:
-        A = self.problem.operator
-        right = A.adjoint(self.problem.y)
-        gram = lambda x: A.adjoint(A.forward(x))  # noqa: E731
-        self.x = cg(gram, right, torch.zeros_like(right), self.settings.iterations).x
+        self.x = pseudo_inverse(self.problem.operator, self.problem.y, self.settings.iterations)
         return StepReport(relative_residual(self.problem, self.x, self.communicator))
 
     def result(self) -> Tensor:

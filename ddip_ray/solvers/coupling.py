@@ -1,4 +1,4 @@
-"""What couples slices across slabs: differences along z, and inner products of whole volumes."""
+"""What couples slices across slabs: differences along z, and norms of whole volumes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddip_ray.operators.conjugate_gradient import Blocks, squared_norms
 from ddip_ray.operators.inner_product import slice_dot
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.slab import Slab
@@ -14,7 +15,7 @@ from ddip_ray.solvers.slab import Slab
 
 @dataclass(frozen=True)
 class SliceCoupling:
-    """D_z, its adjoint and ⟨a, b⟩ for a volume that lies in slabs on several workers.
+    """D_z, its adjoint and norms for a volume that lies in slabs on several workers.
 
     The volume has an open boundary: there is no difference from its last slice to its first (the
     published code wraps around there).
@@ -40,9 +41,9 @@ class SliceCoupling:
             before = torch.zeros_like(d[0])
         return torch.cat([before[None], d[:-1]]) - d
 
-    def dot(self, a: Tensor, b: Tensor) -> Tensor:
-        """⟨a, b⟩ over the whole volume, (1,): slices are reduced apart and summed in slice order."""
-        own = slice_dot(a, b)
+    def norms(self, blocks: Blocks) -> Tensor:
+        """Σ ‖block‖² over the whole volume, (1,): slices are reduced apart and summed in slice order."""
+        own = squared_norms(blocks)
         every = torch.zeros(self.num_slices, dtype=own.dtype, device=own.device)
         every[self.slab.start : self.slab.stop] = own
         self.communicator.all_reduce(every)

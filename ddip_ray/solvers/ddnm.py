@@ -11,45 +11,43 @@ from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.noise import normal
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
-from ddip_ray.solvers.settings import DDNMSettings
+from ddip_ray.solvers.settings import SamplerSettings
 from ddip_ray.solvers.steps import move_on, pseudo_inverse
 
 
 class DDNM:
     """x0 = x0_hat + λ_t A†(y − A x0_hat): the range of Aᵀ from the data, its null space from the prior.
 
-    A† is CG on the normal equations until it has converged or ``cg_iterations`` are spent. With noise
+    A† is CG until it has converged or the sampler's number of iterations is spent. With noise
     (DDNM+, section 3.3) the data count less near the end, and the noise that A† brings into x0 is taken off
     the noise that is added; it is counted as white, as in the paper.
     """
 
     couples_slices = False
 
-    def __init__(
-        self, settings: DDNMSettings, eta: float, schedule: NoiseSchedule, problem: SlabProblem
-    ) -> None:
-        self.settings, self.eta, self.schedule, self.problem = settings, eta, schedule, problem
+    def __init__(self, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem) -> None:
+        self.settings, self.schedule, self.problem = settings, schedule, problem
         self.noise_std = 0.0
         if problem.noise_std > 0:
             sample = normal((1, *problem.operator.measurement_shape), 0).to(problem.y.device)
-            self.noise_std = problem.noise_std * float(self.inverse(sample).square().mean().sqrt())
+            self.noise_std = problem.noise_std * float(self.inverse(sample, t_next=-1).square().mean().sqrt())
 
     def consistent(self, denoised: Denoised) -> Tensor:
         misfit = self.problem.y - self.problem.operator.forward(denoised.x0_hat)
-        return denoised.x0_hat + self.trust(denoised.t_next) * self.inverse(misfit)
+        return denoised.x0_hat + self.trust(denoised.t_next) * self.inverse(misfit, denoised.t_next)
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         alpha_bar = self.schedule.at(denoised.t_next)
         brought = math.sqrt(alpha_bar) * self.trust(denoised.t_next) * self.noise_std
-        fresh = math.sqrt(max(0.0, (1 - alpha_bar) * self.eta**2 - brought**2))
-        quiet = move_on(x0, denoised.eps_hat, torch.zeros_like(noise), alpha_bar, self.eta)
+        fresh = math.sqrt(max(0.0, (1 - alpha_bar) * self.settings.eta**2 - brought**2))
+        quiet = move_on(x0, denoised.eps_hat, torch.zeros_like(noise), alpha_bar, self.settings.eta)
         return quiet + fresh * noise
 
     def trust(self, t_next: int) -> float:
         """λ_t: 1 while more noise is added than the data bring with them."""
         alpha_bar = self.schedule.at(t_next)
         brought = math.sqrt(alpha_bar) * self.noise_std
-        return 1.0 if brought == 0 else min(1.0, math.sqrt(1 - alpha_bar) * self.eta / brought)
+        return 1.0 if brought == 0 else min(1.0, math.sqrt(1 - alpha_bar) * self.settings.eta / brought)
 
-    def inverse(self, y: Tensor) -> Tensor:
-        return pseudo_inverse(self.problem.operator, y, self.settings.cg_iterations)
+    def inverse(self, y: Tensor, t_next: int) -> Tensor:
+        return pseudo_inverse(self.problem.operator, y, self.settings.num_cg_iterations(t_next))

@@ -9,7 +9,7 @@ from torch import Tensor
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
-from ddip_ray.solvers.settings import DiffPIRSettings
+from ddip_ray.solvers.settings import DiffPIRSettings, SamplerSettings
 from ddip_ray.solvers.steps import data_consistency, move_on
 
 _NOISE_FLOOR = 1e-3  # of ‖A‖: clean data get a finite weight too, as in the paper's code
@@ -25,18 +25,22 @@ class DiffPIR:
     couples_slices = False
 
     def __init__(
-        self, settings: DiffPIRSettings, eta: float, schedule: NoiseSchedule, problem: SlabProblem
+        self, own: DiffPIRSettings, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem
     ) -> None:
-        self.settings, self.eta, self.schedule, self.problem = settings, eta, schedule, problem
+        self.lam, self.settings, self.schedule, self.problem = own.lam, settings, schedule, problem
         self.noise_std = max(problem.noise_std, _NOISE_FLOOR * problem.operator_norm())
 
     def consistent(self, denoised: Denoised) -> Tensor:
         alpha_bar = self.schedule.at(denoised.t)
-        rho = self.settings.lam * self.noise_std**2 * alpha_bar / (1 - alpha_bar)
-        A, y = self.problem.operator, self.problem.y
-        return data_consistency(A, y, denoised.x0_hat, 1 / rho, self.settings.cg_iterations)
+        rho = self.lam * self.noise_std**2 * alpha_bar / (1 - alpha_bar)
+        A, y, num_iterations = (
+            self.problem.operator,
+            self.problem.y,
+            self.settings.num_cg_iterations(denoised.t_next),
+        )
+        return data_consistency(A, y, denoised.x0_hat, 1 / rho, num_iterations)
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         alpha_bar = self.schedule.at(denoised.t)
         eps_hat = (denoised.x_t - math.sqrt(alpha_bar) * x0) / math.sqrt(1 - alpha_bar)
-        return move_on(x0, eps_hat, noise, self.schedule.at(denoised.t_next), self.eta)
+        return move_on(x0, eps_hat, noise, self.schedule.at(denoised.t_next), self.settings.eta)

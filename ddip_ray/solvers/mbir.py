@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ddip_ray.operators.conjugate_gradient import cg
-from ddip_ray.operators.protocol import gram
+from ddip_ray.operators.conjugate_gradient import Blocks, cgls
 from ddip_ray.operators.proximal import soft_threshold
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.coupling import SliceCoupling
@@ -36,26 +35,31 @@ class DiffusionMBIR:
         k = problem.num_copies
         slab = Slab(problem.slab.start // k, problem.slab.stop // k)
         self.coupling = SliceCoupling(communicator, slab, problem.num_slices // k)
-        self.weight = 1 / problem.operator_norm() ** 2
-        self.Aty = self.volumes(self.weight * problem.operator.adjoint(problem.y))
-        self.split = self.dual = torch.zeros_like(self.Aty)
+        self.scale = 1 / problem.operator_norm()
+        self.y = self.scale * self.volumes(problem.y)
+        nothing = problem.y.new_zeros(len(problem.y), *problem.operator.image_shape)
+        self.split = self.dual = self.volumes(nothing)
 
     def consistent(self, denoised: Denoised) -> Tensor:
         settings, D_z = self.settings, self.coupling
         if settings.cold:
-            self.split = self.dual = torch.zeros_like(self.Aty)
-        x0_hat = self.volumes(denoised.x0_hat)
+            self.split = self.dual = torch.zeros_like(self.split)
+        x = x0_hat = self.volumes(denoised.x0_hat)
         gamma = self.dds.gamma(denoised.t)
-        pull = 0.0 if math.isinf(gamma) else self.weight / gamma
+        pull = 0.0 if math.isinf(gamma) else self.scale / math.sqrt(gamma)
+        stiff = math.sqrt(settings.rho)
 
-        def system(x: Tensor) -> Tensor:
-            smooth = D_z.difference_adjoint(D_z.difference(x))
-            return self.gram(x) + settings.rho * smooth + pull * x
+        def forward(x: Tensor) -> Blocks:
+            return self.measure(x), stiff * D_z.difference(x), pull * x
 
-        x = x0_hat
+        def adjoint(r: Blocks) -> Tensor:
+            return self.measure_adjoint(r[0]) + stiff * D_z.difference_adjoint(r[1]) + pull * r[2]
+
+        num_iterations = self.dds.settings.num_cg_iterations(denoised.t_next)
+        tol = 8 * torch.finfo(x.dtype).eps
         for _ in range(settings.sweeps):
-            right = self.Aty + settings.rho * D_z.difference_adjoint(self.split - self.dual) + pull * x0_hat
-            x = cg(system, right, x, settings.cg_iterations, dot=D_z.dot).x
+            y = self.y, stiff * (self.split - self.dual), pull * x0_hat
+            x = cgls(forward, adjoint, y, x, num_iterations, tol=tol, norms=D_z.norms).x
             raised = D_z.difference(x) + self.dual
             self.split = soft_threshold(raised, settings.lam / settings.rho)
             self.dual = raised - self.split
@@ -64,8 +68,11 @@ class DiffusionMBIR:
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         return self.dds.move_on(x0, denoised, noise)
 
-    def gram(self, x: Tensor) -> Tensor:
-        return self.volumes(self.weight * gram(self.problem.operator, x.flatten(0, 1)))
+    def measure(self, x: Tensor) -> Tensor:
+        return self.scale * self.volumes(self.problem.operator.forward(x.flatten(0, 1)))
+
+    def measure_adjoint(self, y: Tensor) -> Tensor:
+        return self.scale * self.volumes(self.problem.operator.adjoint(y.flatten(0, 1)))
 
     def volumes(self, x: Tensor) -> Tensor:
         """(z · copies, y, x) as (z, copies, y, x): slices of the same copy are neighbours along z."""

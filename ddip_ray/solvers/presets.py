@@ -21,6 +21,7 @@ _DEFAULT: dict[str, Values] = {
             "adapt_start_t": 999,
         }
     },
+    "score-sde": {"sampler": {"quiet_cg_iterations": 20}},  # a thousand projections, each of a noisy state
 }
 
 # The published code's settings, gathered from its scripts. Its faults are not repeated: one Adam without
@@ -43,8 +44,8 @@ _SCD = {**_DDIP, "lora_rank": 12, "learning_rate": 3e-4, "num_adapt_steps": 18}
 # The published A is a sum over pixels and its "adjoint" π/(2 · views) times a back-projection: for 256²
 # slices their product has a norm of about 350, which ρ and λ are divided by here.
 _PUBLISHED_NORM = 350.0
-_MBIR = {"rho": 10 / _PUBLISHED_NORM, "lam": 0.04 / _PUBLISHED_NORM, "sweeps": 1, "cg_iterations": 1}
-_D3IP_MBIR = {"rho": 0.5 / _PUBLISHED_NORM, "lam": 0.01 / _PUBLISHED_NORM, "sweeps": 5, "cg_iterations": 5}
+_MBIR = {"rho": 10 / _PUBLISHED_NORM, "lam": 0.04 / _PUBLISHED_NORM, "sweeps": 1}
+_D3IP_MBIR = {"rho": 0.5 / _PUBLISHED_NORM, "lam": 0.01 / _PUBLISHED_NORM, "sweeps": 5}
 
 _PAPER: dict[str, Values] = {
     "dds": {"sampler": _DDS},
@@ -61,11 +62,14 @@ _PAPER: dict[str, Values] = {
         "adaptation": _SCD,
         "scd": {"tv_weight": 1e-3},
     },
-    "ddnm": {"sampler": {**_EVEN, "num_steps": 100}},
-    "diffpir": {"sampler": {**_EVEN, "num_steps": 100, "eta": 0.3**0.5}, "diffpir": {"lam": 7.0}},
+    "ddnm": {"sampler": {**_EVEN, "num_steps": 100, "cg_iterations": 200}},
+    "diffpir": {
+        "sampler": {**_EVEN, "num_steps": 100, "eta": 0.3**0.5, "cg_iterations": 200},
+        "diffpir": {"lam": 7.0},
+    },
     "dps": {"dps": {"num_steps": 1000, "scale": 1.0}},
     "diffusionmbir": {
-        "sampler": _DDS,
+        "sampler": {**_DDS, "cg_iterations": 1},
         "mbir": {**_MBIR, "trajectory": "predictor_corrector"},
         "predictor_corrector": {"num_steps": 1000},  # the paper's 2000 do not fit a prior of 1000 timesteps
     },

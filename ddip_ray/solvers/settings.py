@@ -46,7 +46,12 @@ class SamplerSettings(Settings):
     self_ensemble: bool = Field(
         True, description="the network sees the slices flipped or transposed another way at every step"
     )
-    cg_iterations: PositiveInt = Field(20, description="CG iterations of data consistency per step")
+    cg_iterations: PositiveInt = Field(
+        20, description="CG iterations of data consistency, at most, in a step that adds noise"
+    )
+    quiet_cg_iterations: PositiveInt = Field(
+        200, description="in a step that adds none; clean data and a limited angle need many"
+    )
     gamma: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | Literal["infinite"] | None = Field(
         None, description="data-consistency weight; none: from the noise, and infinite for clean data"
     )
@@ -56,6 +61,10 @@ class SamplerSettings(Settings):
     anchor_distance: PositiveInt = Field(
         1, description="slices between anchors of the noise (ISCS); 1: independent"
     )
+
+    def num_cg_iterations(self, t_next: int) -> int:
+        """For the step to timestep ``t_next``."""
+        return self.quiet_cg_iterations if 0 <= self.quiet_t >= t_next else self.cg_iterations
 
     @model_validator(mode="after")
     def _pure_noise_starts_at_the_top(self) -> SamplerSettings:
@@ -132,16 +141,10 @@ class MBIRSettings(Settings):
     rho: PositiveFloat = Field(3e-4, description="ADMM penalty; λ/ρ is the step between slices it flattens")
     sweeps: PositiveInt = Field(1, description="ADMM sweeps a timestep")
     cold: bool = Field(False, description="forget split and dual at each timestep (slow: with many sweeps)")
-    cg_iterations: PositiveInt = Field(20, description="CG iterations of each x-update")
-
-
-class DDNMSettings(Settings):
-    cg_iterations: PositiveInt = Field(100, description="CG iterations of A†")
 
 
 class DiffPIRSettings(Settings):
     lam: PositiveFloat = Field(1.0, description="weight of the prior, the paper's λ")
-    cg_iterations: PositiveInt = Field(50, description="CG iterations of the proximal step")
 
 
 class DPSSettings(Settings):
@@ -216,7 +219,6 @@ class RunConfig(Settings):
     meta: MetaSettings = MetaSettings()
     scd: SCDSettings = SCDSettings()
     mbir: MBIRSettings = MBIRSettings()
-    ddnm: DDNMSettings = DDNMSettings()
     diffpir: DiffPIRSettings = DiffPIRSettings()
     dps: DPSSettings = DPSSettings()
     predictor_corrector: PredictorCorrectorSettings = PredictorCorrectorSettings()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ddip_ray.operators.conjugate_gradient import cg
-from ddip_ray.operators.protocol import LinearOperator, gram
+from ddip_ray.operators.conjugate_gradient import cgls
+from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.problem import SlabProblem
@@ -74,15 +74,20 @@ def data_consistency(
     (z, y, x) in and out, differentiable in x0_hat. DDS (2303.05754), eq. 16 and algorithm 2: with
     γ = ∞ a few CG iterations stay in the Krylov subspace around the denoised image.
     """
-    # A smaller residual is rounding, which CG would divide by A's smallest singular values.
-    tol = 8 * torch.finfo(x0_hat.dtype).eps
+    A, tol = operator, 8 * torch.finfo(x0_hat.dtype).eps  # a smaller residual is rounding
     if math.isinf(gamma):
-        right = operator.adjoint(y)
-        result = cg(lambda x: gram(operator, x), right, x0_hat, num_iterations, tol=tol)
-    else:
-        right = x0_hat + gamma * operator.adjoint(y)
-        result = cg(lambda x: x + gamma * gram(operator, x), right, x0_hat, num_iterations, tol=tol)
-    return result.x
+        return cgls(
+            lambda x: (A.forward(x),), lambda r: A.adjoint(r[0]), (y,), x0_hat, num_iterations, tol=tol
+        ).x
+    pull = 1 / math.sqrt(gamma)
+    return cgls(
+        lambda x: (A.forward(x), pull * x),
+        lambda r: A.adjoint(r[0]) + pull * r[1],
+        (y, pull * x0_hat),
+        x0_hat,
+        num_iterations,
+        tol=tol,
+    ).x
 
 
 def pseudo_inverse(operator: LinearOperator, y: Tensor, num_iterations: int) -> Tensor:

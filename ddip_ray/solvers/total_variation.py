@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from ddip_ray.operators.conjugate_gradient import cg
+from ddip_ray.operators.conjugate_gradient import Blocks, cgls
 from ddip_ray.operators.finite_difference import difference, difference_adjoint
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.coupling import SliceCoupling
@@ -31,19 +33,20 @@ class TotalVariation:
             problem.operator,
             SliceCoupling(communicator, problem.slab, problem.num_slices),
         )
-        self.weight = 1 / problem.operator_norm() ** 2
+        self.scale = 1 / problem.operator_norm()
         self.lam = settings.lam if settings.lam is not None else default_lam(problem)
         self.rho = self.lam / settings.edge
-        self.Aty = self.weight * self.A.adjoint(problem.y)
-        self.x = torch.zeros_like(self.Aty)
+        self.stiff = math.sqrt(self.rho)
+        self.x = problem.y.new_zeros(len(problem.y), *self.A.image_shape)
         self.split = self.dual = [self.x] * 3
         self.positive = self.positive_dual = self.x
 
     def step(self, i: int) -> StepReport:
         with torch.no_grad():
-            target = [d - u for d, u in zip(self.split, self.dual, strict=True)]
-            right = self.Aty + self.rho * (self.gradient_adjoint(target) + self.positive - self.positive_dual)
-            self.x = cg(self.system, right, self.x, self.settings.cg_iterations, dot=self.coupling.dot).x
+            steps = [self.stiff * (d - u) for d, u in zip(self.split, self.dual, strict=True)]
+            y = self.scale * self.problem.y, *steps, self.stiff * (self.positive - self.positive_dual)
+            iterations, norms = self.settings.cg_iterations, self.coupling.norms
+            self.x = cgls(self.forward, self.adjoint, y, self.x, iterations, norms=norms).x
             raised = [g + u for g, u in zip(self.gradient(self.x), self.dual, strict=True)]
             length = torch.sqrt(raised[0] * raised[0] + raised[1] * raised[1] + raised[2] * raised[2])
             shrink = (1 - self.settings.edge / length.clamp_min(1e-12)).clamp_min(0)  # λ/ρ = edge
@@ -57,10 +60,14 @@ class TotalVariation:
     def result(self) -> Tensor:
         return self.positive
 
-    def system(self, x: Tensor) -> Tensor:
-        """(AᵀA/‖A‖² + ρ ∇ᵀ∇ + ρ) x."""
-        smooth = self.gradient_adjoint(self.gradient(x)) + x
-        return self.weight * self.A.adjoint(self.A.forward(x)) + self.rho * smooth
+    def forward(self, x: Tensor) -> Blocks:
+        """(A x/‖A‖, √ρ ∇x, √ρ x), the gradient as one block an axis."""
+        steps = [self.stiff * d for d in self.gradient(x)]
+        return self.scale * self.A.forward(x), *steps, self.stiff * x
+
+    def adjoint(self, r: Blocks) -> Tensor:
+        measured, *steps, x = r
+        return self.scale * self.A.adjoint(measured) + self.stiff * (self.gradient_adjoint(steps) + x)
 
     def gradient(self, x: Tensor) -> list[Tensor]:
         """Differences along z, y and x, each (z, y, x) with a zero at the end of its axis."""

@@ -1,4 +1,4 @@
-"""CG and the inner products it stands on."""
+"""CG on least squares, and the inner products it stands on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from operator_contract import randn
 from torch import Tensor
 
 from ddip_ray.operators import (
+    CGResult,
     ParallelBeam,
     ParallelBeamGeometry,
-    cg,
-    gram,
+    cgls,
     slice_dot,
     slice_norm,
     slice_scale,
@@ -27,14 +27,22 @@ def thread_count_restored():
     torch.set_num_threads(before)
 
 
-def hermitian(num_slices: int, n: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    """Positive definite matrices, one for each slice, eigenvalues in about 0.5 ... 5."""
-    factor = randn((num_slices, n, n), dtype, seed) / n**0.5
-    return factor.mH @ factor + 0.5 * torch.eye(n, dtype=dtype)
+def matvec(matrix: Tensor, x: Tensor) -> Tensor:
+    return (matrix @ x[..., None])[..., 0]
 
 
-def apply_dense(matrix: Tensor, x: Tensor) -> Tensor:
-    return (matrix @ x.flatten(1)[..., None])[..., 0].reshape(x.shape)
+def solve(
+    matrix: Tensor, y: Tensor, x0: Tensor, num_iters: int, pull: float = 0.0, tol: float = 0.0
+) -> CGResult:
+    """min ‖A x − y‖² + pull² ‖x − x0‖²; one dense matrix a slice."""
+    return cgls(
+        lambda x: (matvec(matrix, x), pull * x),
+        lambda r: matvec(matrix.mH, r[0]) + pull * r[1],
+        (y, pull * x0),
+        x0,
+        num_iters,
+        tol=tol,
+    )
 
 
 # --- inner products -------------------------------------------------------------------------
@@ -88,79 +96,123 @@ def test_gradients_of_dot_and_scale(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_solves_as_a_dense_solver(dtype: torch.dtype) -> None:
-    matrix, b, x0 = hermitian(3, 12, dtype), randn((3, 4, 3), dtype, 1), randn((3, 4, 3), dtype, 2)
-    result = cg(lambda x: apply_dense(matrix, x), b, x0, num_iters=60, tol=1e-12)
-    expected = torch.linalg.solve(matrix, b.flatten(1)).reshape(b.shape)
-    assert torch.allclose(result.x, expected, rtol=0, atol=1e-9)
+    matrix, y, x0 = randn((3, 9, 6), dtype, 1), randn((3, 9), dtype, 2), randn((3, 6), dtype, 3)
+    result = solve(matrix, y, x0, 40, tol=1e-12)
+    expected = torch.linalg.lstsq(matrix, y[..., None]).solution[..., 0]
+    torch.testing.assert_close(result.x, expected, rtol=0, atol=1e-9)
     assert result.converged.all()
     assert len(result.residual_norms) < 40  # stopped by tol
-    assert torch.allclose(result.residual_norms[0], slice_norm(b - apply_dense(matrix, x0)))
+    gradient = matvec(matrix.mH, y - matvec(matrix, x0))
+    torch.testing.assert_close(result.residual_norms[0], slice_norm(gradient))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_a_pull_towards_the_start(dtype: torch.dtype) -> None:
+    matrix, y, x0 = randn((3, 9, 6), dtype, 1), randn((3, 9), dtype, 2), randn((3, 6), dtype, 3)
+    system = matrix.mH @ matrix + 0.49 * torch.eye(6, dtype=dtype)
+    expected = torch.linalg.solve(system, matvec(matrix.mH, y) + 0.49 * x0)
+    x = solve(matrix, y, x0, 40, pull=0.7, tol=1e-12).x
+    torch.testing.assert_close(x, expected, rtol=0, atol=1e-9)
 
 
 def test_truncated_iterates_minimise_over_the_krylov_space() -> None:
-    """After k iterations no better point exists in x0 + span(r, A r, ..., A^(k-1) r), in the norm of A."""
-    matrix, b = hermitian(1, 8, torch.float64), randn((1, 8), torch.float64, 1)
-    x0 = randn((1, 8), torch.float64, 2)
-    got = cg(lambda x: apply_dense(matrix, x), b, x0, num_iters=3).x[0]
-    residual = b[0] - matrix[0] @ x0[0]
-    basis = torch.stack([torch.linalg.matrix_power(matrix[0], k) @ residual for k in range(3)], dim=1)
-    coefficients = torch.linalg.solve(basis.T @ matrix[0] @ basis, basis.T @ residual)
-    assert torch.allclose(got, x0[0] + basis @ coefficients, atol=1e-9)
+    """After k iterations no better point exists in x0 + span(s, AᵀA s, …), s the first gradient."""
+    matrix, y = randn((1, 9, 8), torch.float64, 1), randn((1, 9), torch.float64, 2)
+    x0 = randn((1, 8), torch.float64, 3)
+    got = solve(matrix, y, x0, 3).x[0]
+    A, residual = matrix[0], y[0] - matrix[0] @ x0[0]
+    basis = torch.stack([torch.linalg.matrix_power(A.T @ A, k) @ A.T @ residual for k in range(3)], dim=1)
+    coefficients = torch.linalg.lstsq(A @ basis, residual[:, None]).solution[:, 0]
+    torch.testing.assert_close(got, x0[0] + basis @ coefficients, rtol=0, atol=1e-9)
+
+
+def test_what_the_measurements_do_not_see_stays() -> None:
+    """The start's part in the null space: why DDS may begin at the denoised image."""
+    matrix, y = randn((2, 3, 8), torch.float64, 1), randn((2, 3), torch.float64, 2)
+    x0 = randn((2, 8), torch.float64, 3)
+    x = solve(matrix, y, x0, 20, tol=1e-12).x
+    unseen = torch.eye(8, dtype=torch.float64) - torch.linalg.pinv(matrix) @ matrix
+    torch.testing.assert_close(matvec(unseen, x), matvec(unseen, x0), rtol=0, atol=1e-9)
+    torch.testing.assert_close(matvec(matrix, x), y, rtol=0, atol=1e-9)
+
+
+def test_float32_carries_it_further_than_the_normal_equations() -> None:
+    """Singular values from 1 to 1e-3, so from 1 to 1e-6 on the normal equations."""
+    u, v = (torch.linalg.qr(randn((40, 40), torch.float64, seed)).Q for seed in (1, 2))
+    exact = ((u * torch.logspace(0, -3, 40, dtype=torch.float64)) @ v.T)[None]
+    x = randn((1, 40), torch.float64, 3)
+    A, y = exact.float(), matvec(exact, x).float()
+    kept = solve(A, y, torch.zeros(1, 40), 1000).x
+    normal = torch.zeros(1, 40)
+    residual = direction = matvec(A.mT, y)
+    for _ in range(1000):
+        q = matvec(A.mT, matvec(A, direction))
+        step = slice_dot(residual, residual) / slice_dot(direction, q)
+        normal = normal + step * direction
+        after = residual - step * q
+        direction = after + slice_dot(after, after) / slice_dot(residual, residual) * direction
+        residual = after
+    errors = [float((result - x).norm() / x.norm()) for result in (kept, normal)]
+    assert errors[0] < 1e-3
+    assert errors[1] > 10 * errors[0]
 
 
 def test_each_slice_has_its_own_steps() -> None:
     """Scaling one slice's system by 1e4 must leave the others as they were."""
-    matrix, b = hermitian(3, 6, torch.float64), randn((3, 6), torch.float64, 1)
-    apart = torch.cat(
-        [cg(lambda x, z=z: apply_dense(matrix[z : z + 1], x), b[z : z + 1], 0 * b[:1], 4).x for z in range(3)]
-    )
+    matrix, y = randn((3, 9, 6), torch.float64, 1), randn((3, 9), torch.float64, 2)
+    start = torch.zeros(3, 6, dtype=torch.float64)
+    parts = [slice(z, z + 1) for z in range(3)]
+    apart = torch.cat([solve(matrix[part], y[part], start[part], 4).x for part in parts])
     scale = torch.tensor([1.0, 1e4, 1.0], dtype=torch.float64)[:, None]
-    together = cg(lambda x: apply_dense(matrix, x), scale * b, 0 * b, 4).x
-    assert torch.allclose(together, scale * apart, rtol=1e-10)
+    torch.testing.assert_close(solve(matrix, scale * y, start, 4).x, scale * apart, rtol=1e-10, atol=0)
 
 
 def test_slices_that_are_solved_stay_as_they_are() -> None:
-    matrix, x0 = hermitian(3, 6, torch.float64), randn((3, 6), torch.float64, 1)
-    b = apply_dense(matrix, x0)
-    b[1] += 1.0
-    b[2] = x0[2] = 0.0  # an empty slice
+    matrix, x0 = randn((3, 6, 6), torch.float64, 1), randn((3, 6), torch.float64, 2)
+    y = matvec(matrix, x0)
+    y[1] += 1.0
+    y[2] = x0[2] = 0.0  # an empty slice
     x0.requires_grad_()
-    result = cg(lambda x: apply_dense(matrix, x), b, x0, num_iters=30)
-    assert result.x.isfinite().all()
-    assert torch.equal(result.x[[0, 2]], x0[[0, 2]])
-    assert torch.allclose(apply_dense(matrix, result.x), b, atol=1e-9)
-    (grad,) = torch.autograd.grad(result.x.sum(), x0)
+    x = solve(matrix, y, x0, 30).x
+    assert x.isfinite().all()
+    assert torch.equal(x[2], x0[2])
+    assert torch.allclose(x[0], x0[0], atol=1e-12)
+    (grad,) = torch.autograd.grad(x.sum(), x0)
     assert grad.isfinite().all()
 
 
 def test_zero_iterations_return_the_start() -> None:
-    b, x0 = randn((2, 3), torch.float64, 1), randn((2, 3), torch.float64, 2)
-    result = cg(lambda x: x, b, x0, num_iters=0)
+    matrix, y, x0 = (
+        randn((2, 3, 3), torch.float64, 1),
+        randn((2, 3), torch.float64, 2),
+        randn((2, 3), torch.float64, 3),
+    )
+    result = solve(matrix, y, x0, 0)
     assert torch.equal(result.x, x0)
     assert result.residual_norms.shape == (1, 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_gradient_through_the_truncated_solve(dtype: torch.dtype) -> None:
-    b, x0 = (randn((2, 5), dtype, seed).requires_grad_() for seed in (1, 2))
-    gamma = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    matrix = hermitian(2, 5, dtype)
-
-    def solve(b: Tensor, x0: Tensor, gamma: Tensor) -> Tensor:
-        return cg(lambda x: x + gamma * apply_dense(matrix, x), b, x0, num_iters=3).x
-
-    assert torch.autograd.gradcheck(solve, (b, x0, gamma))
+    matrix = randn((2, 6, 4), dtype, 1)
+    y, x0 = (randn((2, n), dtype, n).requires_grad_() for n in (6, 4))
+    assert torch.autograd.gradcheck(lambda y, x0: solve(matrix, y, x0, 3, pull=0.5).x, (y, x0))
 
 
-def test_a_dot_for_all_slices_solves_the_coupled_system() -> None:
-    """With one inner product for the volume, CG solves a matrix that mixes slices."""
-    matrix, b = hermitian(1, 12, torch.float64)[0], randn((3, 4), torch.float64, 1)
-
-    def whole(a: Tensor, b: Tensor) -> Tensor:
-        return slice_dot(a.reshape(1, -1), b.reshape(1, -1))
-
-    result = cg(lambda x: (matrix @ x.flatten()).reshape(x.shape), b, 0 * b, 60, tol=1e-12, dot=whole)
-    assert torch.allclose(result.x.flatten(), torch.linalg.solve(matrix, b.flatten()), atol=1e-9)
+def test_norms_for_all_slices_solve_a_coupled_system() -> None:
+    """With one number for the volume, CG solves a matrix that mixes slices."""
+    matrix, y = randn((14, 12), torch.float64, 1), randn((2, 7), torch.float64, 2)
+    x = cgls(
+        lambda x: ((matrix @ x.flatten()).reshape(2, 7),),
+        lambda r: (matrix.T @ r[0].flatten()).reshape(3, 4),
+        (y,),
+        torch.zeros(3, 4, dtype=torch.float64),
+        40,
+        tol=1e-12,
+        norms=lambda blocks: sum(slice_dot(b.reshape(1, -1), b.reshape(1, -1)) for b in blocks),
+    ).x
+    expected = torch.linalg.lstsq(matrix, y.flatten()[:, None]).solution[:, 0]
+    torch.testing.assert_close(x.flatten(), expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.usefixtures("thread_count_restored")
@@ -169,19 +221,25 @@ def test_bits_of_solution_and_gradient_depend_on_the_slice_alone() -> None:
     angles = [0.3 * view for view in range(7)]
     operator = ParallelBeam(ParallelBeamGeometry.centered((23, 18), angles, 31))
     x0, truth = randn((24, 23, 18), torch.float32, 1), randn((24, 23, 18), torch.float32, 2)
-    b = operator.adjoint(operator.forward(truth))
+    y = operator.forward(truth)
 
-    def solve(part: slice) -> tuple[Tensor, Tensor]:
+    def solved(part: slice) -> tuple[Tensor, Tensor]:
         start = x0[part].clone().requires_grad_()
-        x = cg(lambda v: v + 0.1 * gram(operator, v), b[part].contiguous(), start, num_iters=5).x
+        x = cgls(
+            lambda x: (operator.forward(x), 3.0 * x),
+            lambda r: operator.adjoint(r[0]) + 3.0 * r[1],
+            (y[part].contiguous(), 3.0 * start),
+            start,
+            num_iters=5,
+        ).x
         (grad,) = torch.autograd.grad(x, start, truth[part])
         return x.detach(), grad
 
     torch.set_num_threads(1)
-    x, grad = solve(slice(0, 24))
+    x, grad = solved(slice(0, 24))
     for threads in (1, 2):
         torch.set_num_threads(threads)
         for part in (slice(0, 12), slice(12, 24), slice(5, 6), slice(3, 20)):
-            x_part, grad_part = solve(part)
+            x_part, grad_part = solved(part)
             assert torch.equal(x_part, x[part])
             assert torch.equal(grad_part, grad[part])

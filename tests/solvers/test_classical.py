@@ -41,7 +41,7 @@ def test_tv_minimises_its_objective() -> None:
     solution = solve(method)
 
     def objective(v: Tensor) -> float:
-        misfit = 0.5 * method.weight * (p.operator.forward(v) - p.y).square().sum()
+        misfit = 0.5 * method.scale**2 * (p.operator.forward(v) - p.y).square().sum()
         g = method.gradient(v)
         return float(misfit + method.lam * torch.sqrt(g[0] ** 2 + g[1] ** 2 + g[2] ** 2).sum())
 

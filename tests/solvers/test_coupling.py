@@ -27,13 +27,13 @@ def test_coupling_is_that_of_the_whole_volume_to_the_bit(sizes: list[int]) -> No
         own = slice(slab.start, slab.stop)
         coupling = SliceCoupling(member, slab, n)
         forward, adjoint = coupling.difference(x[own]), coupling.difference_adjoint(d[own])
-        dot = coupling.dot(x[own], d[own]).expand(len(slab), 4, 5)
-        return torch.stack([forward, adjoint, dot], dim=1)
+        norms = coupling.norms((x[own], d[own])).expand(len(slab), 4, 5)
+        return torch.stack([forward, adjoint, norms], dim=1)
 
     parts = on_workers(edges, work)
     assert torch.equal(parts[:, 0], whole.difference(x))
     assert torch.equal(parts[:, 1], whole.difference_adjoint(d))
-    assert torch.equal(parts[0, 2, 0, 0], whole.dot(x, d)[0])
+    assert torch.equal(parts[0, 2, 0, 0], whole.norms((x, d))[0])
 
 
 def test_slice_difference_is_clipped_and_its_adjoint_exact() -> None:

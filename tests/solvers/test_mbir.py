@@ -37,11 +37,11 @@ def test_admm_finds_the_dense_minimum(prior: DiffusionPrior, noise_std: float) -
     generator = torch.Generator().manual_seed(0)
     scan = problem(torch.rand(num_slices, size, size, generator=generator), views=12, noise_std=noise_std)
     x0_hat = torch.rand(num_slices, size, size, generator=generator)
-    mbir = rule(scan, prior, lam=lam, rho=0.05, sweeps=250, cold=True, cg_iterations=15)
+    mbir = rule(scan, prior, lam=lam, rho=0.05, sweeps=250, cold=True)
 
     n = size**2
     A = operator(size, 12).forward(torch.eye(n).reshape(n, size, size)).reshape(n, -1).T.double()
-    weight, gamma = mbir.weight, mbir.dds.gamma(10)
+    weight, gamma = mbir.scale**2, mbir.dds.gamma(10)
     pull = 0.0 if noise_std == 0 else weight / gamma
     H = torch.kron(torch.eye(num_slices), weight * A.T @ A + pull * torch.eye(n)).double()
     b = (weight * scan.y.flatten(1).double() @ A + pull * x0_hat.flatten(1)).flatten()
@@ -66,7 +66,7 @@ def test_a_copy_is_a_volume_of_its_own(prior: DiffusionPrior) -> None:
     y = torch.stack([scan.y for scan in scans], dim=1).flatten(0, 1)
     both = SlabProblem(scans[0].operator, y, Slab(0, 8), 8, 0.0, num_copies=2)
     # One CG iteration of both together has one step size; enough of them do not depend on it.
-    settings: dict[str, Any] = {"lam": 1e-3, "rho": 1e-2, "sweeps": 3, "cg_iterations": 60}
+    settings: dict[str, Any] = {"lam": 1e-3, "rho": 1e-2, "sweeps": 3}
     together = rule(both, prior, **settings).consistent(start(torch.zeros(8, 12, 12)))
     for k, scan in enumerate(scans):
         alone = rule(scan, prior, **settings).consistent(start(torch.zeros(4, 12, 12)))

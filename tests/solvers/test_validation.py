@@ -59,7 +59,7 @@ def test_the_strength_with_the_least_misfit_is_used_and_saved(prior: DiffusionPr
     assert notes[8] is not None
     assert notes[8].startswith(f"adapted at strength {method.strength:g};")
     assert method.adapter.config.scale == method.strength
-    judged = 4 * 3 * 2 * 4  # timesteps, updates, slices, twins
+    judged = 4 * 3 * 6 * 2  # timesteps, updates, slices, twins
     assert method.adapt_nfe == judged + 6 * 4 * 4  # and all slices at four strengths, all steps being late
 
 
