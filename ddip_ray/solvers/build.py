@@ -80,20 +80,22 @@ def adapting(
     sampler = Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
     single = Learner(sampler, config.adaptation, volume, load_adapter(config, prior))
     learner = Reptile(single, config.meta) if config.method == "d3ip-meta" else single
-    own = config.adaptation.loss_cg_iterations
-    num_iterations = {"cg_iterations": own, "quiet_cg_iterations": own}
-    judging = config.model_copy(
-        update={
-            "sampler": config.sampler.model_copy(update=num_iterations),
-            "mbir": config.mbir.model_copy(update={"sweeps": 1}),
-        }
-    )
-    judging_rule = rule_for(judging, prior.schedule)
     if config.method == "scd" or config.adaptation.judge == "measurements":
-        return SCD(sampler, learner, config.scd, judging_rule)
+        return SCD(sampler, learner, config.scd, rule_for(judging(config), prior.schedule))
     auto = config.adaptation.policy == "auto"
     validation = Validation(sampler, config.validation) if auto else None
-    return D3IP(sampler, learner, judging_rule, validation)
+    return D3IP(sampler, learner, validation)
+
+
+def judging(config: RunConfig) -> RunConfig:
+    """With the CG iterations that the gradient of `SCD`'s loss passes through."""
+    own = config.adaptation.loss_cg_iterations
+    num_iterations = {"cg_iterations": own, "quiet_cg_iterations": own}
+    update = {
+        "sampler": config.sampler.model_copy(update=num_iterations),
+        "mbir": config.mbir.model_copy(update={"sweeps": 1}),
+    }
+    return config.model_copy(update=update)
 
 
 def rule_for(config: RunConfig, schedule: NoiseSchedule) -> RuleFor:

@@ -97,7 +97,7 @@ class AdaptationSettings(Settings):
     )
     num_twins: PositiveInt = Field(4, description="of each slice, each rotated another way")
     loss_cg_iterations: int = Field(
-        8, ge=0, description="CG iterations between the estimate and its loss; 0: the bare estimate"
+        8, ge=0, description="of judge measurements: CG iterations before its loss; 0: the bare estimate"
     )
     policy: Literal["fixed", "auto"] = Field(
         "fixed",

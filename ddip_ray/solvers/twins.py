@@ -11,7 +11,7 @@ from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.learner import BindNetwork, SliceLoss
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.rescan import Rescan
-from ddip_ray.solvers.sampler import Denoised, RuleFor, Sampler
+from ddip_ray.solvers.sampler import Denoised, Sampler
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import Network
 
@@ -19,12 +19,11 @@ from ddip_ray.solvers.steps import Network
 class Twins:
     """Several smaller copies of each slice of the ``real`` reconstruction, on the same trajectory.
 
-    ``judge`` makes the rule that stands between the estimate and its loss, which is that of ``num_drawn``
-    twins of each slice.
+    A slice's loss is that of ``num_drawn`` of them.
     """
 
-    def __init__(self, real: Sampler, rescan: Rescan, judge: RuleFor, num_drawn: int) -> None:
-        self.sampler, self.rescan, self.judge = real.on(rescan.scan), rescan, judge
+    def __init__(self, real: Sampler, rescan: Rescan, num_drawn: int) -> None:
+        self.sampler, self.rescan = real.on(rescan.scan), rescan
         self.slab: Slab = real.problem.slab
         self.num_copies, self.num_drawn = rescan.scan.num_copies, num_drawn
 
@@ -79,9 +78,10 @@ class Twins:
 
     def corrections(self, i: int, x0_hat: Tensor, y: Tensor) -> Tensor:
         t, problem = self.sampler.timesteps[i], self.sampler.problem.only(y, self.num_drawn)
+        rule = self.sampler.rule_for(problem, Alone())
         with torch.no_grad():
             # Only x0_hat matters to a rule's consistency.
-            return self.judge(problem, Alone()).consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat)) - x0_hat
+            return rule.consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat)) - x0_hat
 
     def drawn(self, *parts: int) -> list[int]:
         """Which copies: ``num_drawn`` of them, by chance keyed by ``parts``."""

@@ -93,6 +93,7 @@ def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -
         return
     if not store.exists():
         simulate(str(VOLUME), str(store), SCANS[scan])
+    (folder / scan).mkdir(exist_ok=True)
     layout = Layout(num_workers)
     (run,) = compare(str(store), str(folder / scan), {method: config}, [seed], layout=layout, overwrite=True)
     row = {**asdict(run), "settings": settings}
