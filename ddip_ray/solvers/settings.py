@@ -50,7 +50,7 @@ class SamplerSettings(Settings):
         20, description="CG iterations of data consistency, at most, in a step that adds noise"
     )
     quiet_cg_iterations: PositiveInt = Field(
-        200, description="in a step that adds none; clean data and a limited angle need many"
+        200, description="in a step that adds none (not of mbir); clean data, limited angles need many"
     )
     gamma: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | Literal["infinite"] | None = Field(
         None, description="data-consistency weight; none: from the noise, and infinite for clean data"

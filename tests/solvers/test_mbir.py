@@ -22,7 +22,7 @@ from ddip_ray.solvers.slab import Slab
 
 
 def rule(scan: SlabProblem, prior: DiffusionPrior, **settings: Any) -> DiffusionMBIR:
-    dds = DDS(SamplerSettings(), prior.schedule, scan)
+    dds = DDS(SamplerSettings(cg_iterations=60), prior.schedule, scan)
     return DiffusionMBIR(MBIRSettings(**settings), dds, Alone(), scan)
 
 
