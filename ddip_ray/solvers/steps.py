@@ -74,20 +74,17 @@ def data_consistency(
     (z, y, x) in and out, differentiable in x0_hat. DDS (2303.05754), eq. 16 and algorithm 2: with
     γ = ∞ a few CG iterations stay in the Krylov subspace around the denoised image.
     """
-    A, tol = operator, 8 * torch.finfo(x0_hat.dtype).eps  # a smaller residual is rounding
-    if math.isinf(gamma):
-        return cgls(
-            lambda x: (A.forward(x),), lambda r: A.adjoint(r[0]), (y,), x0_hat, num_iterations, tol=tol
-        ).x
-    pull = 1 / math.sqrt(gamma)
-    return cgls(
+    A, pull = operator, 0.0 if math.isinf(gamma) else 1 / math.sqrt(gamma)
+    # What is missing is solved for, so that rounding and tolerance are relative to that.
+    correction = cgls(
         lambda x: (A.forward(x), pull * x),
         lambda r: A.adjoint(r[0]) + pull * r[1],
-        (y, pull * x0_hat),
-        x0_hat,
+        (y - A.forward(x0_hat), torch.zeros_like(x0_hat)),
+        torch.zeros_like(x0_hat),
         num_iterations,
-        tol=tol,
+        tol=100 * torch.finfo(x0_hat.dtype).eps,
     ).x
+    return x0_hat + correction
 
 
 def pseudo_inverse(operator: LinearOperator, y: Tensor, num_iterations: int) -> Tensor:
