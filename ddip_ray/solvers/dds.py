@@ -22,11 +22,8 @@ class DDS:
         self.settings, self.schedule, self.problem = settings, schedule, problem
 
     def consistent(self, denoised: Denoised) -> Tensor:
-        A, y, num_iterations = (
-            self.problem.operator,
-            self.problem.y,
-            self.settings.num_cg_iterations(denoised.t_next),
-        )
+        A, y = self.problem.operator, self.problem.y
+        num_iterations = self.settings.num_cg_iterations(denoised.t_next)
         return data_consistency(A, y, denoised.x0_hat, self.gamma(denoised.t), num_iterations)
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:

@@ -33,11 +33,8 @@ class DiffPIR:
     def consistent(self, denoised: Denoised) -> Tensor:
         alpha_bar = self.schedule.at(denoised.t)
         rho = self.lam * self.noise_std**2 * alpha_bar / (1 - alpha_bar)
-        A, y, num_iterations = (
-            self.problem.operator,
-            self.problem.y,
-            self.settings.num_cg_iterations(denoised.t_next),
-        )
+        A, y = self.problem.operator, self.problem.y
+        num_iterations = self.settings.num_cg_iterations(denoised.t_next)
         return data_consistency(A, y, denoised.x0_hat, 1 / rho, num_iterations)
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:

@@ -173,7 +173,7 @@ class TVSettings(Settings):
 
 
 class CGSettings(Settings):
-    """Conjugate gradients on the normal equations from zero: least squares by early stopping."""
+    """Conjugate gradients from zero: least squares by early stopping."""
 
     iterations: PositiveInt = 12
 

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -
     (folder / scan).mkdir(exist_ok=True)
     layout = Layout(num_workers)
     (run,) = compare(str(store), str(folder / scan), {method: config}, [seed], layout=layout, overwrite=True)
-    row = {**asdict(run), "settings": settings}
+    row = {**asdict(run), "settings": settings, "commit": commit()}
     del row["result"]
     rows = [row for row in rows if row not in same] + [row]
     SCORES.mkdir(exist_ok=True)
@@ -127,14 +128,23 @@ def write_table() -> None:
     for scan in SCANS:
         runs = sorted(current(scan), key=lambda run: (order.index(run.name), run.seed))
         if runs:
-            parts += [f"## {scan} views", markdown(table(runs))]
+            commits = ", ".join(f"{row['name']} {row['commit']}" for row in rows_of(scan))
+            parts += [f"## {scan} views", markdown(table(runs)), f"Measured at commits: {commits}."]
     TABLE.write_text("\n\n".join(parts) + "\n")
 
 
 def current(scan: str) -> list[Run]:
     """What was measured with today's settings, the results' paths left out."""
     rows = [row for row in rows_of(scan) if is_current(row)]
-    return [Run(**{key: row[key] for key in row if key != "settings"}, result="") for row in rows]
+    return [
+        Run(**{key: row[key] for key in row if key not in ("settings", "commit")}, result="") for row in rows
+    ]
+
+
+def commit() -> str:
+    """Of the code that is being measured; with a + where the working tree differs from it."""
+    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+"]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def rows_of(scan: str) -> Rows:
