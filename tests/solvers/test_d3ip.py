@@ -24,7 +24,7 @@ def test_d3ip_is_the_same_volume_on_any_workers(
     prior: DiffusionPrior, edges: list[int], noise_std: float
 ) -> None:
     x = phantom()
-    sampler = SamplerSettings(num_steps=4)
+    sampler = SamplerSettings(num_steps=4, quiet_cg_iterations=20)
     adaptation = AdaptationSettings(num_adapt_steps=2, num_adapt_slices=3, lora_rank=2, adapt_start_t=999)
 
     def d3ip(slab: Slab, communicator: Any) -> Tensor:

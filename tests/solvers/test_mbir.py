@@ -89,7 +89,7 @@ def test_mbir_is_the_same_volume_on_any_workers(prior: DiffusionPrior, method: s
     adaptation = {"num_adapt_steps": 2, "num_adapt_slices": 3, "lora_rank": 2, "adapt_start_t": 999}
     if method.endswith("measurements"):
         adaptation |= {"judge": "measurements"}
-    sampler = SamplerSettings(num_steps=4, cg_iterations=5)
+    sampler = SamplerSettings(num_steps=4, cg_iterations=5, quiet_cg_iterations=5)
 
     def work(slab: Slab, communicator: Any) -> Tensor:
         own = copy.deepcopy(prior)  # a functional call swaps weights in the module: one a thread

@@ -15,7 +15,7 @@ from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.slab import Slab
 
-SAMPLER = {"num_steps": 4, "cg_iterations": 5}
+SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
 ADAPTATION = {"num_adapt_steps": 2, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 3e-3}
 METHODS: dict[str, dict[str, Any]] = {
     "ddip": {"adaptation": ADAPTATION},
@@ -54,7 +54,7 @@ def test_slices_do_not_inherit(prior: DiffusionPrior, method: str) -> None:
 def test_adaptation_by_the_measurements_meets_them_better(prior: DiffusionPrior) -> None:
     """What SCD minimises, before data consistency hides it."""
     adaptation = {**ADAPTATION, "judge": "measurements", "num_adapt_steps": 20, "loss_cg_iterations": 0}
-    sampler = {"num_steps": 4, "cg_iterations": 1}
+    sampler = {"num_steps": 4, "cg_iterations": 1, "quiet_cg_iterations": 1}
     method = build("d3ip", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
     learner = method.learner
     before = [float(method.slice_loss(0, [z], learner.network, 0)(z)) for z in range(6)]

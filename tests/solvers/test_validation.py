@@ -20,7 +20,7 @@ from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.validation import held_out
 
-SAMPLER = {"num_steps": 4, "cg_iterations": 5}
+SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
 ADAPTATION = {"num_adapt_steps": 3, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 1e-2}
 AUTO = {**ADAPTATION, "policy": "auto"}
 
