@@ -136,6 +136,8 @@ def _step_all(
         seconds = time.monotonic() - started
         left = seconds / (i + 1) * (facts.num_steps - i - 1)
         on_event(StepEvent(i + 1, facts.num_steps, residual, report.loss, seconds, left))
+        if report.last:
+            break
     return residual, notes, time.monotonic() - started
 
 

@@ -18,6 +18,7 @@ from ddip_ray.solvers.diffpir import DiffPIR
 from ddip_ray.solvers.dps import DPS
 from ddip_ray.solvers.learner import Learner
 from ddip_ray.solvers.mbir import DiffusionMBIR
+from ddip_ray.solvers.mbir_admm import ADMM
 from ddip_ray.solvers.method import Method
 from ddip_ray.solvers.per_slice import PerSlice
 from ddip_ray.solvers.predictor_corrector import PredictorCorrector
@@ -80,20 +81,21 @@ def adapting(
     sampler = Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
     single = Learner(sampler, config.adaptation, volume, load_adapter(config, prior))
     learner = Reptile(single, config.meta) if config.method == "d3ip-meta" else single
+    judging_rule = rule_for(judging(config), prior.schedule)
     if config.method == "scd" or config.adaptation.judge == "measurements":
-        return SCD(sampler, learner, config.scd, rule_for(judging(config), prior.schedule))
+        return SCD(sampler, learner, config.scd, judging_rule)
     auto = config.adaptation.policy == "auto"
     validation = Validation(sampler, config.validation) if auto else None
-    return D3IP(sampler, learner, validation)
+    return D3IP(sampler, learner, judging_rule, validation)
 
 
 def judging(config: RunConfig) -> RunConfig:
-    """With the CG iterations that the gradient of `SCD`'s loss passes through."""
+    """With the data consistency before the loss, of two sweeps: the first knows no neighbours."""
     own = config.adaptation.loss_cg_iterations
     num_iterations = {"cg_iterations": own, "quiet_cg_iterations": own}
     update = {
         "sampler": config.sampler.model_copy(update=num_iterations),
-        "mbir": config.mbir.model_copy(update={"sweeps": 1}),
+        "mbir": config.mbir.model_copy(update={"sweeps": 2}),
     }
     return config.model_copy(update=update)
 
@@ -109,7 +111,10 @@ def rule_for(config: RunConfig, schedule: NoiseSchedule) -> RuleFor:
             case "diffpir":
                 return DiffPIR(config.diffpir, settings, schedule, problem)
             case "diffusionmbir" | "d3ip-mbir":
-                return DiffusionMBIR(config.mbir, DDS(settings, schedule, problem), communicator, problem)
+                dds, admm = DDS(settings, schedule, problem), config.mbir.admm
+                if admm is not None:
+                    return ADMM(config.mbir, admm, dds, communicator, problem)
+                return DiffusionMBIR(config.mbir, dds, communicator, problem)
         return DDS(settings, schedule, problem)
 
     return rule

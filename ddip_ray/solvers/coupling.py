@@ -10,6 +10,7 @@ from torch import Tensor
 from ddip_ray.operators.conjugate_gradient import Blocks, squared_norms
 from ddip_ray.operators.inner_product import slice_dot
 from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.slab import Slab
 
 
@@ -24,6 +25,12 @@ class SliceCoupling:
     communicator: Communicator
     slab: Slab
     num_slices: int
+
+    @classmethod
+    def of_volumes(cls, problem: SlabProblem, communicator: Communicator) -> SliceCoupling:
+        """For what `SlabProblem.volumes` returns."""
+        k, slab = problem.num_copies, problem.slab
+        return cls(communicator, Slab(slab.start // k, slab.stop // k), problem.num_slices // k)
 
     def difference(self, x: Tensor) -> Tensor:
         """D_z x of the slab's slices, x[z + 1] − x[z]; zero at the volume's last slice. (z, y, x) both."""

@@ -13,7 +13,7 @@ from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.reptile import Reptile
 from ddip_ray.solvers.rescan import check_rescannable, rescan
-from ddip_ray.solvers.sampler import Sampler
+from ddip_ray.solvers.sampler import RuleFor, Sampler
 from ddip_ray.solvers.twins import Twins
 from ddip_ray.solvers.validation import Validation
 
@@ -37,9 +37,10 @@ class D3IP:
         self,
         sampler: Sampler,
         learner: Learner | Reptile,
+        judging_rule: RuleFor,
         validation: Validation | None = None,
     ) -> None:
-        self.sampler, self.learner = sampler, learner
+        self.sampler, self.learner, self.judging_rule = sampler, learner, judging_rule
         self.validation, self.strength = validation, 1.0
         self.settings = learner.settings
         check_rescannable(sampler.problem, self.settings.downsampling)
@@ -90,7 +91,7 @@ class D3IP:
                 one_angle_a_copy=sampler.rule.couples_slices,
             )
         self.sampler = self.late or sampler
-        return Twins(sampler, again, self.num_drawn_twins)
+        return Twins(sampler, again, self.num_drawn_twins, self.judging_rule)
 
     def second_pass(self, i: int, twins: Twins) -> StepReport:
         adapts = self.settings.adapts_at(self.sampler.timesteps[i])

@@ -14,19 +14,22 @@ from ddip_ray.adaptation.lora import Adapter
 class StepReport:
     """How a step went: ‖A x − y‖/‖y‖ over the volume, and the adaptation's loss where there is one.
 
-    ``note`` is a finding to be kept with the result.
+    ``note`` is a finding to be kept with the result. After the ``last`` step no other is made.
     """
 
     residual: float
     loss: float | None = None
     note: str | None = None
+    last: bool = False
 
 
 class Method(Protocol):
     """Every worker holds one for its slab; all call `step` with the same ``i`` at the same time."""
 
     @property
-    def num_steps(self) -> int: ...
+    def num_steps(self) -> int:
+        """At most."""
+        ...
 
     @property
     def nfe(self) -> int:

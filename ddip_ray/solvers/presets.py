@@ -19,6 +19,7 @@ _DEFAULT: dict[str, Values] = {
             "learning_rate": 1e-5,
             "num_adapt_steps": 4,
             "adapt_start_t": 999,
+            "loss_cg_iterations": 8,
         }
     },
     "score-sde": {"sampler": {"quiet_cg_iterations": 20}},  # a thousand projections, each of a noisy state
@@ -44,8 +45,8 @@ _SCD = {**_DDIP, "lora_rank": 12, "learning_rate": 3e-4, "num_adapt_steps": 18}
 # The published A is a sum over pixels and its "adjoint" π/(2 · views) times a back-projection: for 256²
 # slices their product has a norm of about 350, which ρ and λ are divided by here.
 _PUBLISHED_NORM = 350.0
-_MBIR = {"rho": 10 / _PUBLISHED_NORM, "lam": 0.04 / _PUBLISHED_NORM, "sweeps": 1}
-_D3IP_MBIR = {"rho": 0.5 / _PUBLISHED_NORM, "lam": 0.01 / _PUBLISHED_NORM, "sweeps": 5}
+_MBIR = {"admm": {"rho": 10 / _PUBLISHED_NORM, "lam": 0.04 / _PUBLISHED_NORM}, "sweeps": 1}
+_D3IP_MBIR = {"admm": {"rho": 0.5 / _PUBLISHED_NORM, "lam": 0.01 / _PUBLISHED_NORM}, "sweeps": 5}
 
 _PAPER: dict[str, Values] = {
     "dds": {"sampler": _DDS},

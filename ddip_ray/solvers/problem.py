@@ -60,6 +60,14 @@ class SlabProblem:
         slab = Slab(0, len(y))
         return replace(self, y=y, slab=slab, num_slices=len(y), earlier=None, num_copies=num_copies)
 
+    def nothing(self) -> Tensor:
+        """Images of zeros, (z, y, x)."""
+        return self.y.new_zeros(len(self.y), *self.operator.image_shape)
+
+    def volumes(self, x: Tensor) -> Tensor:
+        """(z · copies, …) as (z, copies, …): the neighbours of a slice along z are those of the same copy."""
+        return x.reshape(-1, self.num_copies, *x.shape[1:])
+
     def operator_norm(self) -> float:
         """‖A‖, from one slice: every worker finds the same number. Found once for each operator."""
         if self.norm is not None:

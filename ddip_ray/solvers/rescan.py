@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ddip_ray.errors import InputError
 from ddip_ray.operators.downsampled import distinct_views, downsampled, field_of_view
+from ddip_ray.operators.missing_wedge import turns_off_the_wedge
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.solvers.noise import key, normal
 from ddip_ray.solvers.problem import SlabProblem
@@ -70,19 +71,23 @@ def rescan(
     ``one_angle_a_copy`` rotates all slices of a copy alike, so that neighbours stay neighbours.
 
     So many times fewer views of an image so many times smaller miss the same frequencies, counted in
-    pixels; but at this size the real reconstruction knows them. The target is also made consistent with
-    what was measured: with noise, ``x0`` has lost detail that the measurements, whose noise the copies do
-    not share, still hold on average (Lehtinen et al., Noise2Noise, 1803.04189).
+    pixels; but at this size the real reconstruction knows them. A missing wedge is turned to where there are
+    views: what was made up in it must not become what the adapter learns to make up.
+
+    The target is also made consistent with what was measured: with noise, ``x0`` has lost detail that the
+    measurements, whose noise the copies do not share, still hold on average (Lehtinen et al., Noise2Noise,
+    1803.04189).
     """
     full = _parallel_beam(problem)
     operator = downsampled(full, downsampling)
     slab = Slab(num_copies * problem.slab.start, num_copies * problem.slab.stop)
+    turns = turns_off_the_wedge(full.geometry.angles)
 
     def copies(images: Tensor) -> Tensor:
         small = []
         for z, image in enumerate(images, start=problem.slab.start):
             first = 0 if one_angle_a_copy else z * num_copies
-            angles = [_angle(key(seed, first + k)) for k in range(num_copies)]
+            angles = [_angle(key(seed, first + k), turns) for k in range(num_copies)]
             rotated = _rotated(image.expand(num_copies, -1, -1), angles)
             small.append(functional.avg_pool2d(rotated[:, None], downsampling)[:, 0])
         return torch.cat(small)
@@ -106,8 +111,11 @@ def _parallel_beam(problem: SlabProblem) -> ParallelBeam:
     return problem.operator
 
 
-def _angle(seed: int) -> float:
-    return 2 * math.pi * float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
+def _angle(seed: int, turns: list[int]) -> float:
+    """One of ``turns`` and up to a degree more, or that from the other side; radians."""
+    u = 2 * len(turns) * float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
+    opposite, place = divmod(u, len(turns))
+    return math.radians(180 * opposite + turns[int(place)] + place % 1)
 
 
 def _rotated(x: Tensor, angles: list[float]) -> Tensor:

@@ -97,7 +97,7 @@ class AdaptationSettings(Settings):
     )
     num_twins: PositiveInt = Field(4, description="of each slice, each rotated another way")
     loss_cg_iterations: int = Field(
-        8, ge=0, description="of judge measurements: CG iterations before its loss; 0: the bare estimate"
+        60, ge=0, description="CG iterations of data consistency before the loss; 0: the bare estimate"
     )
     policy: Literal["fixed", "auto"] = Field(
         "fixed",
@@ -131,16 +131,25 @@ class SCDSettings(Settings):
     tv_weight: NonNegativeFloat = Field(0.0, description="of the estimate's anisotropic total variation")
 
 
+class ADMMSettings(Settings):
+    """DiffusionMBIR's own total variation along z, in one system with the data."""
+
+    lam: PositiveFloat = Field(3e-6, description="TV weight against the normalised operator")
+    rho: PositiveFloat = Field(3e-4, description="ADMM penalty; λ/ρ is the step between slices it flattens")
+
+
 class MBIRSettings(Settings):
     """Total variation along z in the data consistency: DiffusionMBIR and D3IP (mbir)."""
 
     trajectory: Literal["ddim", "predictor_corrector"] = Field(
         "ddim", description="of DiffusionMBIR: that of DDS, or the published VE-SDE sampler"
     )
-    lam: PositiveFloat = Field(3e-6, description="TV weight against the normalised operator")
-    rho: PositiveFloat = Field(3e-4, description="ADMM penalty; λ/ρ is the step between slices it flattens")
-    sweeps: PositiveInt = Field(1, description="ADMM sweeps a timestep")
-    cold: bool = Field(False, description="forget split and dual at each timestep (slow: with many sweeps)")
+    weight: PositiveFloat = Field(
+        0.005, description="of the TV against ½ ‖x − x0_hat‖², in the prior's image range"
+    )
+    admm: ADMMSettings | None = Field(None, description="given: ADMM as published, instead of weight")
+    sweeps: PositiveInt = Field(1, description="sweeps a timestep")
+    cold: bool = Field(False, description="begin anew at each timestep (slow: with many sweeps)")
 
 
 class DiffPIRSettings(Settings):
@@ -166,8 +175,9 @@ class TVSettings(Settings):
     lam: PositiveFloat | None = Field(
         None, description="TV weight against the normalised operator; none: from the noise"
     )
-    iterations: PositiveInt = Field(150, description="ADMM iterations")
-    cg_iterations: PositiveInt = Field(4, description="CG iterations of each x-update")
+    iterations: PositiveInt = Field(1000, description="ADMM iterations, at most")
+    tol: NonNegativeFloat = Field(1e-3, description="ADMM ends where both residuals are so small, relatively")
+    cg_iterations: PositiveInt = Field(10, description="CG iterations of each x-update")
     edge: PositiveFloat = Field(0.01, description="λ/ρ: the step between voxels below which ADMM flattens")
     nonnegative: bool = True
 

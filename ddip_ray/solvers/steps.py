@@ -74,17 +74,19 @@ def data_consistency(
     (z, y, x) in and out, differentiable in x0_hat. DDS (2303.05754), eq. 16 and algorithm 2: with
     γ = ∞ a few CG iterations stay in the Krylov subspace around the denoised image.
     """
-    A, pull = operator, 0.0 if math.isinf(gamma) else 1 / math.sqrt(gamma)
-    # What is missing is solved for, so that rounding and tolerance are relative to that.
-    correction = cgls(
-        lambda x: (A.forward(x), pull * x),
-        lambda r: A.adjoint(r[0]) + pull * r[1],
-        (y - A.forward(x0_hat), torch.zeros_like(x0_hat)),
-        torch.zeros_like(x0_hat),
-        num_iterations,
-        tol=100 * torch.finfo(x0_hat.dtype).eps,
-    ).x
-    return x0_hat + correction
+    A, r, tol = operator, y - operator.forward(x0_hat), 100 * torch.finfo(x0_hat.dtype).eps
+    if math.isinf(gamma):
+        solved = cgls(lambda x: (A.forward(x),), lambda r: A.adjoint(*r), (r,), num_iterations, tol=tol)
+    else:
+        pull = 1 / math.sqrt(gamma)
+        solved = cgls(
+            lambda x: (A.forward(x), pull * x),
+            lambda r: A.adjoint(r[0]) + pull * r[1],
+            (r, torch.zeros_like(x0_hat)),
+            num_iterations,
+            tol=tol,
+        )
+    return x0_hat + solved.x
 
 
 def pseudo_inverse(operator: LinearOperator, y: Tensor, num_iterations: int) -> Tensor:

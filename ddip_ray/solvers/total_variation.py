@@ -29,25 +29,24 @@ class TotalVariation:
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: TVSettings) -> None:
         self.problem, self.communicator, self.settings = problem, communicator, settings
         self.num_steps = settings.iterations
-        self.A, self.coupling = (
-            problem.operator,
-            SliceCoupling(communicator, problem.slab, problem.num_slices),
-        )
+        self.A, self.coupling = problem.operator, SliceCoupling.of_volumes(problem, communicator)
         self.scale = 1 / problem.operator_norm()
         self.lam = settings.lam if settings.lam is not None else default_lam(problem)
         self.rho = self.lam / settings.edge
-        self.stiff = math.sqrt(self.rho)
-        self.x = problem.y.new_zeros(len(problem.y), *self.A.image_shape)
+        self.sqrt_rho = math.sqrt(self.rho)
+        self.x = problem.nothing()
         self.split = self.dual = [self.x] * 3
         self.positive = self.positive_dual = self.x
 
     def step(self, i: int) -> StepReport:
         with torch.no_grad():
-            steps = [self.stiff * (d - u) for d, u in zip(self.split, self.dual, strict=True)]
-            y = self.scale * self.problem.y, *steps, self.stiff * (self.positive - self.positive_dual)
+            steps = [self.sqrt_rho * (d - u) for d, u in zip(self.split, self.dual, strict=True)]
+            y = self.scale * self.problem.y, *steps, self.sqrt_rho * (self.positive - self.positive_dual)
+            r = tuple(target - now for target, now in zip(y, self.forward(self.x), strict=True))
             iterations, norms = self.settings.cg_iterations, self.coupling.norms
-            self.x = cgls(self.forward, self.adjoint, y, self.x, iterations, norms=norms).x
-            raised = [g + u for g, u in zip(self.gradient(self.x), self.dual, strict=True)]
+            self.x = self.x + cgls(self.forward, self.adjoint, r, iterations, norms=norms).x
+            gradient, before = self.gradient(self.x), (*self.split, self.positive)
+            raised = [g + u for g, u in zip(gradient, self.dual, strict=True)]
             length = torch.sqrt(raised[0] * raised[0] + raised[1] * raised[1] + raised[2] * raised[2])
             shrink = (1 - self.settings.edge / length.clamp_min(1e-12)).clamp_min(0)  # λ/ρ = edge
             self.split = [shrink * g for g in raised]
@@ -55,19 +54,37 @@ class TotalVariation:
             raised_x = self.x + self.positive_dual
             self.positive = raised_x.clamp_min(0) if self.settings.nonnegative else raised_x
             self.positive_dual = raised_x - self.positive
-        return StepReport(relative_residual(self.problem, self.positive, self.communicator))
+            converged = self.converged((*gradient, self.x), before)
+        return StepReport(relative_residual(self.problem, self.positive, self.communicator), last=converged)
+
+    def converged(self, unsplit: Blocks, before: Blocks) -> bool:
+        """Whether primal and dual residual are small: Boyd et al., section 3.3.1, relative terms alone.
+
+        ``unsplit`` is (∇x, x), ``before`` the last (d, v).
+        """
+        norms, split = self.coupling.norms, (*self.split, self.positive)
+        apart = tuple(a - b for a, b in zip(unsplit, split, strict=True))
+        moved = self.unsplit_adjoint(tuple(a - b for a, b in zip(split, before, strict=True)))
+        pulled = self.unsplit_adjoint((*self.dual, self.positive_dual))
+        primal = norms(apart) / torch.maximum(norms(unsplit), norms(split))
+        dual = norms((moved,)) / norms((pulled,))
+        return bool((torch.maximum(primal, dual).sqrt() <= self.settings.tol).all())
 
     def result(self) -> Tensor:
         return self.positive
 
     def forward(self, x: Tensor) -> Blocks:
         """(A x/‖A‖, √ρ ∇x, √ρ x), the gradient as one block an axis."""
-        steps = [self.stiff * d for d in self.gradient(x)]
-        return self.scale * self.A.forward(x), *steps, self.stiff * x
+        steps = [self.sqrt_rho * d for d in self.gradient(x)]
+        return self.scale * self.A.forward(x), *steps, self.sqrt_rho * x
 
     def adjoint(self, r: Blocks) -> Tensor:
-        measured, *steps, x = r
-        return self.scale * self.A.adjoint(measured) + self.stiff * (self.gradient_adjoint(steps) + x)
+        return self.scale * self.A.adjoint(r[0]) + self.sqrt_rho * self.unsplit_adjoint(r[1:])
+
+    def unsplit_adjoint(self, r: Blocks) -> Tensor:
+        """Of (∇x, x)."""
+        *steps, x = r
+        return self.gradient_adjoint(steps) + x
 
     def gradient(self, x: Tensor) -> list[Tensor]:
         """Differences along z, y and x, each (z, y, x) with a zero at the end of its axis."""

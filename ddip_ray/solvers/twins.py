@@ -11,7 +11,7 @@ from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.learner import BindNetwork, SliceLoss
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.rescan import Rescan
-from ddip_ray.solvers.sampler import Denoised, Sampler
+from ddip_ray.solvers.sampler import Denoised, RuleFor, Sampler
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import Network
 
@@ -19,11 +19,11 @@ from ddip_ray.solvers.steps import Network
 class Twins:
     """Several smaller copies of each slice of the ``real`` reconstruction, on the same trajectory.
 
-    A slice's loss is that of ``num_drawn`` of them.
+    A slice's loss is that of ``num_drawn`` of them, after the data consistency of ``judging_rule``.
     """
 
-    def __init__(self, real: Sampler, rescan: Rescan, num_drawn: int) -> None:
-        self.sampler, self.rescan = real.on(rescan.scan), rescan
+    def __init__(self, real: Sampler, rescan: Rescan, num_drawn: int, judging_rule: RuleFor) -> None:
+        self.sampler, self.rescan, self.judging_rule = real.on(rescan.scan), rescan, judging_rule
         self.slab: Slab = real.problem.slab
         self.num_copies, self.num_drawn = rescan.scan.num_copies, num_drawn
 
@@ -78,7 +78,7 @@ class Twins:
 
     def corrections(self, i: int, x0_hat: Tensor, y: Tensor) -> Tensor:
         t, problem = self.sampler.timesteps[i], self.sampler.problem.only(y, self.num_drawn)
-        rule = self.sampler.rule_for(problem, Alone())
+        rule = self.judging_rule(problem, Alone())
         with torch.no_grad():
             # Only x0_hat matters to a rule's consistency.
             return rule.consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat)) - x0_hat

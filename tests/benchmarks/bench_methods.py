@@ -113,7 +113,8 @@ def draw(scan: str, methods: list[str], folder: Path) -> None:
         if run.name in methods and run.seed == 0
     ]
     runs = sorted((run for run in runs if Path(run.result).exists()), key=lambda run: methods.index(run.name))
-    ComparisonFiles(folder / scan, str(folder / f"{scan}.zarr")).write_picture(runs, None)
+    if runs:
+        ComparisonFiles(folder / scan, str(folder / f"{scan}.zarr")).write_picture(runs, None)
 
 
 def write_table() -> None:

@@ -34,15 +34,15 @@ def matvec(matrix: Tensor, x: Tensor) -> Tensor:
 def solve(
     matrix: Tensor, y: Tensor, x0: Tensor, num_iters: int, pull: float = 0.0, tol: float = 0.0
 ) -> CGResult:
-    """min ‖A x − y‖² + pull² ‖x − x0‖²; one dense matrix a slice."""
-    return cgls(
+    """min ‖A x − y‖² + pull² ‖x − x0‖² from x0; one dense matrix a slice."""
+    found = cgls(
         lambda x: (matvec(matrix, x), pull * x),
         lambda r: matvec(matrix.mH, r[0]) + pull * r[1],
-        (y, pull * x0),
-        x0,
+        (y - matvec(matrix, x0), torch.zeros_like(x0)),
         num_iters,
         tol=tol,
     )
+    return found._replace(x=x0 + found.x)
 
 
 # --- inner products -------------------------------------------------------------------------
@@ -175,8 +175,7 @@ def test_slices_that_are_solved_stay_as_they_are() -> None:
     x0.requires_grad_()
     x = solve(matrix, y, x0, 30).x
     assert x.isfinite().all()
-    assert torch.equal(x[2], x0[2])
-    assert torch.allclose(x[0], x0[0], atol=1e-12)
+    assert torch.equal(x[[0, 2]], x0[[0, 2]])
     (grad,) = torch.autograd.grad(x.sum(), x0)
     assert grad.isfinite().all()
 
@@ -206,7 +205,6 @@ def test_norms_for_all_slices_solve_a_coupled_system() -> None:
         lambda x: ((matrix @ x.flatten()).reshape(2, 7),),
         lambda r: (matrix.T @ r[0].flatten()).reshape(3, 4),
         (y,),
-        torch.zeros(3, 4, dtype=torch.float64),
         40,
         tol=1e-12,
         norms=lambda blocks: sum(slice_dot(b.reshape(1, -1), b.reshape(1, -1)) for b in blocks),
@@ -225,13 +223,13 @@ def test_bits_of_solution_and_gradient_depend_on_the_slice_alone() -> None:
 
     def solved(part: slice) -> tuple[Tensor, Tensor]:
         start = x0[part].clone().requires_grad_()
-        x = cgls(
+        correction = cgls(
             lambda x: (operator.forward(x), 3.0 * x),
             lambda r: operator.adjoint(r[0]) + 3.0 * r[1],
-            (y[part].contiguous(), 3.0 * start),
-            start,
+            (y[part] - operator.forward(start), torch.zeros_like(start)),
             num_iters=5,
         ).x
+        x = start + correction
         (grad,) = torch.autograd.grad(x, start, truth[part])
         return x.detach(), grad
 

@@ -54,6 +54,27 @@ def test_tv_minimises_its_objective() -> None:
     assert best < objective(x)
 
 
+def test_tv_says_when_it_has_converged() -> None:
+    x = phantom(3, 16)
+
+    def run(tol: float) -> tuple[TotalVariation, list[bool]]:
+        settings = TVSettings(lam=1e-3, iterations=400, edge=0.02, tol=tol)
+        method = TotalVariation(problem(x, views=10, noise_std=0.05), Alone(), settings)
+        reports = []
+        for i in range(method.num_steps):
+            reports.append(method.step(i).last)
+            if reports[-1]:
+                break
+        return method, reports
+
+    stopped, reports = run(1e-3)
+    full, never = run(0.0)
+    assert 5 < len(reports) < 300
+    assert reports[-1]
+    assert not any(never)
+    assert float((stopped.result() - full.result()).norm() / full.result().norm()) < 3e-3
+
+
 @pytest.mark.parametrize("edges", [[0, 3, 6], [0, 1, 4, 6]])
 def test_tv_is_the_same_volume_on_any_workers(edges: list[int]) -> None:
     x = phantom()

@@ -46,6 +46,7 @@ def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior
         lora_rank=4,
         adapt_start_t=999,
         num_twins=3,
+        loss_cg_iterations=1,
     )
     method = build("d3ip", problem(x), prior, sampler=sampler, adaptation=settings)
     losses = [method.step(i).loss for i in range(20)]

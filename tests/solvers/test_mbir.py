@@ -1,8 +1,9 @@
-"""Total variation along z: against a dense solution, slow against fast, and on any number of workers."""
+"""Total variation along z: against dense solutions, slow against fast, and on any number of workers."""
 
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -15,86 +16,137 @@ from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.dds import DDS
 from ddip_ray.solvers.mbir import DiffusionMBIR
+from ddip_ray.solvers.mbir_admm import ADMM
 from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.sampler import Denoised
+from ddip_ray.solvers.sampler import Denoised, Rule
 from ddip_ray.solvers.settings import MBIRSettings, SamplerSettings
 from ddip_ray.solvers.slab import Slab
 
 
-def rule(scan: SlabProblem, prior: DiffusionPrior, **settings: Any) -> DiffusionMBIR:
-    dds = DDS(SamplerSettings(cg_iterations=60), prior.schedule, scan)
-    return DiffusionMBIR(MBIRSettings(**settings), dds, Alone(), scan)
+def rule(scan: SlabProblem, prior: DiffusionPrior, **settings: Any) -> Rule:
+    dds, mbir = DDS(SamplerSettings(cg_iterations=60), prior.schedule, scan), MBIRSettings(**settings)
+    if mbir.admm is None:
+        return DiffusionMBIR(mbir, dds, Alone(), scan)
+    return ADMM(mbir, mbir.admm, dds, Alone(), scan)
 
 
 def start(x: Tensor) -> Denoised:
-    return Denoised(10, 9, x, x, x)
+    return Denoised(200, 199, x, x, x)
+
+
+def dual_minimum(inverse: Tensor, free: Tensor, lam: float) -> Tensor:
+    """argmin ½ Σ (x_z − free_z)ᵀH (x_z − free_z) + λ ‖D_z x‖₁, (z, 4, 4), H⁻¹ and free (z, 16) given.
+
+    By projected gradients on the dual.
+    """
+    rate = 1 / (4 * torch.linalg.matrix_norm(inverse, 2))
+    u = free.new_zeros(len(free) - 1, 16)
+
+    def solution(u: Tensor) -> Tensor:
+        """free − H⁻¹ D_zᵀu."""
+        edge = torch.zeros_like(u[:1])
+        return free - (torch.cat([edge, u]) - torch.cat([u, edge])) @ inverse
+
+    for _ in range(5000):
+        u = (u + rate * torch.diff(solution(u), dim=0)).clamp(-lam, lam)
+    return solution(u).reshape(-1, 4, 4)
+
+
+def small_scan(noise_std: float, views: int) -> tuple[SlabProblem, Tensor, Tensor]:
+    """Three slices of 4 x 4, another volume to pull to, and A, (views · detectors, 16)."""
+    generator = torch.Generator().manual_seed(0)
+    scan = problem(torch.rand(3, 4, 4, generator=generator), views=views, noise_std=noise_std)
+    A = operator(4, views).forward(torch.eye(16).reshape(16, 4, 4)).reshape(16, -1).T.double()
+    return scan, torch.rand(3, 4, 4, generator=generator), A
+
+
+@pytest.mark.parametrize(("noise_std", "views"), [(0.0, 2), (0.0, 12), (0.3, 12)])
+def test_sweeps_find_the_dense_minimum(prior: DiffusionPrior, noise_std: float, views: int) -> None:
+    """Clean data leave only what they do not see to choose: H⁻¹ becomes the projection onto it."""
+    weight = 0.1
+    scan, x0_hat, A = small_scan(noise_std, views)
+    gamma = DDS(SamplerSettings(), prior.schedule, scan).gamma(200)
+    if math.isinf(gamma):
+        inverse = torch.eye(16).double() - torch.linalg.pinv(A, rtol=1e-5) @ A
+        fixed = scan.y.flatten(1).double() @ torch.linalg.pinv(A, rtol=1e-5).T
+    else:
+        inverse = torch.linalg.inv(gamma * A.T @ A + torch.eye(16))
+        fixed = gamma * scan.y.flatten(1).double() @ A @ inverse
+    without = fixed + x0_hat.flatten(1).double() @ inverse
+    expected = dual_minimum(inverse, without, weight)
+    got = rule(scan, prior, weight=weight, sweeps=300, cold=True).consistent(start(x0_hat))
+    # Views that show everything leave total variation nothing to choose.
+    changed = float((got.flatten(1) - without).abs().max())
+    assert changed < 2e-3 if (noise_std, views) == (0.0, 12) else changed > 0.01
+    torch.testing.assert_close(got.double(), expected, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.3])
 def test_admm_finds_the_dense_minimum(prior: DiffusionPrior, noise_std: float) -> None:
-    """Its dual, min ½ ‖H^(−½)(Dᵀu − b)‖² over |u| ≤ λ, by projected gradients on dense matrices."""
-    size, num_slices, lam = 4, 3, 0.02
-    generator = torch.Generator().manual_seed(0)
-    scan = problem(torch.rand(num_slices, size, size, generator=generator), views=12, noise_std=noise_std)
-    x0_hat = torch.rand(num_slices, size, size, generator=generator)
-    mbir = rule(scan, prior, lam=lam, rho=0.05, sweeps=250, cold=True)
-
-    n = size**2
-    A = operator(size, 12).forward(torch.eye(n).reshape(n, size, size)).reshape(n, -1).T.double()
-    weight, gamma = mbir.scale**2, mbir.dds.gamma(10)
-    pull = 0.0 if noise_std == 0 else weight / gamma
-    H = torch.kron(torch.eye(num_slices), weight * A.T @ A + pull * torch.eye(n)).double()
-    b = (weight * scan.y.flatten(1).double() @ A + pull * x0_hat.flatten(1)).flatten()
-    step = torch.zeros(num_slices - 1, num_slices, dtype=torch.float64)
-    for k in range(num_slices - 1):
-        step[k, k], step[k, k + 1] = -1, 1
-    D = torch.kron(step, torch.eye(n).double())
-    inverse = torch.linalg.inv(H)
-    dual = D @ inverse @ D.T
-    u, rate = torch.zeros(len(D), dtype=torch.float64), 1 / torch.linalg.matrix_norm(dual, 2)
-    for _ in range(5000):
-        u = (u - rate * (dual @ u - D @ inverse @ b)).clamp(-lam, lam)
-    expected = (inverse @ (b - D.T @ u)).reshape(x0_hat.shape)
+    lam = 0.02
+    scan, x0_hat, A = small_scan(noise_std, views=12)
+    mbir = rule(scan, prior, admm={"lam": lam, "rho": 0.05}, sweeps=250, cold=True)
+    assert isinstance(mbir, ADMM)
+    scale, gamma = mbir.scale**2, mbir.dds.gamma(200)
+    pull = 0.0 if noise_std == 0 else scale / gamma
+    inverse = torch.linalg.inv(scale * A.T @ A + pull * torch.eye(16))
+    b = scale * scan.y.flatten(1).double() @ A + pull * x0_hat.flatten(1)
+    expected = dual_minimum(inverse, b @ inverse, lam)
     assert float((expected[1:] - expected[:-1]).abs().min()) < 1e-3  # λ is large enough to matter
     torch.testing.assert_close(mbir.consistent(start(x0_hat)).double(), expected, atol=2e-3, rtol=0)
 
 
-def test_a_copy_is_a_volume_of_its_own(prior: DiffusionPrior) -> None:
+ADMM_SETTINGS = {"admm": {"lam": 1e-3, "rho": 1e-2}}
+
+
+@pytest.mark.parametrize("settings", [{"weight": 0.02}, ADMM_SETTINGS])
+def test_a_copy_is_a_volume_of_its_own(prior: DiffusionPrior, settings: dict[str, Any]) -> None:
     """Slices of copies lie side by side; neighbours along z are those of the same copy."""
     volumes = [phantom(num_slices=4, size=12), phantom(num_slices=4, size=12).flip(0)]
     scans = [problem(x) for x in volumes]
     y = torch.stack([scan.y for scan in scans], dim=1).flatten(0, 1)
     both = SlabProblem(scans[0].operator, y, Slab(0, 8), 8, 0.0, num_copies=2)
-    # One CG iteration of both together has one step size; enough of them do not depend on it.
-    settings: dict[str, Any] = {"lam": 1e-3, "rho": 1e-2, "sweeps": 3}
-    together = rule(both, prior, **settings).consistent(start(torch.zeros(8, 12, 12)))
+    # One iteration of the ADMM's CG has one step size for both; enough of them do not depend on it.
+    together = rule(both, prior, sweeps=3, **settings).consistent(start(torch.zeros(8, 12, 12)))
     for k, scan in enumerate(scans):
-        alone = rule(scan, prior, **settings).consistent(start(torch.zeros(4, 12, 12)))
+        alone = rule(scan, prior, sweeps=3, **settings).consistent(start(torch.zeros(4, 12, 12)))
         torch.testing.assert_close(together[k::2], alone, atol=2e-3, rtol=0)
 
 
-def test_fast_keeps_its_split_and_dual_and_slow_forgets_them(prior: DiffusionPrior) -> None:
+@pytest.mark.parametrize("settings", [{"weight": 0.02}, ADMM_SETTINGS])
+def test_fast_goes_on_where_it_was_and_slow_begins_anew(
+    prior: DiffusionPrior, settings: dict[str, Any]
+) -> None:
     x = phantom(size=12)
-    fast, slow = (rule(problem(x), prior, sweeps=2, cold=cold) for cold in (False, True))
-    first = [mbir.consistent(start(x)) for mbir in (fast, slow)]
+    fast, slow = (rule(problem(x, views=4), prior, sweeps=2, cold=cold, **settings) for cold in (False, True))
+    first = [mbir.consistent(start(0 * x)) for mbir in (fast, slow)]
     assert torch.equal(*first)
-    assert torch.equal(slow.consistent(start(x)), first[1])
-    assert not torch.equal(fast.consistent(start(x)), first[0])
+    assert torch.equal(slow.consistent(start(0 * x)), first[1])
+    assert not torch.equal(fast.consistent(start(0 * x)), first[0])
 
 
-@pytest.mark.parametrize("method", ["diffusionmbir", "d3ip-mbir", "d3ip-mbir by measurements"])
+METHODS: dict[str, dict[str, Any]] = {
+    "diffusionmbir": {"method": "diffusionmbir"},
+    "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": ADMM_SETTINGS},
+    "d3ip-mbir": {"method": "d3ip-mbir"},
+    "d3ip-mbir by measurements": {"method": "d3ip-mbir", "adaptation": {"judge": "measurements"}},
+}
+
+
+@pytest.mark.parametrize("name", list(METHODS))
 @pytest.mark.parametrize("edges", [[0, 3, 6], [0, 1, 4, 6]])
-def test_mbir_is_the_same_volume_on_any_workers(prior: DiffusionPrior, method: str, edges: list[int]) -> None:
-    x = phantom()
+def test_mbir_is_the_same_volume_on_any_workers(prior: DiffusionPrior, name: str, edges: list[int]) -> None:
+    x, config = phantom(), METHODS[name]
     adaptation = {"num_adapt_steps": 2, "num_adapt_slices": 3, "lora_rank": 2, "adapt_start_t": 999}
-    if method.endswith("measurements"):
-        adaptation |= {"judge": "measurements"}
     sampler = SamplerSettings(num_steps=4, cg_iterations=5, quiet_cg_iterations=5)
+    settings: dict[str, Any] = {
+        "sampler": sampler,
+        "adaptation": adaptation | config.get("adaptation", {}),
+        "mbir": config.get("mbir", {}),
+    }
 
     def work(slab: Slab, communicator: Any) -> Tensor:
         own = copy.deepcopy(prior)  # a functional call swaps weights in the module: one a thread
-        scan = problem(x, slab)
-        name = method.split(" ", maxsplit=1)[0]
-        return solve(build(name, scan, own, communicator, sampler=sampler, adaptation=adaptation, seed=3))
+        return solve(build(config["method"], problem(x, slab), own, communicator, seed=3, **settings))
 
     assert (on_workers(edges, work) - work(Slab(0, 6), Alone())).abs().max() <= 1e-5

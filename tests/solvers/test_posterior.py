@@ -28,7 +28,8 @@ SAMPLERS: list[tuple[str, dict[str, Any], float, tuple[float, float]]] = [
     ("dds", {"sampler": QUIET}, 0.2, (0.0, 1e-6)),  # a point estimate: every sample is the same
     ("ddnm", {"sampler": TRAJECTORY}, 0.2, (0.55, 0.85)),
     ("diffpir", {"sampler": TRAJECTORY}, 0.35, (0.95, 1.3)),
-    ("diffusionmbir", {"sampler": TRAJECTORY, "mbir": {"lam": 1e-9}}, 0.2, (0.7, 1.0)),
+    ("diffusionmbir", {"sampler": TRAJECTORY, "mbir": {"weight": 1e-9}}, 0.2, (0.7, 1.0)),
+    ("diffusionmbir", {"sampler": TRAJECTORY, "mbir": {"admm": {"lam": 1e-9}}}, 0.2, (0.7, 1.0)),
     ("dps", {"dps": {"num_steps": 1000, "scale": 0.3}}, 0.25, (0.5, 0.8)),
     ("score-sde", {"sampler": TRAJECTORY, "predictor_corrector": {"num_steps": 200}}, 0.6, (1.2, 2.2)),
 ]

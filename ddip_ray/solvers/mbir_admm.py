@@ -1,0 +1,76 @@
+"""DiffusionMBIR as published: total variation along z by ADMM, in one system with the data."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddip_ray.operators.conjugate_gradient import Blocks, cgls
+from ddip_ray.operators.proximal import soft_threshold
+from ddip_ray.solvers.communicator import Communicator
+from ddip_ray.solvers.coupling import SliceCoupling
+from ddip_ray.solvers.dds import DDS
+from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.sampler import Denoised
+from ddip_ray.solvers.settings import ADMMSettings, MBIRSettings
+
+
+class ADMM:
+    """argmin ½ ‖(A x − y)/‖A‖‖² + ½ ‖x − x0_hat‖²/(γ ‖A‖²) + λ ‖D_z x‖₁ from x0_hat, by ADMM on d = D_z x.
+
+    Algorithm 2 of the paper (Chung et al., CVPR 2023, 2211.10655), which keeps split and scaled dual from
+    timestep to timestep. D_z couples the slabs, by one slice at each end and CG's scalars.
+    """
+
+    couples_slices = True
+
+    def __init__(
+        self,
+        settings: MBIRSettings,
+        admm: ADMMSettings,
+        dds: DDS,
+        communicator: Communicator,
+        problem: SlabProblem,
+    ) -> None:
+        self.settings, self.admm, self.dds, self.problem = settings, admm, dds, problem
+        self.coupling = SliceCoupling.of_volumes(problem, communicator)
+        self.scale = 1 / problem.operator_norm()
+        self.y = self.scale * problem.volumes(problem.y)
+        self.split = self.dual = problem.volumes(problem.nothing())
+
+    def consistent(self, denoised: Denoised) -> Tensor:
+        admm, D_z = self.admm, self.coupling
+        if self.settings.cold:
+            self.split = self.dual = torch.zeros_like(self.split)
+        x = x0_hat = self.problem.volumes(denoised.x0_hat)
+        gamma = self.dds.gamma(denoised.t)
+        pull = 0.0 if math.isinf(gamma) else self.scale / math.sqrt(gamma)
+        sqrt_rho = math.sqrt(admm.rho)
+
+        def forward(x: Tensor) -> Blocks:
+            return self.measure(x), sqrt_rho * D_z.difference(x), pull * x
+
+        def adjoint(r: Blocks) -> Tensor:
+            return self.measure_adjoint(r[0]) + sqrt_rho * D_z.difference_adjoint(r[1]) + pull * r[2]
+
+        # Never more, also at the quiet end: clean data hold x to x0_hat by the few iterations alone.
+        num_iterations, tol = self.dds.settings.cg_iterations, 8 * torch.finfo(x.dtype).eps
+        for _ in range(self.settings.sweeps):
+            y = self.y, sqrt_rho * (self.split - self.dual), pull * x0_hat
+            r = tuple(target - now for target, now in zip(y, forward(x), strict=True))
+            x = x + cgls(forward, adjoint, r, num_iterations, tol=tol, norms=D_z.norms).x
+            raised = D_z.difference(x) + self.dual
+            self.split = soft_threshold(raised, admm.lam / admm.rho)
+            self.dual = raised - self.split
+        return x.flatten(0, 1)
+
+    def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
+        return self.dds.move_on(x0, denoised, noise)
+
+    def measure(self, x: Tensor) -> Tensor:
+        return self.scale * self.problem.volumes(self.problem.operator.forward(x.flatten(0, 1)))
+
+    def measure_adjoint(self, y: Tensor) -> Tensor:
+        return self.scale * self.problem.volumes(self.problem.operator.adjoint(y.flatten(0, 1)))
