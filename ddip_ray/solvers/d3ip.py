@@ -53,9 +53,11 @@ class D3IP:
 
         self.late_steps = [i for i in range(sampler.num_steps) if self.is_late(i)]
         self.num_steps = 2 * sampler.num_steps + (len(self.late_steps) if validation else 0)
-        self.nfe = sampler.nfe + len(self.late_steps) + self.settings.num_twins * sampler.nfe
+        enough = max(1, self.settings.enough_twins // sampler.problem.num_slices)
+        self.num_twins = min(self.settings.num_twins, enough)
+        self.nfe = sampler.nfe + len(self.late_steps) + self.num_twins * sampler.nfe
         wanted = math.ceil(self.settings.num_adapt_slices / learner.num_drawn)
-        self.num_drawn_twins = min(wanted, self.settings.num_twins)
+        self.num_drawn_twins = min(wanted, self.num_twins)
         self.adapt_nfe = learner.num_judged * self.num_drawn_twins
         if validation is not None:
             num_late = len(self.late_steps)
@@ -86,7 +88,7 @@ class D3IP:
                 sampler.problem,
                 sampler.x0,
                 self.settings.downsampling,
-                self.settings.num_twins,
+                self.num_twins,
                 seed,
                 one_angle_a_copy=sampler.rule.couples_slices,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -39,15 +40,20 @@ class DiffusionMBIR:
         self.dual = problem.volumes(problem.nothing())
 
     def consistent(self, denoised: Denoised) -> Tensor:
-        D_z, weight = self.coupling, self.settings.weight
+        D_z, theta = self.coupling, self.weight(denoised.t)
         u = torch.zeros_like(self.dual) if self.settings.cold else self.dual
         x = denoised.x0_hat
         for _ in range(self.settings.sweeps):
             start = denoised.x0_hat - D_z.difference_adjoint(u).flatten(0, 1)
             x = self.dds.consistent(replace(denoised, x0_hat=start))
-            u = (u + _STEP * D_z.difference(self.problem.volumes(x))).clamp(-weight, weight)
+            u = (u + _STEP * D_z.difference(self.problem.volumes(x))).clamp(-theta, theta)
         self.dual = u
         return x
+
+    def weight(self, t: int) -> float:
+        """θ: as the denoised image errs less, less is taken from what its neighbours say."""
+        alpha_bar = self.dds.schedule.at(t)
+        return self.settings.weight * math.sqrt((1 - alpha_bar) / alpha_bar)
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         return self.dds.move_on(x0, denoised, noise)

@@ -95,7 +95,10 @@ class AdaptationSettings(Settings):
     downsampling: PositiveInt = Field(
         2, description="the twins are so many times smaller, from so many times fewer views"
     )
-    num_twins: PositiveInt = Field(4, description="of each slice, each rotated another way")
+    num_twins: PositiveInt = Field(4, description="of each slice at most, each rotated another way")
+    enough_twins: PositiveInt = Field(
+        96, description="of the volume: with many slices fewer of each will do, at least one"
+    )
     loss_cg_iterations: int = Field(
         60, ge=0, description="CG iterations of data consistency before the loss; 0: the bare estimate"
     )
@@ -145,7 +148,7 @@ class MBIRSettings(Settings):
         "ddim", description="of DiffusionMBIR: that of DDS, or the published VE-SDE sampler"
     )
     weight: PositiveFloat = Field(
-        0.005, description="of the TV against ½ ‖x − x0_hat‖², in the prior's image range"
+        0.5, description="of the TV against ½ ‖x − x0_hat‖², times the noise in x_t over its signal"
     )
     admm: ADMMSettings | None = Field(None, description="given: ADMM as published, instead of weight")
     sweeps: PositiveInt = Field(1, description="sweeps a timestep")

@@ -35,6 +35,17 @@ def test_d3ip_is_the_same_volume_on_any_workers(
     assert (on_workers(edges, d3ip) - d3ip(Slab(0, 6), Alone())).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize(("enough", "expected"), [(96, 4), (17, 2), (3, 1)])
+def test_many_slices_need_fewer_twins_of_each(prior: DiffusionPrior, enough: int, expected: int) -> None:
+    adaptation = {"enough_twins": enough, "adapt_start_t": 0, "num_adapt_steps": 1}
+    method = build("d3ip", problem(phantom()), prior, sampler={"num_steps": 2}, adaptation=adaptation)
+    for i in range(3):
+        method.step(i)
+    assert method.twins.num_copies == expected
+    assert method.twins.slab == Slab(0, 6)
+    assert method.nfe == 2 + 1 + 2 * expected
+
+
 def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior) -> None:
     x = phantom()
     # More iterations, and the measurements repair most of what an untrained network spoils.

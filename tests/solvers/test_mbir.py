@@ -63,7 +63,7 @@ def small_scan(noise_std: float, views: int) -> tuple[SlabProblem, Tensor, Tenso
 @pytest.mark.parametrize(("noise_std", "views"), [(0.0, 2), (0.0, 12), (0.3, 12)])
 def test_sweeps_find_the_dense_minimum(prior: DiffusionPrior, noise_std: float, views: int) -> None:
     """Clean data leave only what they do not see to choose: H⁻¹ becomes the projection onto it."""
-    weight = 0.1
+    weight, sigma = 0.1, math.sqrt(1 / prior.schedule.at(200) - 1)
     scan, x0_hat, A = small_scan(noise_std, views)
     gamma = DDS(SamplerSettings(), prior.schedule, scan).gamma(200)
     if math.isinf(gamma):
@@ -74,7 +74,7 @@ def test_sweeps_find_the_dense_minimum(prior: DiffusionPrior, noise_std: float, 
         fixed = gamma * scan.y.flatten(1).double() @ A @ inverse
     without = fixed + x0_hat.flatten(1).double() @ inverse
     expected = dual_minimum(inverse, without, weight)
-    got = rule(scan, prior, weight=weight, sweeps=300, cold=True).consistent(start(x0_hat))
+    got = rule(scan, prior, weight=weight / sigma, sweeps=300, cold=True).consistent(start(x0_hat))
     # Views that show everything leave total variation nothing to choose.
     changed = float((got.flatten(1) - without).abs().max())
     assert changed < 2e-3 if (noise_std, views) == (0.0, 12) else changed > 0.01
