@@ -28,7 +28,14 @@ _DEFAULT: dict[str, Values] = {
 
 # The published code's settings, gathered from its scripts. Its faults are not repeated: one Adam without
 # weight decay, no biases, no dropout, exact adjoints, an open boundary in z, slices that do not inherit.
-_EVEN = {"num_steps": 50, "step_power": 1.0, "eta": 0.85, "quiet_t": -1, "self_ensemble": False}
+_EVEN = {
+    "num_steps": 50,
+    "step_power": 1.0,
+    "eta": 0.85,
+    "quiet_t": -1,
+    "self_ensemble": False,
+    "nonnegative": False,
+}
 _DDS = {**_EVEN, "cg_iterations": 5, "gamma": "infinite"}
 _D3IP = {
     "judge": "measurements",

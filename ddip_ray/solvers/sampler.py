@@ -103,25 +103,30 @@ class Sampler:
     def denoise(self, i: int, network: Network | Sequence[Network]) -> tuple[Tensor, Tensor]:
         t = self.timesteps[i]
         if callable(network):
-            return denoise_slab(self.prior, self.x_t, t, self.oriented(network, i))
+            x0_hat, eps_hat = denoise_slab(self.prior, self.x_t, t, self.oriented(network, i))
+            return self.allowed(x0_hat), eps_hat
         each = [
             denoise_slab(self.prior, x_t[None], t, self.oriented(own, i), micro_batch=1)
             for x_t, own in zip(self.x_t, network, strict=True)
         ]
-        x0_hat, eps_hat = zip(*each, strict=True)
-        return torch.cat(x0_hat), torch.cat(eps_hat)
+        estimates, noises = zip(*each, strict=True)
+        return self.allowed(torch.cat(estimates)), torch.cat(noises)
 
     def estimate(self, i: int, rows: list[int], network: Network) -> Tensor:
         """x0_hat of some slices of the slab at step ``i``, (len(rows), y, x), with a graph to ``network``."""
         x0_hat, _ = self.prior.denoise(self.x_t[rows], self.timesteps[i], network)
-        return x0_hat
+        return self.allowed(x0_hat)
+
+    def allowed(self, x: Tensor) -> Tensor:
+        """``x`` without what is below nothing, if that is known to be none."""
+        return x.clamp_min(self.low) if self.settings.nonnegative else x
 
     def oriented(self, network: Network, k: int) -> Network:
         return oriented(network, k % NUM_ORIENTATIONS) if self.settings.self_ensemble else network
 
     def result(self) -> Tensor:
         """The reconstruction of the slab in the acquisition's normalised units, (z, y, x) float32."""
-        return (self.x0 - self.low) / (self.high - self.low)
+        return (self.allowed(self.x0) - self.low) / (self.high - self.low)
 
     def on(self, problem: SlabProblem) -> Sampler:
         """The same sampler at its start, on another ``problem`` for the slab (in the prior's range)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -54,11 +54,11 @@ class Validation:
         self.adapters.append((i, adapter.copy()))
 
     def choose(self) -> tuple[float, str]:
-        """The strength with the least misfit of the held-out measurements, the weakest of equals; and why."""
+        """The strength with the least misfit of the held-out measurements, and why."""
         misfits = {strength: self.misfit(strength) for strength in sorted(self.settings.strengths)}
         found = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
-        strength = min(misfits, key=lambda s: misfits[s])
-        return strength, f"adapted at strength {strength:g}; misfit of held-out views {found}"
+        strength = least(misfits)
+        return strength, f"adapted at strength {strength:.3g}; misfit of held-out views {found}"
 
     def misfit(self, strength: float) -> float:
         """‖A x − y‖/‖y‖ over the held-out measurements of all workers, after late steps at ``strength``."""
@@ -74,6 +74,21 @@ class Validation:
             sums = torch.stack([missed.double().square().sum(), y.double().square().sum()])
         total, signal = self.communicator.all_reduce(sums).tolist()
         return math.sqrt(total / max(signal, torch.finfo(torch.float64).tiny))
+
+
+def least(misfits: Mapping[float, float]) -> float:
+    """Where the square of the misfit is least: of the parabola through the least one and its neighbours.
+
+    At either end, the end; of equals the weakest.
+    """
+    strengths = sorted(misfits)
+    k = min(range(len(strengths)), key=lambda k: misfits[strengths[k]])
+    if k in (0, len(strengths) - 1):
+        return strengths[k]
+    a, b, c = strengths[k - 1 : k + 2]
+    left, right = ((misfits[s] ** 2 - misfits[b] ** 2) / (s - b) for s in (a, c))
+    # left <= 0 <= right are the slopes of the two chords, those of the parabola at their middles.
+    return b if left == right else (a + b) / 2 - left * (c - a) / 2 / (right - left)
 
 
 def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> tuple[SlabProblem, Tensor]:

@@ -54,6 +54,19 @@ def test_dds_is_noisy_above_quiet_t_and_the_bare_estimate_below(prior: Diffusion
             assert not torch.equal(other.x_t, dds.x_t)  # another seed, another sample
 
 
+def test_nothing_is_below_nothing_unless_allowed(prior: DiffusionPrior) -> None:
+    """An untrained prior's images are; data consistency alone would leave a part of it."""
+    cut, free = (
+        build("dds", problem(phantom(), views=5), prior, sampler={"num_steps": 3, "nonnegative": cut})
+        for cut in (True, False)
+    )
+    low = prior.image_range[0]
+    assert float(cut.denoise(0, prior.network_forward)[0].min()) == low
+    assert float(free.denoise(0, prior.network_forward)[0].min()) < low
+    assert float(solve(cut).min()) == 0
+    assert float(solve(free).min()) < 0
+
+
 def test_each_step_sees_another_orientation(prior: DiffusionPrior) -> None:
     seen = []
 

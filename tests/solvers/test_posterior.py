@@ -16,6 +16,7 @@ TRAJECTORY = {
     "quiet_t": -1,
     "data_trust": 1,
     "cg_iterations": 60,
+    "nonnegative": False,
     "eta": 0.85,
 }
 QUIET = {**TRAJECTORY, "quiet_t": 1000}
@@ -55,7 +56,7 @@ def test_without_data_ddim_draws_from_the_prior() -> None:
     """η = 0 carries noise to the prior exactly, in the limit of many steps."""
     prior = GaussianPrior()
     problem, _, _ = scan(prior, 2000, noise_std=1e6)
-    trajectory = {"num_steps": 200, "step_power": 2, "quiet_t": -1, "eta": 0.0, "cg_iterations": 1}
+    trajectory = {**TRAJECTORY, "num_steps": 200, "eta": 0.0, "cg_iterations": 1}
     samples = solve(build("dds", problem, prior, sampler=trajectory)).flatten(1).double()  # type: ignore[arg-type]
     error = torch.cov(samples.T) - prior.covariance
     assert float((samples.mean(0) - prior.mean).abs().max()) < 0.06

@@ -18,7 +18,7 @@ from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.validation import held_out
+from ddip_ray.solvers.validation import held_out, least
 
 SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
 ADAPTATION = {"num_adapt_steps": 3, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 1e-2}
@@ -55,12 +55,25 @@ def test_the_strength_with_the_least_misfit_is_used_and_saved(prior: DiffusionPr
     assert sum(note is not None for note in notes) == 1
     misfits = {s: method.validation.misfit(s) for s in (0.0, 0.5, 1.0, 1.5)}
     assert len(set(misfits.values())) == 4
-    assert method.strength == min(misfits, key=lambda s: misfits[s])
+    assert method.strength == least(misfits)
     assert notes[8] is not None
-    assert notes[8].startswith(f"adapted at strength {method.strength:g};")
+    assert notes[8].startswith(f"adapted at strength {method.strength:.3g};")
     assert method.adapter.config.scale == method.strength
     judged = 4 * 3 * 6 * 2  # timesteps, updates, slices, twins
     assert method.adapt_nfe == judged + 6 * 4 * 4  # and all slices at four strengths, all steps being late
+
+
+def test_the_least_misfit_between_strengths() -> None:
+    def bowl(strength: float) -> float:
+        return (0.01 + (strength - 0.7) ** 2) ** 0.5
+
+    assert least({s: bowl(s) for s in (0.0, 0.5, 1.0, 1.5)}) == pytest.approx(0.7)
+    assert least({s: bowl(s) for s in (0.0, 0.4, 1.5)}) == pytest.approx(0.7)
+    assert least({0.0: 1.0, 0.5: 2.0, 1.0: 3.0}) == 0.0
+    assert least({0.0: 3.0, 0.5: 2.0, 1.0: 1.0}) == 1.0
+    assert least({0.0: 1.0, 0.5: 1.0, 1.0: 1.0}) == 0.0
+    assert least({0.0: 2.0, 0.5: 1.0, 1.0: 1.0}) == pytest.approx(0.75)
+    assert least({1.0: 5.0}) == 1.0
 
 
 def test_an_adapter_that_harms_is_taken_back(prior: DiffusionPrior) -> None:
