@@ -118,7 +118,7 @@ class Sampler:
         return self.allowed(x0_hat)
 
     def allowed(self, x: Tensor) -> Tensor:
-        """``x`` without what is below nothing, if that is known to be none."""
+        """``x`` cut off at the lower end of the image range, if nothing can lie below."""
         return x.clamp_min(self.low) if self.settings.nonnegative else x
 
     def oriented(self, network: Network, k: int) -> Network:

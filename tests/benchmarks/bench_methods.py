@@ -1,11 +1,11 @@
-"""Every method of the papers on a real CT volume, from few views and from a limited angle.
+"""Every method of the papers on real volumes: from few views, with noise, from a limited angle, of 64 slices.
 
     python tests/benchmarks/bench_methods.py --folder FOLDER
 
 writes results/methods.md; a picture a scan and what is reconstructed stay in FOLDER. Scores are kept in
 results/methods/SCAN.json, and what is there, made with the same settings, is not made again: seeds can be
-added a few at a time, and scans side by side. The volume is an abdominal CT of ../shared/data, all settings
-but those of the named variants are the defaults.
+added a few at a time, and scans side by side. The objects, of ../shared/data, are an abdominal CT and the MR
+image of a head, on which no setting was chosen. All settings but those of named variants are the defaults.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ddip_ray.engine.config import load_config
@@ -26,18 +27,41 @@ from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.tasks.compare import Layout, Run, compare
 from ddip_ray.tasks.comparison_files import ComparisonFiles
 from ddip_ray.tasks.comparison_table import markdown, table
+from ddip_ray.tasks.noise import parse_noise
 from ddip_ray.tasks.simulate import Scan, simulate
 
 HERE = Path(__file__).parent
-VOLUME = HERE.parents[2] / "shared" / "data" / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
+DATA = HERE.parents[2] / "shared" / "data"
+CT = DATA / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
+MRI = DATA / "mri_t1_datalad" / "mri_t1_128.npz"
 SCORES, TABLE = HERE / "results" / "methods", HERE / "results" / "methods.md"
-WINDOW = (-1000.0, 1000.0)
 SLICES = "54:66"  # of 112; SSIM of the other planes needs more than 10
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """A scan, and the volume it is of: a file, averaged over ``binning``² pixels of a slice."""
+
+    title: str
+    scan: Scan
+    volume: Path = CT
+    binning: int = 1
+
+
+def few(views: int, **scan: Any) -> Scan:
+    return Scan(views, **{"window": (-1000.0, 1000.0), "slices": SLICES, **scan})
+
+
+NOISE = parse_noise("gaussian:0.01")
 SCANS = {
-    "8": Scan(8, window=WINDOW, slices=SLICES),
-    "30": Scan(30, window=WINDOW, slices=SLICES),
-    "60": Scan(60, window=WINDOW, slices=SLICES),
-    "60-over-120": Scan(60, angular_range_deg=120.0, window=WINDOW, slices=SLICES),
+    "8": Scanned("8 views", few(8)),
+    "30": Scanned("30 views", few(30)),
+    "60": Scanned("60 views", few(60)),
+    "60-over-120": Scanned("60 views over 120 degrees", few(60, angular_range_deg=120.0)),
+    "30-noisy": Scanned("30 views with 1 % of noise", few(30, noise=NOISE)),
+    "60-noisy": Scanned("60 views with 1 % of noise", few(60, noise=NOISE)),
+    "30-head": Scanned("30 views of the head", few(30, window=None), MRI),
+    "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),
 }
 # Not a method's default: DiffusionMBIR to convergence at each timestep, and by ADMM on the data and the
 # total variation together, as published; held-out views that decide.
@@ -70,7 +94,7 @@ Rows = list[dict[str, Any]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--scans", default=",".join(SCANS))
+    parser.add_argument("--scans", default="8,30,60,60-over-120", help=f"of {', '.join(SCANS)}")
     parser.add_argument(
         "--methods", default=METHODS, help="also dps, score-sde, ddip, diffusionmbir-slow, diffusionmbir-admm"
     )
@@ -97,7 +121,7 @@ def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -
     if any(is_current(row) for row in same):
         return
     if not store.exists():
-        simulate(str(VOLUME), str(store), SCANS[scan])
+        simulate(volume_of(SCANS[scan], folder), str(store), SCANS[scan].scan)
     (folder / scan).mkdir(exist_ok=True)
     layout = Layout(num_workers)
     (run,) = compare(str(store), str(folder / scan), {method: config}, [seed], layout=layout, overwrite=True)
@@ -107,6 +131,17 @@ def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -
     SCORES.mkdir(exist_ok=True)
     (SCORES / f"{scan}.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(scan, *table([run])[1], flush=True)
+
+
+def volume_of(scanned: Scanned, folder: Path) -> str:
+    if scanned.binning == 1:
+        return str(scanned.volume)
+    with np.load(scanned.volume) as file:
+        volume = file["volume"]
+    k, (nz, ny, nx) = scanned.binning, volume.shape
+    path = folder / f"{scanned.volume.stem}-binned-{k}.npy"
+    np.save(path, volume.reshape(nz, ny // k, k, nx // k, k).mean(axis=(2, 4)))
+    return str(path)
 
 
 def draw(scan: str, methods: list[str], folder: Path) -> None:
@@ -123,18 +158,19 @@ def draw(scan: str, methods: list[str], folder: Path) -> None:
 
 def write_table() -> None:
     parts = [
-        "# Every method on an abdominal CT",
+        "# Every method",
         "`python tests/benchmarks/bench_methods.py --folder FOLDER`\n\n"
-        f"Slices {SLICES}, {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}. PSNR and "
-        "SSIM on the window of 2000 HU; ± is the standard deviation over seeds (noise of the trajectory, "
-        "draws of the adaptation). Seconds of one worker on one core beside another benchmark.",
+        f"Slices {SLICES} of an abdominal CT if nothing else is said, {platform.machine()}, {os.cpu_count()} "
+        f"cores, torch {torch.__version__}. PSNR and SSIM on the window of 2000 HU, of the head on all its "
+        "values; ± is the standard deviation over seeds (noise of the trajectory, draws of the adaptation). "
+        "Seconds of one worker on one core beside another benchmark.",
     ]
     order = [*METHODS.split(","), "diffusionmbir-slow", "diffusionmbir-admm", "dps", "score-sde", "ddip"]
-    for scan in SCANS:
+    for scan, scanned in SCANS.items():
         runs = sorted(current(scan), key=lambda run: (order.index(run.name), run.seed))
         if runs:
             commits = ", ".join(f"{row['name']} {row['commit']}" for row in rows_of(scan))
-            parts += [f"## {scan} views", markdown(table(runs)), f"Measured at commits: {commits}."]
+            parts += [f"## {scanned.title}", markdown(table(runs)), f"Measured at commits: {commits}."]
     TABLE.write_text("\n\n".join(parts) + "\n")
 
 
