@@ -183,9 +183,13 @@ def current(scan: str) -> list[Run]:
 
 
 def commit() -> str:
-    """Of the code that is being measured; with a + where the working tree differs from it."""
-    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+"]
-    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    """Of the code that is being measured; with a + where the package differs from it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(HERE.parents[1]), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("describe", "--always") + ("+" if git("status", "--porcelain", "ddip_ray") else "")
 
 
 def rows_of(scan: str) -> Rows:
