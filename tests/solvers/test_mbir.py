@@ -47,7 +47,7 @@ def dual_minimum(inverse: Tensor, free: Tensor, lam: float) -> Tensor:
         edge = torch.zeros_like(u[:1])
         return free - (torch.cat([edge, u]) - torch.cat([u, edge])) @ inverse
 
-    for _ in range(5000):
+    for _ in range(2000):
         u = (u + rate * torch.diff(solution(u), dim=0)).clamp(-lam, lam)
     return solution(u).reshape(-1, 4, 4)
 
