@@ -90,12 +90,12 @@ def adapting(
 
 
 def judging(config: RunConfig) -> RunConfig:
-    """With the data consistency before the loss, of two sweeps: the first knows no neighbours."""
+    """With the data consistency before the loss: of DiffusionMBIR two sweeps, as one knows no neighbours."""
     own = config.adaptation.loss_cg_iterations
     num_iterations = {"cg_iterations": own, "quiet_cg_iterations": own}
     update = {
         "sampler": config.sampler.model_copy(update=num_iterations),
-        "mbir": config.mbir.model_copy(update={"sweeps": 2}),
+        "mbir": config.mbir.model_copy(update={"sweeps": 2 if config.mbir.admm is None else 1}),
     }
     return config.model_copy(update=update)
 

@@ -77,7 +77,7 @@ SECTIONS = {
     "tv": ("tv",),
     "dps": ("dps",),
     "score-sde": ("sampler", "predictor_corrector"),
-    "ddnm": ("sampler", "ddnm"),
+    "ddnm": ("sampler",),
     "diffpir": ("sampler", "diffpir"),
     "dds": ("sampler",),
     "diffusionmbir": ("sampler", "mbir"),

@@ -180,6 +180,22 @@ def test_slices_that_are_solved_stay_as_they_are() -> None:
     assert grad.isfinite().all()
 
 
+def test_what_a_solution_leaves_is_not_solved_again() -> None:
+    """Its gradient is rounding, which further iterations would divide by squared singular values."""
+    u, v = (
+        torch.linalg.qr(randn((60, 40), torch.float64, 1)).Q,
+        torch.linalg.qr(randn((40, 40), torch.float64, 2)).Q,
+    )
+    matrix = ((u * torch.logspace(0, -3, 40, dtype=torch.float64)) @ v.T).float()[None]
+    y = randn((1, 60), torch.float32, 3)
+    solution = torch.linalg.lstsq(matrix[0].double(), y[0].double()[:, None]).solution[:, 0].float()[None]
+    tol = 100 * torch.finfo(torch.float32).eps
+    again = solve(matrix, y, solution, 200, tol=tol)
+    assert again.converged.all()
+    assert len(again.residual_norms) < 5
+    torch.testing.assert_close(again.x, solution, rtol=0, atol=1e-3 * float(solution.abs().max()))
+
+
 def test_zero_iterations_return_the_start() -> None:
     matrix, y, x0 = (
         randn((2, 3, 3), torch.float64, 1),

@@ -9,8 +9,8 @@ import pytest
 from ddip_ray.operators.missing_wedge import turns_off_the_wedge
 
 
-def views(number: int, first_deg: float, range_deg: float) -> list[float]:
-    return [math.radians(first_deg + range_deg * k / number) for k in range(number)]
+def views(number: int, first_deg: float, range_deg: float) -> tuple[float, ...]:
+    return tuple(math.radians(first_deg + range_deg * k / number) for k in range(number))
 
 
 @pytest.mark.parametrize("number", [4, 8, 30, 181])
@@ -20,7 +20,7 @@ def test_every_turn_will_do_for_a_full_scan(number: int) -> None:
 
 
 def test_every_turn_will_do_for_golden_angles() -> None:
-    golden = [math.radians(111.246 * k) for k in range(40)]
+    golden = tuple(math.radians(111.246 * k) for k in range(40))
     assert len(turns_off_the_wedge(golden)) == 180
 
 
@@ -31,6 +31,12 @@ def test_a_wedge_comes_to_lie_on_views(first_deg: float) -> None:
     assert 50 <= min(turns) <= 60
     assert 120 <= max(turns) <= 130
     assert turns == list(range(min(turns), max(turns) + 1))
+
+
+def test_directions_measured_twice_count_once() -> None:
+    once = views(60, 0.0, 120.0)
+    opposite = tuple(angle + math.pi for angle in once)
+    assert turns_off_the_wedge(once + opposite + once) == turns_off_the_wedge(once)
 
 
 def test_a_wedge_too_wide_to_hide_overlaps_least() -> None:
