@@ -27,6 +27,7 @@ class DDNM:
 
     def __init__(self, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem) -> None:
         self.settings, self.schedule, self.problem = settings, schedule, problem
+        self.added: Tensor | None = None
         self.noise_std = 0.0
         if problem.noise_std > 0:
             sample = normal((1, *problem.operator.measurement_shape), 0).to(problem.y.device)
@@ -34,7 +35,8 @@ class DDNM:
 
     def consistent(self, denoised: Denoised) -> Tensor:
         misfit = self.problem.y - self.problem.operator.forward(denoised.x0_hat)
-        return denoised.x0_hat + self.trust(denoised.t_next) * self.inverse(misfit, denoised.t_next)
+        self.added = self.inverse(misfit, denoised.t_next)
+        return denoised.x0_hat + self.trust(denoised.t_next) * self.added
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         alpha_bar = self.schedule.at(denoised.t_next)
@@ -50,4 +52,5 @@ class DDNM:
         return 1.0 if brought == 0 else min(1.0, math.sqrt(1 - alpha_bar) * self.settings.eta / brought)
 
     def inverse(self, y: Tensor, t_next: int) -> Tensor:
-        return pseudo_inverse(self.problem.operator, y, self.settings.num_cg_iterations(t_next))
+        guess = self.added if self.settings.warm_start else None
+        return pseudo_inverse(self.problem.operator, y, self.settings.num_cg_iterations(t_next), guess)

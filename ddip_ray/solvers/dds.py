@@ -10,7 +10,7 @@ from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import SamplerSettings
-from ddip_ray.solvers.steps import data_consistency, move_on
+from ddip_ray.solvers.steps import correction, move_on
 
 
 class DDS:
@@ -20,11 +20,18 @@ class DDS:
 
     def __init__(self, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem) -> None:
         self.settings, self.schedule, self.problem = settings, schedule, problem
+        self.added: Tensor | None = None
 
     def consistent(self, denoised: Denoised) -> Tensor:
+        self.added = self.correction(denoised, self.added)
+        return denoised.x0_hat + self.added
+
+    def correction(self, denoised: Denoised, last: Tensor | None) -> Tensor:
+        """What the data add to the denoised image, if they added ``last`` to the one before."""
         A, y = self.problem.operator, self.problem.y
         num_iterations = self.settings.num_cg_iterations(denoised.t_next)
-        return data_consistency(A, y, denoised.x0_hat, self.gamma(denoised.t), num_iterations)
+        guess = last if self.settings.warm_start else None
+        return correction(A, y, denoised.x0_hat, self.gamma(denoised.t), num_iterations, guess=guess)
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         return move_on(x0, denoised.eps_hat, noise, self.schedule.at(denoised.t_next), self.settings.eta)

@@ -10,7 +10,7 @@ from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import DiffPIRSettings, SamplerSettings
-from ddip_ray.solvers.steps import data_consistency, move_on
+from ddip_ray.solvers.steps import correction, move_on
 
 _NOISE_FLOOR = 1e-3  # of ‖A‖: clean data get a finite weight too, as in the paper's code
 
@@ -28,6 +28,7 @@ class DiffPIR:
         self, own: DiffPIRSettings, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem
     ) -> None:
         self.lam, self.settings, self.schedule, self.problem = own.lam, settings, schedule, problem
+        self.added: Tensor | None = None
         self.noise_std = max(problem.noise_std, _NOISE_FLOOR * problem.operator_norm())
 
     def consistent(self, denoised: Denoised) -> Tensor:
@@ -35,7 +36,9 @@ class DiffPIR:
         rho = self.lam * self.noise_std**2 * alpha_bar / (1 - alpha_bar)
         A, y = self.problem.operator, self.problem.y
         num_iterations = self.settings.num_cg_iterations(denoised.t_next)
-        return data_consistency(A, y, denoised.x0_hat, 1 / rho, num_iterations)
+        guess = self.added if self.settings.warm_start else None
+        self.added = correction(A, y, denoised.x0_hat, 1 / rho, num_iterations, guess=guess)
+        return denoised.x0_hat + self.added
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         alpha_bar = self.schedule.at(denoised.t)

@@ -38,14 +38,17 @@ class DiffusionMBIR:
         self.settings, self.dds, self.problem = settings, dds, problem
         self.coupling = SliceCoupling.of_volumes(problem, communicator)
         self.dual = problem.volumes(problem.nothing())
+        self.added: Tensor | None = None
 
     def consistent(self, denoised: Denoised) -> Tensor:
         D_z, theta = self.coupling, self.weight(denoised.t)
-        u = torch.zeros_like(self.dual) if self.settings.cold else self.dual
-        x = denoised.x0_hat
+        if self.settings.cold:
+            self.dual, self.added = torch.zeros_like(self.dual), None
+        x, u = denoised.x0_hat, self.dual
         for _ in range(self.settings.sweeps):
             start = denoised.x0_hat - D_z.difference_adjoint(u).flatten(0, 1)
-            x = self.dds.consistent(replace(denoised, x0_hat=start))
+            self.added = self.dds.correction(replace(denoised, x0_hat=start), self.added)
+            x = start + self.added
             u = (u + _STEP * D_z.difference(self.problem.volumes(x))).clamp(-theta, theta)
         self.dual = u
         return x

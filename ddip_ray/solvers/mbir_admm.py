@@ -38,6 +38,7 @@ class ADMM:
         self.coupling = SliceCoupling.of_volumes(problem, communicator)
         self.scale = 1 / problem.operator_norm()
         self.y = self.scale * problem.volumes(problem.y)
+        self.added: Tensor | None = None  # of no use: CG starts from x0_hat, as published
         self.split = self.dual = problem.volumes(problem.nothing())
 
     def consistent(self, denoised: Denoised) -> Tensor:

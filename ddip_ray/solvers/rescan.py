@@ -16,7 +16,7 @@ from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.solvers.noise import key, normal
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.steps import data_consistency
+from ddip_ray.solvers.steps import correction
 
 _CG_ITERATIONS = 10  # enough to be consistent, too few to fit the noise
 
@@ -93,7 +93,7 @@ def rescan(
         return torch.cat(small)
 
     earlier = None if problem.earlier is None else copies(problem.earlier)
-    consistent = data_consistency(full, problem.y, x0, math.inf, _CG_ITERATIONS)
+    consistent = x0 + correction(full, problem.y, x0, math.inf, _CG_ITERATIONS)
     y = operator.forward(copies(x0))
     # As noisy as the real image, pixel by pixel: larger pixels average, fewer views do not.
     view_share = operator.geometry.num_views / full.geometry.num_views

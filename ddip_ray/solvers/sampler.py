@@ -42,6 +42,7 @@ class Rule(Protocol):
     """Parts 2 and 3 of a step: what tells one method from another. One for each problem."""
 
     couples_slices: bool  # whether neighbours matter to a slice
+    added: Tensor | None  # by the data to the last estimate, for CG to start from; None: from zero
 
     def consistent(self, denoised: Denoised) -> Tensor:
         """x0: the slab's denoised image made consistent with its measurements, (z, y, x)."""

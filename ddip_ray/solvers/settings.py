@@ -53,8 +53,9 @@ class SamplerSettings(Settings):
         20, description="CG iterations of data consistency, at most, in a step that adds noise"
     )
     quiet_cg_iterations: PositiveInt = Field(
-        200, description="in a step that adds none (not of mbir); clean data, limited angles need many"
+        400, description="in a step that adds none (not by ADMM); clean data, limited angles need many"
     )
+    warm_start: bool = Field(True, description="CG starts from what it added to the last denoised image")
     gamma: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | Literal["infinite"] | None = Field(
         None, description="data-consistency weight; none: from the noise, and infinite for clean data"
     )
@@ -102,8 +103,8 @@ class AdaptationSettings(Settings):
     enough_twins: PositiveInt = Field(
         96, description="of the volume: with many slices fewer of each will do, at least one"
     )
-    loss_cg_iterations: int = Field(
-        60, ge=0, description="CG iterations of data consistency before the loss; 0: the bare estimate"
+    loss_cg_iterations: NonNegativeInt = Field(
+        60, description="CG iterations of data consistency before the loss; of twins, after those before"
     )
     policy: Literal["fixed", "auto"] = Field(
         "fixed",

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ddip_ray.operators.conjugate_gradient import cgls
+from ddip_ray.operators.conjugate_gradient import Blocks, cgls, squared_norms
+from ddip_ray.operators.inner_product import slice_dot, slice_scale
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Communicator
@@ -66,32 +67,54 @@ def filled_batches(num_slices: int, micro_batch: int) -> Iterator[tuple[list[int
         yield own, own + own[-1:] * (micro_batch - len(own))
 
 
-def data_consistency(
-    operator: LinearOperator, y: Tensor, x0_hat: Tensor, gamma: float, num_iterations: int
+def correction(
+    operator: LinearOperator,
+    y: Tensor,
+    x0_hat: Tensor,
+    gamma: float,
+    num_iterations: int,
+    *,
+    guess: Tensor | None = None,
 ) -> Tensor:
-    """argmin γ/2 ‖A x − y‖² + ½ ‖x − x0_hat‖² by CG from x0_hat; γ = ∞ drops the second term.
+    """What data consistency adds: d in argmin γ/2 ‖A (x0_hat + d) − y‖² + ½ ‖d‖², by CG; γ = ∞ drops ½ ‖d‖².
 
     (z, y, x) in and out, differentiable in x0_hat. DDS (2303.05754), eq. 16 and algorithm 2: with
     γ = ∞ a few CG iterations stay in the Krylov subspace around the denoised image.
+
+    CG starts from zero or, given the correction of a similar image as ``guess``, from that multiple of it
+    which goes farthest (Fischer 1998, doi:10.1016/S0045-7825(98)00012-7, of one vector).
     """
     A, r, tol = operator, y - operator.forward(x0_hat), 100 * torch.finfo(x0_hat.dtype).eps
-    if math.isinf(gamma):
-        solved = cgls(lambda x: (A.forward(x),), lambda r: A.adjoint(*r), (r,), num_iterations, tol=tol)
-    else:
-        pull = 1 / math.sqrt(gamma)
-        solved = cgls(
-            lambda x: (A.forward(x), pull * x),
-            lambda r: A.adjoint(r[0]) + pull * r[1],
-            (r, torch.zeros_like(x0_hat)),
-            num_iterations,
-            tol=tol,
-        )
-    return x0_hat + solved.x
+    pull = 1 / math.sqrt(gamma)  # 0 for γ = ∞: no block of zeros is carried along then
+
+    def forward(x: Tensor) -> Blocks:
+        return (A.forward(x), pull * x) if pull > 0 else (A.forward(x),)
+
+    def adjoint(r: Blocks) -> Tensor:
+        return A.adjoint(r[0]) + pull * r[1] if pull > 0 else A.adjoint(r[0])
+
+    blocks: Blocks = (r, torch.zeros_like(x0_hat)) if pull > 0 else (r,)
+    if guess is None:
+        return cgls(forward, adjoint, blocks, num_iterations, tol=tol).x
+    start, explained = along(guess, forward(guess), blocks)
+    blocks = tuple(r - part for r, part in zip(blocks, explained, strict=True))
+    return start + cgls(forward, adjoint, blocks, num_iterations, tol=tol).x
 
 
-def pseudo_inverse(operator: LinearOperator, y: Tensor, num_iterations: int) -> Tensor:
+def along(x: Tensor, ax: Blocks, r: Blocks) -> tuple[Tensor, Blocks]:
+    """The multiples c x, of each slice, and c A x with the least Σ ‖r_k − c A_k x‖²."""
+    squared = squared_norms(ax)
+    product = sum(slice_dot(a, b).real for a, b in zip(ax, r, strict=True))
+    c = torch.where(squared > 0, product / torch.where(squared > 0, squared, 1.0), 0.0)
+    return slice_scale(c, x), tuple(slice_scale(c, block) for block in ax)
+
+
+def pseudo_inverse(
+    operator: LinearOperator, y: Tensor, num_iterations: int, guess: Tensor | None = None
+) -> Tensor:
     """A†y by CG from zero, as far as so many iterations go: (z, *measurement) to (z, y, x)."""
-    return data_consistency(operator, y, y.new_zeros(len(y), *operator.image_shape), math.inf, num_iterations)
+    zeros = y.new_zeros(len(y), *operator.image_shape)
+    return correction(operator, y, zeros, math.inf, num_iterations, guess=guess)
 
 
 def move_on(x0: Tensor, eps_hat: Tensor, noise: Tensor, alpha_bar_next: float, eta: float) -> Tensor:

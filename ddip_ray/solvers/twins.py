@@ -54,34 +54,43 @@ class Twins:
         """
         x0_hat = self.sampler.estimate(i, rows, network)
         if correction is None:
-            correction = self.corrections(i, x0_hat.detach(), self.sampler.problem.y[rows])
+            y, added = self.sampler.problem.y[rows], self.added()[rows]
+            correction = self.corrections(i, x0_hat.detach(), y, added)
         error = (x0_hat + correction - self.rescan.target[rows]) * self.rescan.known
         return error.square().sum() / self.rescan.known.sum() / len(rows)
 
     def run_corrections(self, i: int, run: dict[int, list[int]], network: Network) -> dict[int, Tensor]:
         """What data consistency adds to copies of a ``run`` of neighbours, coupled among themselves.
 
-        A run may lie on two workers: its estimates and measurements are brought together on every one.
+        A run may lie on two workers: what it takes is brought together on every one.
         """
         k, problem = self.num_drawn, self.sampler.problem
         x0_hat = problem.y.new_zeros(len(run) * k, *problem.operator.image_shape)
         y = problem.y.new_zeros(len(run) * k, *problem.operator.measurement_shape)
+        added = torch.zeros_like(x0_hat)
         for place, (z, copies) in enumerate(run.items()):
             if z in self.slab:
                 there, rows = slice(place * k, place * k + k), self.rows(z, copies)
                 x0_hat[there] = self.sampler.estimate(i, rows, network)
-                y[there] = problem.y[rows]
-        for tensor in (x0_hat, y):
+                y[there], added[there] = problem.y[rows], self.added()[rows]
+        for tensor in (x0_hat, y, added):
             self.sampler.communicator.all_reduce(tensor)
-        corrections = torch.split(self.corrections(i, x0_hat, y), k)
+        corrections = torch.split(self.corrections(i, x0_hat, y, added), k)
         return dict(zip(run, corrections, strict=True))
 
-    def corrections(self, i: int, x0_hat: Tensor, y: Tensor) -> Tensor:
+    def corrections(self, i: int, x0_hat: Tensor, y: Tensor, added: Tensor) -> Tensor:
+        """What data consistency adds to ``x0_hat``, if it ``added`` that in the twins' last step."""
         t, problem = self.sampler.timesteps[i], self.sampler.problem.only(y, self.num_drawn)
         rule = self.judging_rule(problem, Alone())
+        rule.added = added
         with torch.no_grad():
             # Only x0_hat matters to a rule's consistency.
             return rule.consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat)) - x0_hat
+
+    def added(self) -> Tensor:
+        """What data consistency added to all the twins in their last step."""
+        added = self.sampler.rule.added
+        return torch.zeros_like(self.sampler.x_t) if added is None else added
 
     def drawn(self, *parts: int) -> list[int]:
         """Which copies: ``num_drawn`` of them, by chance keyed by ``parts``."""

@@ -81,6 +81,27 @@ def test_of_fewer_slices_more_twins_are_drawn(
     assert method.adapt_nfe == num_calls
 
 
+@pytest.mark.parametrize("method", ["d3ip", "d3ip-mbir"])
+def test_twins_are_judged_from_where_their_last_step_ended(prior: DiffusionPrior, method: str) -> None:
+    """One CG iteration is then enough for an estimate as in that step."""
+
+    def judged(iterations: int, forget: bool = False) -> float:
+        adaptation = {"loss_cg_iterations": iterations, "num_twins": 1, "adapt_start_t": 0}
+        d3ip = build(method, problem(phantom()), prior, sampler={"num_steps": 4}, adaptation=adaptation)
+        for i in range(6):
+            d3ip.step(i)
+        twins = d3ip.twins
+        estimate = twins.sampler.x0 - twins.added()
+        twins.sampler.estimate = lambda i, rows, network: estimate[rows]
+        if forget:
+            twins.sampler.rule.added = None
+        loss = twins.slice_loss(2, range(6), lambda: None, 0)
+        return sum(float(loss(z)) for z in range(6))
+
+    exact = judged(200)
+    assert abs(judged(1) - exact) < 0.2 * abs(judged(1, forget=True) - exact)
+
+
 def test_without_updates_it_is_dds(prior: DiffusionPrior) -> None:
     """The second pass starts where the first one's late steps did, with the same noise."""
     sampler = SamplerSettings(num_steps=10, quiet_cg_iterations=20)  # more would raise the rounding

@@ -9,25 +9,68 @@ import torch
 
 from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.solvers.steps import NUM_ORIENTATIONS, data_consistency, move_on, oriented
+from ddip_ray.prior.schedule import NoiseSchedule
+from ddip_ray.solvers.build import rule_for
+from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.sampler import Denoised
+from ddip_ray.solvers.settings import RunConfig, SamplerSettings
+from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.steps import NUM_ORIENTATIONS, correction, move_on, oriented
 
 
-def test_data_consistency_against_a_dense_solve() -> None:
+def dense_problem() -> tuple[ParallelBeam, torch.Tensor, torch.Tensor, torch.Tensor]:
     A = ParallelBeam(ParallelBeamGeometry((6, 6), (0.0, 0.7, 1.9), 9, 1.0, 1.0, 4.0), dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    y = torch.randn(2, 3, 9, generator=generator, dtype=torch.float64)
-    x0_hat = torch.randn(2, 6, 6, generator=generator, dtype=torch.float64)
     dense = A.forward(torch.eye(36, dtype=torch.float64).reshape(36, 6, 6)).reshape(36, -1).T
-    gamma = 0.3
-    right = x0_hat.reshape(2, -1) + gamma * y.reshape(2, -1) @ dense
-    expected = torch.linalg.solve(torch.eye(36, dtype=torch.float64) + gamma * dense.T @ dense, right.T).T
-    found = data_consistency(A, y, x0_hat, gamma, 40)
-    torch.testing.assert_close(found.reshape(2, -1), expected, atol=1e-9, rtol=1e-9)
-    # γ = ∞: the consistent image nearest to x0_hat, for consistent data.
+    # Consistent data: γ = ∞ then asks for the consistent image nearest to x0_hat.
     y = A.forward(torch.randn(2, 6, 6, generator=generator, dtype=torch.float64))
-    found = data_consistency(A, y, x0_hat, math.inf, 60)
-    step = torch.linalg.pinv(dense) @ (y.reshape(2, -1) - x0_hat.reshape(2, -1) @ dense.T).T
-    torch.testing.assert_close(found.reshape(2, -1), x0_hat.reshape(2, -1) + step.T, atol=1e-7, rtol=1e-7)
+    return A, y, torch.randn(2, 6, 6, generator=generator, dtype=torch.float64), dense
+
+
+@pytest.mark.parametrize("gamma", [0.3, math.inf])
+@pytest.mark.parametrize("guessed", ["nothing", "zero", "half", "rubbish"])
+def test_correction_against_a_dense_solve(gamma: float, guessed: str) -> None:
+    A, y, x0_hat, dense = dense_problem()
+    misfit = (y - A.forward(x0_hat)).reshape(2, -1)
+    damped = dense if gamma == math.inf else torch.cat([dense, torch.eye(36) / gamma**0.5])
+    right = misfit if gamma == math.inf else torch.cat([misfit, torch.zeros(2, 36)], dim=1)
+    expected = (torch.linalg.pinv(damped) @ right.T).T.reshape(2, 6, 6)
+    guess = {
+        "nothing": None,
+        "zero": torch.zeros_like(expected),
+        "half": expected / 2,
+        "rubbish": A.adjoint(torch.sin(torch.arange(54.0, dtype=torch.float64)).reshape(2, 3, 9)),
+    }[guessed]
+    found = correction(A, y, x0_hat, gamma, 60, guess=guess)
+    torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize("gamma", [0.3, math.inf])
+def test_a_correction_is_found_again_at_once(gamma: float) -> None:
+    A, y, x0_hat, _ = dense_problem()
+    found = correction(A, y, x0_hat, gamma, 60)
+    torch.testing.assert_close(
+        correction(A, y, x0_hat, gamma, 0, guess=-3 * found), found, atol=1e-9, rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("method", ["dds", "ddnm", "diffpir", "diffusionmbir"])
+def test_the_last_correction_is_where_the_next_begins(method: str) -> None:
+    """Few iterations a step go as far as twice as many at the second, of the same denoised image."""
+
+    def misfits(warm_start: bool) -> list[float]:
+        settings = SamplerSettings(quiet_cg_iterations=4, warm_start=warm_start)
+        config = RunConfig(method=method, sampler=settings)  # type: ignore[arg-type]
+        rule = rule_for(config, NoiseSchedule.linear())(problem, Alone())
+        denoised = Denoised(2, 1, x0_hat, x0_hat, 0 * x0_hat)
+        return [float((A.forward(rule.consistent(denoised)) - y).norm()) for _ in range(2)]
+
+    A, y, x0_hat, _ = dense_problem()
+    problem = SlabProblem(A, y, Slab(0, 2), 2, noise_std=0.0)
+    cold, warm = misfits(False), misfits(True)
+    assert cold[0] == warm[0]
+    assert warm[1] < 0.8 * cold[1]
 
 
 def test_moving_on_keeps_the_variance() -> None:
