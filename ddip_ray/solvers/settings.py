@@ -104,7 +104,7 @@ class AdaptationSettings(Settings):
         96, description="of the volume: with many slices fewer of each will do, at least one"
     )
     loss_cg_iterations: NonNegativeInt = Field(
-        60, description="CG iterations of data consistency before the loss; of twins, after those before"
+        20, description="CG iterations of data consistency before the loss; of twins, after those before"
     )
     policy: Literal["fixed", "auto"] = Field(
         "fixed",
