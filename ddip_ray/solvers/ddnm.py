@@ -52,5 +52,6 @@ class DDNM:
         return 1.0 if brought == 0 else min(1.0, math.sqrt(1 - alpha_bar) * self.settings.eta / brought)
 
     def inverse(self, y: Tensor, t_next: int) -> Tensor:
-        guess = self.added if self.settings.warm_start else None
+        # With noise the few iterations are what keeps A† from bringing more of it than was found above.
+        guess = self.added if self.settings.warm_start and self.noise_std == 0 else None
         return pseudo_inverse(self.problem.operator, y, self.settings.num_cg_iterations(t_next), guess)
