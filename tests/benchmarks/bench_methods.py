@@ -63,9 +63,10 @@ SCANS = {
     "30-head": Scanned("30 views of the head", few(30, window=None), MRI),
     "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),
 }
-# Not a method's default: DiffusionMBIR to convergence at each timestep, and by ADMM on the data and the
-# total variation together, as published; held-out views that decide.
+# Not a method's default: CG from zero at each timestep; DiffusionMBIR to convergence at each timestep, and by
+# ADMM on the data and the total variation together, as published; held-out views that decide.
 VARIANTS: dict[str, dict[str, Any]] = {
+    "dds-cold": {"method": "dds", "sampler": {"warm_start": False}},
     "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 20}},
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
     "d3ip-auto": {"method": "d3ip", "adaptation": {"policy": "auto"}},
@@ -96,7 +97,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--scans", default="8,30,60,60-over-120", help=f"of {', '.join(SCANS)}")
     parser.add_argument(
-        "--methods", default=METHODS, help="also dps, score-sde, ddip, diffusionmbir-slow, diffusionmbir-admm"
+        "--methods",
+        default=METHODS,
+        help="also dps, score-sde, ddip, dds-cold, diffusionmbir-slow, diffusionmbir-admm",
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
@@ -165,7 +168,8 @@ def write_table() -> None:
         "values; ± is the standard deviation over seeds (noise of the trajectory, draws of the adaptation). "
         "Seconds of one worker on one core beside another benchmark.",
     ]
-    order = [*METHODS.split(","), "diffusionmbir-slow", "diffusionmbir-admm", "dps", "score-sde", "ddip"]
+    others = ["dds-cold", "diffusionmbir-slow", "diffusionmbir-admm", "dps", "score-sde", "ddip"]
+    order = [*METHODS.split(","), *others]
     for scan, scanned in SCANS.items():
         runs = sorted(current(scan), key=lambda run: (order.index(run.name), run.seed))
         if runs:
