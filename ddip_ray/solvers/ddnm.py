@@ -53,5 +53,5 @@ class DDNM:
 
     def inverse(self, y: Tensor, t_next: int) -> Tensor:
         # With noise the few iterations are what keeps A† from bringing more of it than was found above.
-        guess = self.added if self.settings.warm_start and self.noise_std == 0 else None
+        guess = self.added if self.settings.cg_warm_start and self.noise_std == 0 else None
         return pseudo_inverse(self.problem.operator, y, self.settings.num_cg_iterations(t_next), guess)

@@ -30,7 +30,7 @@ class DDS:
         """What the data add to the denoised image, if they added ``last`` to the one before."""
         A, y = self.problem.operator, self.problem.y
         num_iterations = self.settings.num_cg_iterations(denoised.t_next)
-        guess = last if self.settings.warm_start else None
+        guess = last if self.settings.cg_warm_start else None
         return correction(A, y, denoised.x0_hat, self.gamma(denoised.t), num_iterations, guess=guess)
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class DiffPIR:
         rho = self.lam * self.noise_std**2 * alpha_bar / (1 - alpha_bar)
         A, y = self.problem.operator, self.problem.y
         num_iterations = self.settings.num_cg_iterations(denoised.t_next)
-        guess = self.added if self.settings.warm_start else None
+        guess = self.added if self.settings.cg_warm_start else None
         self.added = correction(A, y, denoised.x0_hat, 1 / rho, num_iterations, guess=guess)
         return denoised.x0_hat + self.added
 

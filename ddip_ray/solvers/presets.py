@@ -35,7 +35,7 @@ _EVEN = {
     "quiet_t": -1,
     "self_ensemble": False,
     "nonnegative": False,
-    "warm_start": False,
+    "cg_warm_start": False,
 }
 _DDS = {**_EVEN, "cg_iterations": 5, "gamma": "infinite"}
 _D3IP = {

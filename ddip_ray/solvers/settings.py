@@ -55,7 +55,7 @@ class SamplerSettings(Settings):
     quiet_cg_iterations: PositiveInt = Field(
         400, description="in a step that adds none (not by ADMM); clean data, limited angles need many"
     )
-    warm_start: bool = Field(True, description="CG starts from what it added to the last denoised image")
+    cg_warm_start: bool = Field(True, description="CG starts from what it added to the last denoised image")
     gamma: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | Literal["infinite"] | None = Field(
         None, description="data-consistency weight; none: from the noise, and infinite for clean data"
     )

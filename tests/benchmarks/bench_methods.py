@@ -66,7 +66,7 @@ SCANS = {
 # Not a method's default: CG from zero at each timestep; DiffusionMBIR to convergence at each timestep, and by
 # ADMM on the data and the total variation together, as published; held-out views that decide.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "dds-cold": {"method": "dds", "sampler": {"warm_start": False}},
+    "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
     "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 20}},
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
     "d3ip-auto": {"method": "d3ip", "adaptation": {"policy": "auto"}},

@@ -20,30 +20,32 @@ from ddip_ray.solvers.steps import NUM_ORIENTATIONS, correction, move_on, orient
 
 
 def dense_problem() -> tuple[ParallelBeam, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A, consistent y, another image, and A as a matrix."""
     A = ParallelBeam(ParallelBeamGeometry((6, 6), (0.0, 0.7, 1.9), 9, 1.0, 1.0, 4.0), dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
+    x, x0_hat = torch.randn(2, 2, 6, 6, generator=generator, dtype=torch.float64)
     dense = A.forward(torch.eye(36, dtype=torch.float64).reshape(36, 6, 6)).reshape(36, -1).T
-    # Consistent data: γ = ∞ then asks for the consistent image nearest to x0_hat.
-    y = A.forward(torch.randn(2, 6, 6, generator=generator, dtype=torch.float64))
-    return A, y, torch.randn(2, 6, 6, generator=generator, dtype=torch.float64), dense
+    return A, A.forward(x), x0_hat, dense
 
 
 @pytest.mark.parametrize("gamma", [0.3, math.inf])
 @pytest.mark.parametrize("guessed", ["nothing", "zero", "half", "rubbish"])
 def test_correction_against_a_dense_solve(gamma: float, guessed: str) -> None:
     A, y, x0_hat, dense = dense_problem()
-    misfit = (y - A.forward(x0_hat)).reshape(2, -1)
-    damped = dense if gamma == math.inf else torch.cat([dense, torch.eye(36) / gamma**0.5])
-    right = misfit if gamma == math.inf else torch.cat([misfit, torch.zeros(2, 36)], dim=1)
-    expected = (torch.linalg.pinv(damped) @ right.T).T.reshape(2, 6, 6)
-    guess = {
-        "nothing": None,
-        "zero": torch.zeros_like(expected),
-        "half": expected / 2,
-        "rubbish": A.adjoint(torch.sin(torch.arange(54.0, dtype=torch.float64)).reshape(2, 3, 9)),
-    }[guessed]
-    found = correction(A, y, x0_hat, gamma, 60, guess=guess)
-    torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-7)
+    rubbish = torch.sin(torch.arange(54.0, dtype=torch.float64)).reshape(2, 3, 9)
+    if gamma == math.inf:  # the consistent image nearest to x0_hat
+        misfit = (y - A.forward(x0_hat)).reshape(2, -1)
+        expected = (torch.linalg.pinv(dense) @ misfit.T).T.reshape(2, 6, 6)
+        tol = 1e-7
+    else:
+        y = y + rubbish.flip(0)
+        misfit = (y - A.forward(x0_hat)).reshape(2, -1)
+        normal = torch.eye(36, dtype=torch.float64) + gamma * dense.T @ dense
+        expected = torch.linalg.solve(normal, gamma * (misfit @ dense).T).T.reshape(2, 6, 6)
+        tol = 1e-9
+    guesses = {"zero": 0 * expected, "half": expected / 2, "rubbish": A.adjoint(rubbish)}
+    found = correction(A, y, x0_hat, gamma, 60, guess=guesses.get(guessed))
+    torch.testing.assert_close(found, expected, atol=tol, rtol=tol)
 
 
 @pytest.mark.parametrize("gamma", [0.3, math.inf])
@@ -59,8 +61,8 @@ def test_a_correction_is_found_again_at_once(gamma: float) -> None:
 def test_the_last_correction_is_where_the_next_begins(method: str) -> None:
     """Few iterations a step go as far as twice as many at the second, of the same denoised image."""
 
-    def misfits(warm_start: bool) -> list[float]:
-        settings = SamplerSettings(quiet_cg_iterations=4, warm_start=warm_start)
+    def misfits(cg_warm_start: bool) -> list[float]:
+        settings = SamplerSettings(quiet_cg_iterations=4, cg_warm_start=cg_warm_start)
         config = RunConfig(method=method, sampler=settings)  # type: ignore[arg-type]
         rule = rule_for(config, NoiseSchedule.linear())(problem, Alone())
         denoised = Denoised(2, 1, x0_hat, x0_hat, 0 * x0_hat)
