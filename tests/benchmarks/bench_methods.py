@@ -64,12 +64,14 @@ SCANS = {
     "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),
 }
 # Not a method's default: CG from zero at each timestep; DiffusionMBIR to convergence at each timestep, and by
-# ADMM on the data and the total variation together, as published; held-out views that decide.
+# ADMM on data and total variation together, as published; held-out views that decide; the papers' settings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
     "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 20}},
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
     "d3ip-auto": {"method": "d3ip", "adaptation": {"policy": "auto"}},
+    "d3ip-paper": {"method": "d3ip", "preset": "paper"},
+    "ddip-paper": {"method": "ddip", "preset": "paper"},
 }
 # What a method listens to; a change of anything else does not make its scores old.
 SECTIONS = {
@@ -89,6 +91,7 @@ SECTIONS = {
     "d3ip-meta": ("sampler", "adaptation", "meta"),
 }
 METHODS = "fbp,cg,tv,ddnm,diffpir,dds,diffusionmbir,scd,d3ip,d3ip-mbir,d3ip-meta,d3ip-auto"
+OTHERS = "dds-cold,diffusionmbir-slow,diffusionmbir-admm,dps,score-sde,ddip,d3ip-paper,ddip-paper"
 Rows = list[dict[str, Any]]
 
 
@@ -99,7 +102,7 @@ def main() -> None:
     parser.add_argument(
         "--methods",
         default=METHODS,
-        help="also dps, score-sde, ddip, dds-cold, diffusionmbir-slow, diffusionmbir-admm",
+        help=f"also {OTHERS}",
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
@@ -168,8 +171,7 @@ def write_table() -> None:
         "values; ± is the standard deviation over seeds (noise of the trajectory, draws of the adaptation). "
         "Seconds of one worker on one core beside another benchmark.",
     ]
-    others = ["dds-cold", "diffusionmbir-slow", "diffusionmbir-admm", "dps", "score-sde", "ddip"]
-    order = [*METHODS.split(","), *others]
+    order = [*METHODS.split(","), *OTHERS.split(",")]
     for scan, scanned in SCANS.items():
         runs = sorted(current(scan), key=lambda run: (order.index(run.name), run.seed))
         if runs:
