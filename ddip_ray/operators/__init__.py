@@ -1,5 +1,6 @@
 """Physics: linear operators with exact adjoints, and the plain mathematics that solvers build on."""
 
+from ddip_ray.operators.cartesian_mri import CartesianMRI
 from ddip_ray.operators.conjugate_gradient import CGResult, cgls
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
 from ddip_ray.operators.finite_difference import difference, difference_adjoint
@@ -11,6 +12,7 @@ from ddip_ray.operators.protocol import LinearOperator, gram
 
 __all__ = [
     "CGResult",
+    "CartesianMRI",
     "LinearOperator",
     "ParallelBeam",
     "ParallelBeamGeometry",

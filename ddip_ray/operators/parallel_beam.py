@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from ddip_ray.operators import _cpu_kernel
 from ddip_ray.operators._sparse import MatrixShape, StreamedMatrix, WholeMatrix, matrix_bytes
 from ddip_ray.operators.geometry import ParallelBeamGeometry
+from ddip_ray.operators.linear_function import linear
 from ddip_ray.operators.protocol import check_shape
 from ddip_ray.operators.view_table import ViewTable, joseph_table
 
@@ -97,12 +98,12 @@ class ParallelBeam:
     def forward(self, x: Tensor) -> Tensor:
         """Line integrals. ``x: (z, y, x)`` to ``(z, view, detector)``."""
         self._check("forward(x)", x, self.image_shape)
-        return cast(Tensor, _Forward.apply(x, self))  # type: ignore[no-untyped-call]
+        return linear(x, self._project, self._backproject)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Transpose of ``forward``. ``y: (z, view, detector)`` to ``(z, y, x)``."""
         self._check("adjoint(y)", y, self.measurement_shape)
-        return cast(Tensor, _Adjoint.apply(y, self))  # type: ignore[no-untyped-call]
+        return linear(y, self._backproject, self._project)
 
     def __repr__(self) -> str:
         return (
@@ -174,27 +175,3 @@ class ParallelBeam:
             )
             image = matrix.backproject(columns).view(*self.image_shape, y.shape[0])
         return image.permute(2, 0, 1)
-
-
-class _Forward(torch.autograd.Function):
-    """A linear map's derivative is the map itself; its pull-back is the adjoint."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, operator: ParallelBeam) -> Tensor:
-        ctx.operator = operator
-        return operator._project(x.detach())
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.operator.adjoint(grads[0]), None
-
-
-class _Adjoint(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, operator: ParallelBeam) -> Tensor:
-        ctx.operator = operator
-        return operator._backproject(y.detach())
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return ctx.operator.forward(grads[0]), None

@@ -1,0 +1,105 @@
+"""Cartesian magnetic resonance imaging with one coil or several: ``CartesianMRI(mask, maps)``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ddip_ray.operators.fourier import fourier, fourier_adjoint, product
+from ddip_ray.operators.linear_function import linear
+from ddip_ray.operators.protocol import check_shape
+
+
+class CartesianMRI:
+    """k-space samples of the image as each coil sees it: M F S_c x (SENSE, Pruessmann et al. 1999).
+
+    F is orthonormal, so that white noise stays as large as it is; the adjoint is the conjugate transpose.
+    Where the mask is 0 a sample was not taken, and is 0. What a slice gives depends on it alone, in every
+    bit, on a CPU.
+
+    Args:
+        sampling_mask: real 0 or 1, (ky, kx), or (z, ky, kx) of each slice.
+        sensitivity_maps: complex, (coil, y, x), or (z, coil, y, x) of each slice. An image's known phase may
+            be in them.
+
+    With either of them of each slice the operator is of exactly so many slices; else of any number.
+
+    Raises:
+        ValueError: mask and maps that do not fit each other, and at calls a tensor of wrong shape or dtype.
+    """
+
+    def __init__(self, sampling_mask: Tensor, sensitivity_maps: Tensor) -> None:
+        if sampling_mask.ndim not in (2, 3) or sensitivity_maps.ndim not in (3, 4):
+            raise ValueError(
+                "CartesianMRI: expected sampling_mask ([z,] ky, kx) and sensitivity_maps ([z,] coil, y, x), "
+                f"got shapes {tuple(sampling_mask.shape)} and {tuple(sensitivity_maps.shape)}"
+            )
+        if sampling_mask.shape[-2:] != sensitivity_maps.shape[-2:]:
+            raise ValueError(
+                f"CartesianMRI: a sampling_mask of {tuple(sampling_mask.shape[-2:])} (ky, kx), "
+                f"sensitivity_maps of {tuple(sensitivity_maps.shape[-2:])} (y, x)"
+            )
+        if not sensitivity_maps.is_complex():
+            raise ValueError(f"CartesianMRI: sensitivity_maps are {sensitivity_maps.dtype}, expected complex")
+        self.sensitivity_maps = sensitivity_maps.reshape(-1, *sensitivity_maps.shape[-3:])
+        # (z or 1, 1, ky, kx): the same for all coils.
+        self.sampling_mask = sampling_mask.reshape(-1, 1, *sampling_mask.shape[-2:]).to(
+            sensitivity_maps.real.dtype
+        )
+        lengths = {len(self.sampling_mask), len(self.sensitivity_maps)} - {1}
+        if len(lengths) > 1:
+            raise ValueError(f"CartesianMRI: sampling_mask and sensitivity_maps of {sorted(lengths)} slices")
+        self.num_slices = lengths.pop() if lengths else None
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(y, x) of a slice."""
+        ny, nx = self.sensitivity_maps.shape[-2:]
+        return ny, nx
+
+    @property
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """(coil, ky, kx) of a slice's k-space."""
+        num_coils, ny, nx = self.sensitivity_maps.shape[-3:]
+        return num_coils, ny, nx
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples. ``x: (z, y, x)`` complex to ``(z, coil, ky, kx)``."""
+        self._check("forward(x)", x, self.image_shape)
+        return linear(x, self._measure, self._combine)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Conjugate transpose of ``forward``. ``y: (z, coil, ky, kx)`` to ``(z, y, x)``."""
+        self._check("adjoint(y)", y, self.measurement_shape)
+        return linear(y, self._combine, self._measure)
+
+    def of_slices(self, rows: Sequence[int]) -> CartesianMRI:
+        """The operator of some of its slices."""
+        chosen = list(rows)
+        mask, maps = self.sampling_mask, self.sensitivity_maps
+        return CartesianMRI(
+            (mask[chosen] if len(mask) > 1 else mask)[:, 0], maps[chosen] if len(maps) > 1 else maps
+        )
+
+    def __repr__(self) -> str:
+        slices = "" if self.num_slices is None else f", num_slices={self.num_slices}"
+        return f"CartesianMRI(image_shape={self.image_shape}, num_coils={self.measurement_shape[0]}{slices})"
+
+    def _measure(self, x: Tensor) -> Tensor:
+        return self.sampling_mask * fourier(product(self.sensitivity_maps, x[:, None]))
+
+    def _combine(self, y: Tensor) -> Tensor:
+        parts = product(self.sensitivity_maps.conj(), fourier_adjoint(self.sampling_mask * y))
+        x = parts[:, 0]
+        for coil in range(1, self.measurement_shape[0]):  # `sum` picks its order by shape
+            x = x + parts[:, coil]
+        return x
+
+    def _check(self, method: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+        name = f"CartesianMRI.{method}"
+        check_shape(name, tensor.shape, expected)
+        if tensor.dtype != self.sensitivity_maps.dtype:
+            raise ValueError(f"{name}: expected dtype {self.sensitivity_maps.dtype}, got {tensor.dtype}")
+        if self.num_slices is not None and len(tensor) != self.num_slices:
+            raise ValueError(f"{name}: expected {self.num_slices} slices, got {len(tensor)}")
