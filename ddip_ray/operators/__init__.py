@@ -1,21 +1,21 @@
 """Physics: linear operators with exact adjoints, and the plain mathematics that solvers build on."""
 
-from ddip_ray.operators.cartesian_mri import CartesianMRI
 from ddip_ray.operators.conjugate_gradient import CGResult, cgls
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
 from ddip_ray.operators.finite_difference import difference, difference_adjoint
 from ddip_ray.operators.geometry import ParallelBeamGeometry
-from ddip_ray.operators.inner_product import slice_dot, slice_norm, slice_scale
+from ddip_ray.operators.inner_product import slice_dot, slice_dot_real, slice_norm, slice_scale
 from ddip_ray.operators.operator_norm import operator_norm
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator, gram
+from ddip_ray.operators.sense import Sense
 
 __all__ = [
     "CGResult",
-    "CartesianMRI",
     "LinearOperator",
     "ParallelBeam",
     "ParallelBeamGeometry",
+    "Sense",
     "cgls",
     "difference",
     "difference_adjoint",
@@ -23,6 +23,7 @@ __all__ = [
     "gram",
     "operator_norm",
     "slice_dot",
+    "slice_dot_real",
     "slice_norm",
     "slice_scale",
 ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddip_ray.operators.inner_product import slice_dot, slice_scale
+from ddip_ray.operators.inner_product import slice_dot_real, slice_scale
 
 Blocks = tuple[Tensor, ...]  # right-hand sides, or residuals, of the terms of a sum of squares
 
@@ -30,7 +30,7 @@ class CGResult(NamedTuple):
 
 def squared_norms(blocks: Blocks) -> Tensor:
     """Σ ‖block‖² of each slice, ``(z,)``."""
-    first, *others = [slice_dot(block, block).real for block in blocks]
+    first, *others = [slice_dot_real(block, block) for block in blocks]
     return sum(others, first)
 
 

@@ -97,12 +97,17 @@ class DiffusionPrior:
 
         Args:
             x_t: (z, y, x) noisy slices, any size: padded to what the network takes, and cropped back.
+                Of complex ones the real and the imaginary part are denoised as slices of their own.
             t: timestep, 0 … num_train_timesteps − 1.
             network: called instead of the plain network, for an adapted one.
 
         Returns:
             (x0_hat, eps_hat), both (z, y, x), with x_t = √ᾱ x0_hat + √(1−ᾱ) eps_hat.
         """
+        if x_t.is_complex():
+            parts = torch.view_as_real(x_t).movedim(-1, 1).flatten(0, 1)
+            x0_hat, eps_hat = self.denoise(parts, t, network)
+            return _joined(x0_hat), _joined(eps_hat)
         alpha_bar = self.schedule.at(t)
         signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
         if self.prediction == "ve_score":
@@ -137,6 +142,11 @@ class DiffusionPrior:
         with one_thread():
             out = network(x, torch.full((len(x),), condition, device=x.device))
         return out[:, 0, top : top + ny, left : left + nx]
+
+
+def _joined(parts: Tensor) -> Tensor:
+    """Real and imaginary parts in turn, (2 z, y, x), as complex slices."""
+    return torch.complex(parts[0::2], parts[1::2])
 
 
 def weights_digest(state: dict[str, Tensor]) -> str:

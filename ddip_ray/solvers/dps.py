@@ -7,12 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from ddip_ray.operators.inner_product import slice_dot
+from ddip_ray.operators.inner_product import slice_dot_real
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.prior.threads import one_thread
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
-from ddip_ray.solvers.noise import slab_noise
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import DPSSettings
 from ddip_ray.solvers.steps import filled_batches, relative_residual
@@ -69,15 +68,14 @@ class DPS:
     def misfit(self, x: Tensor, y: Tensor) -> Tensor:
         """‖A x − y‖/‖A‖ of each slice, (z,); its gradient is zero, not NaN, where it is zero."""
         difference = self.problem.operator.forward(x) - y
-        square = slice_dot(difference, difference)
+        square = slice_dot_real(difference, difference)
         return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt() / self.operator_norm
 
     def result(self) -> Tensor:
         return (self.x_t - self.low) / (self.high - self.low)
 
     def noise(self, step: int) -> Tensor:
-        noise = slab_noise(self.problem.slab, self.problem.operator.image_shape, self.seed, step)
-        return noise.to(self.problem.y.device)
+        return self.problem.unit_noise(self.seed, step)
 
 
 def ancestral(alpha_bar: float, alpha_bar_next: float, x_t: Tensor, x0: Tensor) -> tuple[Tensor, float]:

@@ -23,15 +23,27 @@ def key(*parts: int) -> int:
     return state >> 1
 
 
-def normal(shape: tuple[int, ...], *parts: int) -> Tensor:
-    """Standard normal float32 tensor drawn on the CPU from the generator keyed by ``parts``."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(key(*parts)))
+def normal(shape: tuple[int, ...], *parts: int, is_complex: bool = False) -> Tensor:
+    """Standard normal float32 tensor drawn on the CPU from the generator keyed by ``parts``.
+
+    Complex: complex64, of which the real and the imaginary part are each standard normal.
+    """
+    generator = torch.Generator().manual_seed(key(*parts))
+    if is_complex:
+        return torch.view_as_complex(torch.randn((*shape, 2), generator=generator))
+    return torch.randn(shape, generator=generator)
 
 
 def slab_noise(
-    slab: Slab, image_shape: tuple[int, ...], seed: int, step: int, *, anchor_distance: int = 1
+    slab: Slab,
+    image_shape: tuple[int, ...],
+    seed: int,
+    step: int,
+    *,
+    anchor_distance: int = 1,
+    is_complex: bool = False,
 ) -> Tensor:
-    """Unit normal noise for the slices of a slab at one step: (z, y, x), float32, on the CPU.
+    """Unit normal noise for the slices of a slab at one step: (z, y, x), as `normal` draws it.
 
     With ``anchor_distance`` > 1 only every so many slices (the anchors, at global multiples of the
     distance) have noise of their own; between two anchors it is their spherical interpolation, so
@@ -39,14 +51,18 @@ def slab_noise(
     on its own is still unit normal.
     """
     if len(slab) == 0:
-        return torch.empty(0, *image_shape)
+        return torch.empty(0, *image_shape, dtype=torch.complex64 if is_complex else torch.float32)
+
+    def own(index: int) -> Tensor:
+        return normal(image_shape, seed, step, index, is_complex=is_complex)
+
     if anchor_distance == 1:
-        return torch.stack([normal(image_shape, seed, step, z) for z in range(slab.start, slab.stop)])
+        return torch.stack([own(z) for z in range(slab.start, slab.stop)])
     anchors: dict[int, Tensor] = {}
 
     def anchor(index: int) -> Tensor:
         if index not in anchors:
-            anchors[index] = normal(image_shape, seed, step, index)
+            anchors[index] = own(index)
         return anchors[index]
 
     slices = []

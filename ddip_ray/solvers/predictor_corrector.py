@@ -11,7 +11,6 @@ from ddip_ray.operators.inner_product import slice_norm, slice_scale
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
-from ddip_ray.solvers.noise import slab_noise
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised, RuleFor
 from ddip_ray.solvers.settings import PredictorCorrectorSettings
@@ -87,6 +86,5 @@ class PredictorCorrector:
         return math.sqrt((1 - alpha_bar) / alpha_bar)
 
     def noise(self, step: int, part: int, k: int) -> Tensor:
-        shape = self.problem.operator.image_shape
         draw = step * (1 + self.settings.corrector_steps) + part * (k + 1)
-        return slab_noise(self.problem.slab, shape, self.seed, draw).to(self.problem.y.device)
+        return self.problem.unit_noise(self.seed, draw)

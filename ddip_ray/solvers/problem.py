@@ -17,6 +17,7 @@ from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.operator_norm import operator_norm
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator, gram
+from ddip_ray.solvers.noise import slab_noise
 from ddip_ray.solvers.slab import Slab
 
 _NORMS: WeakKeyDictionary[LinearOperator, float] = WeakKeyDictionary()
@@ -44,7 +45,7 @@ class SlabProblem:
 
     def in_image_range(self, low: float, high: float) -> SlabProblem:
         """The same problem for the image low + (high − low) x."""
-        ones = torch.ones(1, *self.operator.image_shape, dtype=self.y.dtype, device=self.y.device)
+        ones = torch.ones_like(self.nothing())
         y = (high - low) * self.y + low * self.operator.forward(ones)
         earlier = None if self.earlier is None else low + (high - low) * self.earlier
         return replace(self, y=y, noise_std=(high - low) * self.noise_std, earlier=earlier)
@@ -63,6 +64,17 @@ class SlabProblem:
     def nothing(self) -> Tensor:
         """Images of zeros, (z, y, x)."""
         return self.y.new_zeros(len(self.y), *self.operator.image_shape)
+
+    def unit_noise(self, seed: int, step: int, anchor_distance: int = 1) -> Tensor:
+        """`slab_noise` for these images."""
+        return slab_noise(
+            self.slab,
+            self.operator.image_shape,
+            seed,
+            step,
+            anchor_distance=anchor_distance,
+            is_complex=self.y.is_complex(),
+        ).to(self.y.device)
 
     def volumes(self, x: Tensor) -> Tensor:
         """(z · copies, …) as (z, copies, …): the neighbours of a slice along z are those of the same copy."""

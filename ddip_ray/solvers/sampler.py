@@ -13,7 +13,6 @@ from torch import Tensor
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
-from ddip_ray.solvers.noise import slab_noise
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import SamplerSettings
 from ddip_ray.solvers.start import start
@@ -120,7 +119,7 @@ class Sampler:
 
     def allowed(self, x: Tensor) -> Tensor:
         """``x`` cut off at the lower end of the image range, if nothing can lie below."""
-        return x.clamp_min(self.low) if self.settings.nonnegative else x
+        return x.clamp_min(self.low) if self.settings.nonnegative and not x.is_complex() else x
 
     def oriented(self, network: Network, k: int) -> Network:
         return oriented(network, k % NUM_ORIENTATIONS) if self.settings.self_ensemble else network
@@ -148,8 +147,4 @@ class Sampler:
         return start(self.problem, self.settings, self.seed, alpha_bar)
 
     def noise(self, step: int) -> Tensor:
-        shape = self.problem.operator.image_shape
-        noise = slab_noise(
-            self.problem.slab, shape, self.seed, step, anchor_distance=self.settings.anchor_distance
-        )
-        return noise.to(self.problem.y.device)
+        return self.problem.unit_noise(self.seed, step, self.settings.anchor_distance)

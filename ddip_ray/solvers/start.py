@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from ddip_ray.solvers.noise import normal, slab_noise
+from ddip_ray.solvers.noise import normal
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import SamplerSettings
 from ddip_ray.solvers.steps import pseudo_inverse
@@ -20,11 +20,10 @@ def start(problem: SlabProblem, settings: SamplerSettings, seed: int, alpha_bar:
     The nearer the first timestep is to the clean image, the more x decides: an earlier reconstruction
     wants a ``start_t`` of a few hundred (Chung, Sim & Ye, CVPR 2022, 2112.05146).
     """
-    shape = problem.operator.image_shape
     if settings.start == "same_noise":
-        return normal(shape, seed, 0, 0).to(problem.y.device).expand(len(problem.slab), *shape).clone()
-    noise = slab_noise(problem.slab, shape, seed, 0, anchor_distance=settings.anchor_distance)
-    noise = noise.to(problem.y.device)
+        one = normal(problem.operator.image_shape, seed, 0, 0, is_complex=problem.y.is_complex())
+        return one.to(problem.y.device).expand_as(problem.nothing()).clone()
+    noise = problem.unit_noise(seed, 0, settings.anchor_distance)
     if settings.start == "noise":
         return noise
     x = problem.earlier

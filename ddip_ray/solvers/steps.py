@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.operators.conjugate_gradient import Blocks, cgls, squared_norms
-from ddip_ray.operators.inner_product import slice_dot, slice_scale
+from ddip_ray.operators.inner_product import slice_dot_real, slice_scale
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Communicator
@@ -104,7 +104,7 @@ def correction(
 def along(x: Tensor, ax: Blocks, r: Blocks) -> tuple[Tensor, Blocks]:
     """The multiples c x, of each slice, and c A x with the least Σ ‖r_k − c A_k x‖²."""
     squared = squared_norms(ax)
-    product = sum(slice_dot(a, b).real for a, b in zip(ax, r, strict=True))
+    product = sum(slice_dot_real(a, b) for a, b in zip(ax, r, strict=True))
     c = torch.where(squared > 0, product / torch.where(squared > 0, squared, 1.0), 0.0)
     return slice_scale(c, x), tuple(slice_scale(c, block) for block in ax)
 

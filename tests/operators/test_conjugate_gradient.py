@@ -13,6 +13,7 @@ from ddip_ray.operators import (
     ParallelBeamGeometry,
     cgls,
     slice_dot,
+    slice_dot_real,
     slice_norm,
     slice_scale,
 )
@@ -59,6 +60,7 @@ def test_dot_is_the_conjugated_inner_product(shape: tuple[int, ...], dtype: torc
     norms = slice_norm(a)
     assert not norms.is_complex()
     assert torch.allclose(norms**2, slice_dot(a, a).real, rtol=1e-5)
+    assert torch.allclose(slice_dot_real(a, b), slice_dot(a, b).real, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("thread_count_restored")

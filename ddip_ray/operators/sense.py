@@ -1,17 +1,20 @@
-"""Cartesian magnetic resonance imaging with one coil or several: ``CartesianMRI(mask, maps)``."""
+"""Cartesian k-space of one coil or several: ``Sense(sampling_mask, sensitivity_maps)``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from ddip_ray.operators.fourier import fourier, fourier_adjoint, product
+from ddip_ray.operators import _cpu_coils
+from ddip_ray.operators.fourier import centring, plain_fourier, plain_fourier_adjoint
 from ddip_ray.operators.linear_function import linear
 from ddip_ray.operators.protocol import check_shape
 
 
-class CartesianMRI:
+class Sense:
     """k-space samples of the image as each coil sees it: M F S_c x (SENSE, Pruessmann et al. 1999).
 
     F is orthonormal, so that white noise stays as large as it is; the adjoint is the conjugate transpose.
@@ -32,16 +35,16 @@ class CartesianMRI:
     def __init__(self, sampling_mask: Tensor, sensitivity_maps: Tensor) -> None:
         if sampling_mask.ndim not in (2, 3) or sensitivity_maps.ndim not in (3, 4):
             raise ValueError(
-                "CartesianMRI: expected sampling_mask ([z,] ky, kx) and sensitivity_maps ([z,] coil, y, x), "
+                "Sense: expected sampling_mask ([z,] ky, kx) and sensitivity_maps ([z,] coil, y, x), "
                 f"got shapes {tuple(sampling_mask.shape)} and {tuple(sensitivity_maps.shape)}"
             )
         if sampling_mask.shape[-2:] != sensitivity_maps.shape[-2:]:
             raise ValueError(
-                f"CartesianMRI: a sampling_mask of {tuple(sampling_mask.shape[-2:])} (ky, kx), "
+                f"Sense: a sampling_mask of {tuple(sampling_mask.shape[-2:])} (ky, kx), "
                 f"sensitivity_maps of {tuple(sensitivity_maps.shape[-2:])} (y, x)"
             )
         if not sensitivity_maps.is_complex():
-            raise ValueError(f"CartesianMRI: sensitivity_maps are {sensitivity_maps.dtype}, expected complex")
+            raise ValueError(f"Sense: sensitivity_maps are {sensitivity_maps.dtype}, expected complex")
         self.sensitivity_maps = sensitivity_maps.reshape(-1, *sensitivity_maps.shape[-3:])
         # (z or 1, 1, ky, kx): the same for all coils.
         self.sampling_mask = sampling_mask.reshape(-1, 1, *sampling_mask.shape[-2:]).to(
@@ -49,8 +52,11 @@ class CartesianMRI:
         )
         lengths = {len(self.sampling_mask), len(self.sensitivity_maps)} - {1}
         if len(lengths) > 1:
-            raise ValueError(f"CartesianMRI: sampling_mask and sensitivity_maps of {sorted(lengths)} slices")
+            raise ValueError(f"Sense: sampling_mask and sensitivity_maps of {sorted(lengths)} slices")
         self.num_slices = lengths.pop() if lengths else None
+        before, after = centring(self.image_shape, sensitivity_maps.dtype)
+        self._maps = self.sensitivity_maps * before.to(sensitivity_maps.device)
+        self._samples = self.sampling_mask * after.to(sensitivity_maps.device)
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -74,32 +80,41 @@ class CartesianMRI:
         self._check("adjoint(y)", y, self.measurement_shape)
         return linear(y, self._combine, self._measure)
 
-    def of_slices(self, rows: Sequence[int]) -> CartesianMRI:
+    def of_slices(self, rows: Sequence[int]) -> Sense:
         """The operator of some of its slices."""
         chosen = list(rows)
         mask, maps = self.sampling_mask, self.sensitivity_maps
-        return CartesianMRI(
-            (mask[chosen] if len(mask) > 1 else mask)[:, 0], maps[chosen] if len(maps) > 1 else maps
-        )
+        return Sense((mask[chosen] if len(mask) > 1 else mask)[:, 0], maps[chosen] if len(maps) > 1 else maps)
 
     def __repr__(self) -> str:
         slices = "" if self.num_slices is None else f", num_slices={self.num_slices}"
-        return f"CartesianMRI(image_shape={self.image_shape}, num_coils={self.measurement_shape[0]}{slices})"
+        return f"Sense(image_shape={self.image_shape}, num_coils={self.measurement_shape[0]}{slices})"
 
     def _measure(self, x: Tensor) -> Tensor:
-        return self.sampling_mask * fourier(product(self.sensitivity_maps, x[:, None]))
+        return _times(self._samples, plain_fourier(_times(self._maps, x[:, None])))
 
     def _combine(self, y: Tensor) -> Tensor:
-        parts = product(self.sensitivity_maps.conj(), fourier_adjoint(self.sampling_mask * y))
-        x = parts[:, 0]
-        for coil in range(1, self.measurement_shape[0]):  # `sum` picks its order by shape
-            x = x + parts[:, coil]
-        return x
+        parts = plain_fourier_adjoint(_times(self._samples.conj().resolve_conj(), y))
+        if y.device.type != "cpu":
+            return (self._maps.conj() * parts).sum(1)
+        return _flat(_cpu_coils.combined, self._maps, parts).reshape(-1, *self.image_shape)
 
     def _check(self, method: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
-        name = f"CartesianMRI.{method}"
+        name = f"Sense.{method}"
         check_shape(name, tensor.shape, expected)
         if tensor.dtype != self.sensitivity_maps.dtype:
             raise ValueError(f"{name}: expected dtype {self.sensitivity_maps.dtype}, got {tensor.dtype}")
         if self.num_slices is not None and len(tensor) != self.num_slices:
             raise ValueError(f"{name}: expected {self.num_slices} slices, got {len(tensor)}")
+
+
+def _times(a: Tensor, b: Tensor) -> Tensor:
+    """a · b, (z, coil, y, x), of which either may have one slice or one coil for all."""
+    if a.device.type != "cpu":
+        return a * b
+    out = _flat(_cpu_coils.times, a, b)
+    return out.reshape(*out.shape[:2], *a.shape[-2:])
+
+
+def _flat(kernel: Callable[[Any, Any], Any], a: Tensor, b: Tensor) -> Tensor:
+    return torch.from_numpy(kernel(*(t.resolve_conj().flatten(2).contiguous().numpy() for t in (a, b))))

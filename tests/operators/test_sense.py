@@ -1,4 +1,4 @@
-"""Cartesian MRI: contract, the transform's conventions, coils, masks, bits."""
+"""Sense: contract, the transform's conventions, coils, masks, bits."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import torch
 from operator_contract import OperatorContract, dense_matrix, randn
 from torch import Tensor
 
-from ddip_ray.operators import CartesianMRI, LinearOperator
+from ddip_ray.operators import LinearOperator, Sense
 from ddip_ray.operators.conjugate_gradient import cgls
-from ddip_ray.operators.fourier import fourier, fourier_adjoint, product
+from ddip_ray.operators.fourier import centring, fourier, fourier_adjoint, plain_fourier
 
 
 def mask_of(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return (randn(shape, torch.float64, seed) > 0).double()
 
 
-class CartesianMRIContract(OperatorContract):
+class SenseContract(OperatorContract):
     dtype = torch.complex128
 
     @pytest.fixture(params=[(1, 6, 6), (3, 4, 6), (2, 5, 7)], ids=str)
     def operator(self, request: pytest.FixtureRequest) -> LinearOperator:
         num_coils, ny, nx = request.param
-        return CartesianMRI(mask_of((ny, nx)), randn((num_coils, ny, nx), self.dtype, seed=3))
+        return Sense(mask_of((ny, nx)), randn((num_coils, ny, nx), self.dtype, seed=3))
 
 
-class TestCartesianMRIDouble(CartesianMRIContract):
+class TestSenseDouble(SenseContract):
     pass
 
 
-class TestCartesianMRISingle(CartesianMRIContract):
+class TestSenseSingle(SenseContract):
     dtype = torch.complex64
     tol = 1e-5
 
@@ -49,15 +49,17 @@ def test_transform_is_the_centred_unitary_sum(shape: tuple[int, int]) -> None:
     assert torch.allclose(fourier_adjoint(fourier(image)), image, atol=1e-12)
 
 
-def test_product_is_the_complex_product() -> None:
-    a, b = randn((3, 5), torch.complex128, 1), randn((3, 5), torch.complex128, 2)
-    assert torch.allclose(product(a.conj(), b), a.conj() * b, atol=1e-15)
+@pytest.mark.parametrize("shape", [(8, 8), (5, 8), (7, 9)])
+def test_centring_is_done_by_phases(shape: tuple[int, int]) -> None:
+    before, after = centring(shape, torch.complex128)
+    image = randn((2, *shape), torch.complex128)
+    assert torch.allclose(after * plain_fourier(before * image), fourier(image), atol=1e-12)
 
 
 def test_what_the_mask_drops_is_zero_and_the_rest_untouched() -> None:
     maps, mask, x = randn((2, 6, 6), torch.complex128), mask_of((6, 6)), randn((3, 6, 6), torch.complex128)
-    everything = CartesianMRI(torch.ones(6, 6), maps).forward(x)
-    kept = CartesianMRI(mask, maps).forward(x)
+    everything = Sense(torch.ones(6, 6), maps).forward(x)
+    kept = Sense(mask, maps).forward(x)
     assert torch.equal(kept, mask * everything)
 
 
@@ -65,23 +67,23 @@ def test_what_the_mask_drops_is_zero_and_the_rest_untouched() -> None:
 def test_masks_and_maps_of_each_slice(seed: int) -> None:
     masks, maps = mask_of((3, 6, 5), seed), randn((3, 2, 6, 5), torch.complex64, seed)
     x = randn((3, 6, 5), torch.complex64, seed)
-    operator = CartesianMRI(masks, maps)
+    operator = Sense(masks, maps)
     y = operator.forward(x)
     back = operator.adjoint(y)
     for z in range(3):
-        alone = CartesianMRI(masks[z], maps[z])
+        alone = Sense(masks[z], maps[z])
         assert torch.equal(alone.forward(x[z : z + 1])[0], y[z])
         assert torch.equal(alone.adjoint(y[z : z + 1])[0], back[z])
     some = operator.of_slices([2, 0])
     assert torch.equal(some.forward(x[[2, 0]]), y[[2, 0]])
     assert torch.equal(some.adjoint(y[[2, 0]]), back[[2, 0]])
-    with pytest.raises(ValueError, match=r"CartesianMRI.forward\(x\): expected 3 slices, got 2"):
+    with pytest.raises(ValueError, match=r"Sense.forward\(x\): expected 3 slices, got 2"):
         operator.forward(x[:2])
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (31, 45), (128, 196)])
 def test_bits_of_a_slice_do_not_depend_on_the_others(shape: tuple[int, int]) -> None:
-    operator = CartesianMRI(torch.ones(shape), randn((3, *shape), torch.complex64, 1))
+    operator = Sense(torch.ones(shape), randn((3, *shape), torch.complex64, 1))
     x = randn((5, *shape), torch.complex64, 2)
     y = operator.forward(x)
     back = operator.adjoint(y)
@@ -92,7 +94,7 @@ def test_bits_of_a_slice_do_not_depend_on_the_others(shape: tuple[int, int]) -> 
 
 def test_cg_finds_the_dense_hermitian_solution() -> None:
     """The published code's inner products do not conjugate, and its CG diverges here."""
-    operator = CartesianMRI(mask_of((6, 6)), randn((2, 6, 6), torch.complex128, 3))
+    operator = Sense(mask_of((6, 6)), randn((2, 6, 6), torch.complex128, 3))
     A = dense_matrix(operator, torch.complex128)
     x0, y = randn((2, 6, 6), torch.complex128, 4), randn((2, 2, 6, 6), torch.complex128, 5)
     pull = 0.3
@@ -111,12 +113,12 @@ def test_cg_finds_the_dense_hermitian_solution() -> None:
 def test_shapes_that_disagree_are_named() -> None:
     maps = torch.ones(2, 6, 6, dtype=torch.complex64)
     with pytest.raises(ValueError, match=r"sampling_mask of \(6, 5\)"):
-        CartesianMRI(torch.ones(6, 5), maps)
+        Sense(torch.ones(6, 5), maps)
     with pytest.raises(ValueError, match=r"of \[2, 3\] slices"):
-        CartesianMRI(torch.ones(2, 6, 6), maps.expand(3, 2, 6, 6))
+        Sense(torch.ones(2, 6, 6), maps.expand(3, 2, 6, 6))
     with pytest.raises(ValueError, match="expected complex"):
-        CartesianMRI(torch.ones(6, 6), maps.real)
+        Sense(torch.ones(6, 6), maps.real)
     with pytest.raises(ValueError, match=r"got shapes \(6,\)"):
-        CartesianMRI(torch.ones(6), maps)
+        Sense(torch.ones(6), maps)
     with pytest.raises(ValueError, match=r"expected dtype torch\.complex64, got torch\.float32"):
-        CartesianMRI(torch.ones(6, 6), maps).forward(torch.ones(1, 6, 6))
+        Sense(torch.ones(6, 6), maps).forward(torch.ones(1, 6, 6))
