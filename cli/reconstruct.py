@@ -32,6 +32,7 @@ class Method(StrEnum):
     tv = "tv"
     cg = "cg"
     fbp = "fbp"
+    zero_filled = "zero-filled"
 
 
 class Preset(StrEnum):

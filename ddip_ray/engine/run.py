@@ -18,6 +18,7 @@ from ddip_ray.engine.worker import ADAPTER_NAME, MethodFacts, WorkerTask
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.result import create_result
+from ddip_ray.io.schema import MEASUREMENTS
 from ddip_ray.solvers.settings import RunConfig
 
 ExecutorName = Literal["ray", "local"]
@@ -57,6 +58,7 @@ def reconstruct(
         overwrite=overwrite,
         unit=acquisition.metadata.intensity.unit,
         orientation=acquisition.metadata.orientation,
+        is_complex=geometry.arrays[MEASUREMENTS].dtype == "complex64",
     )
     tasks = [
         WorkerTask(acquisition.path, slab, config, plan.device, plan.threads_per_worker)

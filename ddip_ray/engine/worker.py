@@ -56,15 +56,15 @@ class Worker:
         import torch
 
         from ddip_ray.solvers.build import build_method
-        from ddip_ray.solvers.problem import load_problem
+        from ddip_ray.solvers.loading import load_problem
 
         if task.device == "cpu":
             torch.set_num_threads(task.num_threads)
         reset_peak()
         acquisition = open_acquisition(task.store)
         self.task, self.intensity = task, acquisition.metadata.intensity
-        problem = load_problem(acquisition, task.slab, task.device, task.config.start_from)
-        self.method = build_method(task.config, problem, communicator)
+        self.problem = load_problem(acquisition, task.slab, task.device, task.config.start_from)
+        self.method = build_method(task.config, self.problem, communicator)
 
     def facts(self) -> MethodFacts:
         method = self.method
@@ -75,7 +75,7 @@ class Worker:
 
     def write(self, handle: ResultHandle) -> WriteReport:
         """Write the slab in the image's own units, and the adapter if this is the first worker."""
-        x = self.method.result().float().cpu().numpy()
+        x = self.problem.with_phase(self.method.result()).cpu().numpy()
         handle.write_slab(self.task.slab.start, self.intensity.offset + self.intensity.scale * x)
         adapter, digest = self.method.adapter, self.method.prior_digest
         has_adapter = False

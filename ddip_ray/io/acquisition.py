@@ -1,11 +1,14 @@
 """The acquisition store: what was measured and how, as a Zarr v3 group.
 
-``measurements`` float32 [z, view, detector] and, optionally, ``reference`` float32 [z, y, x] (normalised
-image). Sharded along z into at most 64 files an array; an inner chunk is one slice.
+CT: ``measurements`` float32 [z, view, detector]. MRI: ``measurements`` complex64 [z, coil, ky, kx],
+``sampling_mask`` bool [z, ky, kx] and, optionally, ``sensitivity_maps`` complex64 [z, coil, y, x]. Both:
+optionally ``reference`` [z, y, x], the normalised image. Sharded along z into at most 64 files an array; an
+inner chunk is one slice.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,19 +21,30 @@ from ddip_ray.errors import InputError
 from ddip_ray.io import arrays, paths, staging
 from ddip_ray.io.arrays import shard_slices
 from ddip_ray.io.paths import StorePath
-from ddip_ray.io.schema import ATTRIBUTE_KEY, AcquisitionMetadata, validate
+from ddip_ray.io.schema import (
+    ATTRIBUTE_KEY,
+    MEASUREMENTS,
+    REFERENCE,
+    SENSITIVITY_MAPS,
+    AcquisitionMetadata,
+    ArrayLayout,
+    ParallelCT,
+    validate,
+)
 
-MEASUREMENTS = "measurements"
-REFERENCE = "reference"
-REFERENCE_AXES = ("z", "y", "x")
 MAX_CHUNK_BYTES = 4 * 2**20
 
 
-def _inner_chunk(slice_shape: Sequence[int]) -> tuple[int, int, int]:
+def _inner_chunk(layout: ArrayLayout) -> tuple[int, ...]:
     """One slice, cut along its first axis where it exceeds 4 MiB."""
-    rows, columns = slice_shape
-    num_parts = -(-rows * columns * 4 // MAX_CHUNK_BYTES)
-    return 1, -(-rows // min(num_parts, rows)), columns
+    first, *rest = layout.slice_shape
+    num_parts = -(-slice_bytes(layout) // MAX_CHUNK_BYTES)
+    return 1, -(-first // min(num_parts, first)), *rest
+
+
+def slice_bytes(layout: ArrayLayout) -> int:
+    """Of one slice of an array, in memory."""
+    return math.prod(layout.slice_shape) * np.dtype(layout.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -41,22 +55,28 @@ class Acquisition:
     metadata: AcquisitionMetadata
     num_slices: int
     shard_slices: int
-    has_reference: bool
+    names: tuple[str, ...]
 
-    def read_measurements(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Measurements of slices [start, stop), float32 (z, view, detector), all finite or InputError."""
-        return self._read(MEASUREMENTS, start, stop, self.metadata.acquisition.measurement_axes)
+    @property
+    def has_reference(self) -> bool:
+        """Whether there is a reference image."""
+        return REFERENCE in self.names
 
-    def read_reference(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Normalised reference image of slices [start, stop), float32 (z, y, x); InputError without one."""
+    def read_measurements(self, start: int, stop: int) -> NDArray[Any]:
+        """Measurements of slices [start, stop), float32 (z, view, detector) or complex64."""
+        return self.read(MEASUREMENTS, start, stop)
+
+    def read_reference(self, start: int, stop: int) -> NDArray[Any]:
+        """Normalised reference image of slices [start, stop), (z, y, x); InputError without one."""
         if not self.has_reference:
             raise InputError(f"{self.path}: has no reference image")
-        return self._read(REFERENCE, start, stop, REFERENCE_AXES)
+        return self.read(REFERENCE, start, stop)
 
-    def _read(self, name: str, start: int, stop: int, axes: Sequence[str]) -> NDArray[np.float32]:
+    def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Slices [start, stop) of an array of the store, all finite or InputError."""
         path = paths.join(self.path, name)
         data = arrays.read_slices(path, start, stop)
-        arrays.require_finite(data, path, start, axes)
+        arrays.require_finite(data, path, start, self.metadata.acquisition.arrays[name].axes)
         return data
 
 
@@ -73,29 +93,31 @@ def open_acquisition(path: StorePath) -> Acquisition:
     if isinstance(raw, dict) and raw.get("kind") == "result":
         raise InputError(f"{path}: a result, not an acquisition", "Give the acquisition it was made from")
     metadata = validate(AcquisitionMetadata, raw, str(path))
-    num_slices, stored_shard = _check_measurements(root, metadata)
-    has_reference = paths.read_bytes(root, f"{REFERENCE}/{arrays.ROOT_KEY}") is not None
-    if has_reference:
-        reference = arrays.open_array(paths.join(root, REFERENCE))
-        _check_array(root, REFERENCE, reference, (num_slices, *metadata.acquisition.image_shape))
-    return Acquisition(root, metadata, num_slices, stored_shard, has_reference)
+    layouts = metadata.acquisition.arrays
+    there = [name for name in layouts if paths.read_bytes(root, f"{name}/{arrays.ROOT_KEY}") is not None]
+    names = [name for name, layout in layouts.items() if name in there or not layout.optional]
+    measurements = arrays.open_array(paths.join(root, MEASUREMENTS))
+    _check_views(root, metadata, measurements.shape)
+    num_slices = int(measurements.shape[0])
+    for name in names:
+        _check_array(root, name, layouts[name], num_slices)
+    stored_shard = int(measurements.chunk_layout.write_chunk.shape[0])
+    return Acquisition(root, metadata, num_slices, stored_shard, tuple(names))
 
 
-def _check_measurements(root: str, metadata: AcquisitionMetadata) -> tuple[int, int]:
-    array = arrays.open_array(paths.join(root, MEASUREMENTS))
+def _check_views(root: str, metadata: AcquisitionMetadata, shape: Sequence[int]) -> None:
     acquisition = metadata.acquisition
-    if array.ndim == 3 and array.shape[1] != acquisition.num_views:
+    if isinstance(acquisition, ParallelCT) and len(shape) == 3 and shape[1] != acquisition.num_views:
         raise InputError(
             f"{root}: {acquisition.num_views} angles in acquisition.angles_deg, "
-            f"{array.shape[1]} views in {MEASUREMENTS}"
+            f"{shape[1]} views in {MEASUREMENTS}"
         )
-    _check_array(root, MEASUREMENTS, array, (array.shape[0], *acquisition.measurement_shape))
-    return int(array.shape[0]), int(array.chunk_layout.write_chunk.shape[0])
 
 
-def _check_array(root: str, name: str, array: Any, expected: tuple[int, ...]) -> None:
-    if array.dtype.name != "float32":
-        raise InputError(f"{root}: {name} is {array.dtype.name}, expected float32")
+def _check_array(root: str, name: str, layout: ArrayLayout, num_slices: int) -> None:
+    array, expected = arrays.open_array(paths.join(root, name)), (num_slices, *layout.slice_shape)
+    if array.dtype.name != layout.dtype:
+        raise InputError(f"{root}: {name} is {array.dtype.name}, expected {layout.dtype}")
     if tuple(array.shape) != expected:
         raise InputError(f"{root}: {name} has shape {tuple(array.shape)}, the metadata says {expected}")
 
@@ -111,27 +133,28 @@ class AcquisitionWriter:
     metadata: AcquisitionMetadata
     num_slices: int
     shard_slices: int
-    has_reference: bool
+    names: tuple[str, ...]
     _committed: bool = field(default=False, repr=False)
 
     def write_measurements(self, start: int, data: NDArray[Any]) -> None:
         """Write whole shards of measurements (z, view, detector) beginning at slice ``start``."""
-        self._write(MEASUREMENTS, start, data, self.metadata.acquisition.measurement_axes)
+        self.write(MEASUREMENTS, start, data)
 
     def write_reference(self, start: int, data: NDArray[Any]) -> None:
         """Write whole shards of the normalised reference (z, y, x) beginning at slice ``start``."""
-        if not self.has_reference:
-            raise ValueError("created without with_reference=True")
-        self._write(REFERENCE, start, data, REFERENCE_AXES)
+        self.write(REFERENCE, start, data)
 
-    def _write(self, name: str, start: int, data: NDArray[Any], axes: Sequence[str]) -> None:
+    def write(self, name: str, start: int, data: NDArray[Any]) -> None:
+        """Write whole shards of an array of the store beginning at slice ``start``."""
+        if name not in self.names:
+            raise ValueError(f"created without {name}")
+        axes = self.metadata.acquisition.arrays[name].axes
         arrays.require_finite(data, f"{self.staging.target}/{name}", start, axes)
         arrays.write_shards(paths.join(self.staging.temporary, name), start, data)
 
     def commit(self) -> Acquisition:
         """Check that every slice was written, publish the store and open it."""
-        names = [MEASUREMENTS, REFERENCE] if self.has_reference else [MEASUREMENTS]
-        for name in names:
+        for name in self.names:
             if missing := arrays.missing_shards(paths.join(self.staging.temporary, name)):
                 first = missing[0] * self.shard_slices
                 raise RuntimeError(
@@ -139,7 +162,7 @@ class AcquisitionWriter:
                     f"begins at slice {first}"
                 )
         attributes = {ATTRIBUTE_KEY: self.metadata.model_dump(mode="json")}
-        staging.publish(self.staging, arrays.group_document(self.staging.temporary, attributes, names))
+        staging.publish(self.staging, arrays.group_document(self.staging.temporary, attributes, self.names))
         self._committed = True
         return open_acquisition(self.staging.target)
 
@@ -167,22 +190,28 @@ def create_acquisition(
     num_slices: int,
     with_reference: bool,
     overwrite: bool = False,
+    *,
+    with_sensitivity_maps: bool = False,
 ) -> AcquisitionWriter:
     """Begin a new acquisition of ``num_slices`` slices at ``path``.
 
     Raises InputError when something is at ``path`` already (without ``overwrite``), when its folder is
     missing, or when the disk cannot hold it.
     """
-    slice_shapes = {MEASUREMENTS: metadata.acquisition.measurement_shape}
-    axes = {MEASUREMENTS: metadata.acquisition.measurement_axes, REFERENCE: REFERENCE_AXES}
-    if with_reference:
-        slice_shapes[REFERENCE] = metadata.acquisition.image_shape
+    wanted = {REFERENCE: with_reference, SENSITIVITY_MAPS: with_sensitivity_maps}
+    layouts = {
+        name: layout
+        for name, layout in metadata.acquisition.arrays.items()
+        if wanted.get(name, not layout.optional)
+    }
     stage = staging.begin(path, overwrite)
     shard = shard_slices(num_slices)
     with staging.aborting(stage):
-        paths.require_free_space(path, num_slices * 4 * sum(a * b for a, b in slice_shapes.values()))
-        for name, slice_shape in slice_shapes.items():
-            shape = (num_slices, *slice_shape)
+        paths.require_free_space(path, num_slices * sum(map(slice_bytes, layouts.values())))
+        for name, layout in layouts.items():
+            shape = (num_slices, *layout.slice_shape)
             array_path = paths.join(stage.temporary, name)
-            arrays.create_array(array_path, shape, shard, _inner_chunk(slice_shape), axes[name])
-    return AcquisitionWriter(stage, metadata, num_slices, shard, with_reference)
+            arrays.create_array(
+                array_path, shape, shard, _inner_chunk(layout), layout.axes, dtype=layout.dtype
+            )
+    return AcquisitionWriter(stage, metadata, num_slices, shard, tuple(layouts))

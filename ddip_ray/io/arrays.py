@@ -1,4 +1,4 @@
-"""Zarr v3 groups and sharded float32 arrays, through tensorstore alone.
+"""Zarr v3 groups and sharded arrays, through tensorstore alone.
 
 Groups are one JSON document and arrays are tensorstore's, so that local and remote stores share one code
 path. Any zarr reader opens what is written here. Every shard has one writer: an aligned write replaces a
@@ -19,12 +19,14 @@ from ddip_ray.io import paths
 from ddip_ray.io.paths import StorePath
 
 ROOT_KEY = "zarr.json"
+CHANNEL = "c"
 MAX_SHARDS = 64
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _BLOSC = {
     "name": "blosc",
     "configuration": {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": 4, "blocksize": 0},
 }
+_FILL_VALUES = {"float32": "NaN", "complex64": ["NaN", "NaN"], "bool": False}
 
 
 def shard_slices(num_slices: int) -> int:
@@ -73,12 +75,15 @@ def create_array(
     path: StorePath,
     shape: Sequence[int],
     shard_slices: int,
-    inner_chunk: tuple[int, int, int],
-    axes: tuple[str, str, str],
+    inner_chunk: tuple[int, ...],
+    axes: tuple[str, ...],
+    *,
+    dtype: str = "float32",
 ) -> None:
-    """Create a float32 array [z, ., .], one shard per ``shard_slices`` slices, filled with NaN.
+    """Create an array [z, ...], one shard per ``shard_slices`` slices, filled with NaN (bool: False).
 
-    NaN as the fill value makes a slice that nobody wrote show, where zero would look like air.
+    NaN as the fill value makes a slice that nobody wrote show, where zero would look like air. An array that
+    is stored with its channels first, ``axes`` (z, c, ...), is also [z, c, ...] to everyone here.
     """
     import tensorstore as ts
 
@@ -87,17 +92,17 @@ def create_array(
     shard = [shard_slices]
     shard += [-(-size // chunk) * chunk for size, chunk in zip(shape[1:], inner_chunk[1:], strict=True)]
     sharding = {
-        "chunk_shape": list(inner_chunk),
+        "chunk_shape": _as_stored(inner_chunk, axes),
         "codecs": [_BYTES, _BLOSC],
         "index_codecs": [_BYTES, {"name": "crc32c"}],
         "index_location": "end",
     }
     metadata = {
-        "shape": [int(size) for size in shape],
-        "data_type": "float32",
-        "fill_value": "NaN",
-        "dimension_names": list(axes),
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
+        "shape": _as_stored([int(size) for size in shape], axes),
+        "data_type": dtype,
+        "fill_value": _FILL_VALUES[dtype],
+        "dimension_names": _as_stored(axes, axes),
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": _as_stored(shard, axes)}},
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
     }
     spec = {"driver": "zarr3", "kvstore": paths.kvstore_spec(path), "metadata": metadata}
@@ -105,27 +110,36 @@ def create_array(
         ts.open(spec, create=True, delete_existing=True).result()
 
 
+def _as_stored(values: Sequence[Any], axes: Sequence[str]) -> list[Any]:
+    """OME-Zarr wants channels before z."""
+    return [values[1], values[0], *values[2:]] if axes[1] == CHANNEL else list(values)
+
+
 def open_array(path: StorePath) -> Any:
-    """The tensorstore array at ``path``. Cheap (under a millisecond locally), so nobody keeps one."""
+    """The tensorstore array at ``path``, z first. Cheap (under a millisecond), so nobody keeps one."""
     import tensorstore as ts
 
     with paths.storage_errors(path):
         try:
-            return ts.open({"driver": "zarr3", "kvstore": paths.kvstore_spec(path)}).result()
+            spec = {"driver": "zarr3", "kvstore": paths.kvstore_spec(path)}
+            # A shard that holds nothing but the fill value is a file, too: it was written.
+            array = ts.open(spec | {"store_data_equal_to_fill_value": True}).result()
         except ValueError as error:
             if "NOT_FOUND" in str(error):
                 raise InputError(f"{path}: no such array") from error
             raise
+    channels_first = array.domain.labels[0] == CHANNEL
+    return array.transpose([1, 0, *range(2, array.ndim)]) if channels_first else array
 
 
-def read_slices(path: StorePath, start: int, stop: int) -> NDArray[np.float32]:
+def read_slices(path: StorePath, start: int, stop: int) -> NDArray[Any]:
     """Slices [start, stop) of an array. Raises IndexError outside the array, InputError for damaged data."""
     array = open_array(path)
     if not 0 <= start < stop <= array.shape[0]:
         raise IndexError(f"slices {start} to {stop} of {path}, which has {array.shape[0]}")
     with paths.storage_errors(path):
         try:
-            data: NDArray[np.float32] = array[start:stop].read().result()
+            data: NDArray[Any] = array[start:stop].read().result()
         except ValueError as error:
             if "DATA_LOSS" in str(error) or "INVALID_ARGUMENT" in str(error):
                 raise InputError(f"{path}: slices {start} to {stop} are damaged: {error}") from error
@@ -134,8 +148,11 @@ def read_slices(path: StorePath, start: int, stop: int) -> NDArray[np.float32]:
 
 
 def write_shards(path: StorePath, start: int, data: NDArray[Any]) -> None:
-    """Write whole shards of ``data`` [z, ., .] from slice ``start``; ValueError when a shard is cut."""
+    """Write whole shards of ``data`` [z, ...] from slice ``start``; ValueError when a shard is cut."""
     array = open_array(path)
+    dtype = array.dtype.numpy_dtype
+    if data.dtype.kind != dtype.kind:
+        raise ValueError(f"{path}: data of type {data.dtype}, expected {dtype}")
     num_slices, *rest = array.shape
     stop = start + len(data)
     if list(data.shape[1:]) != rest:
@@ -150,10 +167,10 @@ def write_shards(path: StorePath, start: int, data: NDArray[Any]) -> None:
             f"{shard_slices} of the {num_slices} slices"
         )
     with paths.storage_errors(path):
-        _write_all(array, start, np.ascontiguousarray(data, dtype=np.float32), shard_slices)
+        _write_all(array, start, np.ascontiguousarray(data, dtype=dtype), shard_slices)
 
 
-def _write_all(array: Any, start: int, data: NDArray[np.float32], shard_slices: int) -> None:
+def _write_all(array: Any, start: int, data: NDArray[Any], shard_slices: int) -> None:
     """Write the shards side by side, and raise only when none is under way any more.
 
     A single write reports its first failure while its other shards still make files, behind the back of
@@ -172,7 +189,8 @@ def missing_shards(path: StorePath) -> list[int]:
     """Shard numbers along z that nobody has written yet."""
     array = open_array(path)
     shard_slices = array.chunk_layout.write_chunk.shape[0]
-    written = {int(key.split("/")[1]) for key in paths.list_keys(path, "c/")}
+    place = 2 if array.domain.labels[1] == CHANNEL else 1  # of z in the key c/z/... or c/channel/z/...
+    written = {int(key.split("/")[place]) for key in paths.list_keys(path, "c/")}
     return [shard for shard in range(-(-array.shape[0] // shard_slices)) if shard not in written]
 
 

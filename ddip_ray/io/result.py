@@ -1,7 +1,8 @@
 """The result store: an OME-Zarr 0.5 image that napari, neuroglancer and vizarr open.
 
 Level 0 is float32 [z, y, x], sharded along z; the driver creates it, workers write their slabs of whole
-shards, the driver finalises: coarser levels, metadata, publication.
+shards, the driver finalises: coarser levels, metadata, publication. A complex image is float32 [c, z, y, x],
+the channels its magnitude and its phase in radians.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ddip_ray.io.paths import StorePath
 from ddip_ray.io.schema import ATTRIBUTE_KEY, Orientation, ResultMetadata, validate
 
 AXES = ("z", "y", "x")
+COMPLEX_CHANNELS = ("magnitude", "phase")
 COARSEST = 128  # pixels: a viewer's first glance; a smaller slice needs no coarser level
 PYRAMID_OVERHEAD = 4 / 3  # 1 + 1/4 + 1/16 + ..., when only y and x are halved
 
@@ -77,6 +79,7 @@ class ResultHandle:
     shard_slices: int
     unit: str
     orientation: Orientation
+    is_complex: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -86,7 +89,7 @@ class ResultHandle:
     def write_slab(self, start: int, slab: NDArray[Any]) -> None:
         """Write slices (z, y, x) from ``start``: whole shards, finite values. Writing twice is harmless."""
         arrays.require_finite(slab, f"{self.staging.target} (result)", start, AXES)
-        arrays.write_shards(paths.join(self.staging.temporary, "0"), start, slab)
+        arrays.write_shards(paths.join(self.staging.temporary, "0"), start, _as_stored(slab, self.is_complex))
 
     def store_file(self, name: str, data: bytes) -> None:
         """Put a small file into the result, as it will be after `finalise`."""
@@ -101,7 +104,12 @@ class ResultHandle:
         """
         metadata = validate(
             ResultMetadata,
-            {"unit": self.unit, "orientation": self.orientation, "provenance": dict(provenance)},
+            {
+                "unit": self.unit,
+                "channels": COMPLEX_CHANNELS if self.is_complex else (),
+                "orientation": self.orientation,
+                "provenance": dict(provenance),
+            },
             f"{self.staging.target} (provenance)",
         )
         if missing := arrays.missing_shards(paths.join(self.staging.temporary, "0")):
@@ -112,7 +120,7 @@ class ResultHandle:
         for fine, coarse in zip(self.levels, self.levels[1:], strict=False):
             self._build_level(fine, coarse, scheduler)
         attributes = {
-            "ome": _ome_attributes(paths.name(self.staging.target), self.levels),
+            "ome": _ome_attributes(paths.name(self.staging.target), self.levels, self.is_complex),
             ATTRIBUTE_KEY: metadata.model_dump(mode="json"),
         }
         names = [level.name for level in self.levels]
@@ -123,7 +131,7 @@ class ResultHandle:
         import dask
 
         target = paths.join(self.staging.temporary, coarse.name)
-        _create_level(target, coarse.shape, self.shard_slices)
+        _create_level(target, coarse.shape, self.shard_slices, self.is_complex)
         source = paths.join(self.staging.temporary, fine.name)
         task = dask.delayed(_write_coarse_shard, pure=False)
         starts = range(0, coarse.shape[0], self.shard_slices)
@@ -145,6 +153,7 @@ def create_result(
     unit: str = "",
     orientation: Orientation | None = None,
     coarsest: int = COARSEST,
+    is_complex: bool = False,
 ) -> ResultHandle:
     """Begin a result of ``shape`` (z, y, x) at ``path``, ``shard_slices`` slices a file.
 
@@ -153,10 +162,11 @@ def create_result(
     """
     stage = staging.begin(path, overwrite)
     with staging.aborting(stage):
-        paths.require_free_space(path, math.ceil(math.prod(shape) * 4 * PYRAMID_OVERHEAD))
-        _create_level(paths.join(stage.temporary, "0"), shape, shard_slices)
+        voxel_bytes = 8 if is_complex else 4
+        paths.require_free_space(path, math.ceil(math.prod(shape) * voxel_bytes * PYRAMID_OVERHEAD))
+        _create_level(paths.join(stage.temporary, "0"), shape, shard_slices, is_complex)
     levels = plan_levels(shape, voxel_mm, coarsest)
-    return ResultHandle(stage, levels, shard_slices, unit, orientation or Orientation())
+    return ResultHandle(stage, levels, shard_slices, unit, orientation or Orientation(), is_complex)
 
 
 @dataclass(frozen=True)
@@ -171,13 +181,19 @@ class Result:
     metadata: ResultMetadata
 
     @property
+    def is_complex(self) -> bool:
+        """Whether the image is complex."""
+        return self.metadata.channels == COMPLEX_CHANNELS
+
+    @property
     def provenance(self) -> dict[str, JsonValue]:
         """What `finalise` was given."""
         return self.metadata.provenance
 
-    def read(self, start: int, stop: int, level: int = 0) -> NDArray[np.float32]:
-        """Slices [start, stop) of a level, float32 (z, y, x)."""
-        return arrays.read_slices(paths.join(self.path, str(level)), start, stop)
+    def read(self, start: int, stop: int, level: int = 0) -> NDArray[Any]:
+        """Slices [start, stop) of a level, float32 or complex64 (z, y, x)."""
+        stored = arrays.read_slices(paths.join(self.path, str(level)), start, stop)
+        return _as_image(stored, self.is_complex)
 
 
 def open_result(path: StorePath) -> Result:
@@ -196,8 +212,9 @@ def open_result(path: StorePath) -> Result:
     except (KeyError, IndexError, TypeError) as error:
         raise InputError(f"{path}: its OME-Zarr metadata is damaged ({error!r})") from error
     array = arrays.open_array(paths.join(root, "0"))
-    shard = int(array.chunk_layout.write_chunk.shape[0])
-    return Result(root, _triple(array.shape), _triple(scale), shard, len(datasets), metadata)
+    shard, (num_slices, *_, ny, nx) = int(array.chunk_layout.write_chunk.shape[0]), array.shape
+    shape = int(num_slices), int(ny), int(nx)
+    return Result(root, shape, _triple(scale[-3:]), shard, len(datasets), metadata)
 
 
 def store_file(path: StorePath, name: str, data: bytes) -> None:
@@ -231,21 +248,43 @@ def _checked_name(name: str) -> str:
     return "/".join(parts)
 
 
-def _create_level(path: StorePath, shape: tuple[int, int, int], shard_slices: int) -> None:
+def _create_level(path: StorePath, shape: tuple[int, int, int], shard_slices: int, is_complex: bool) -> None:
     chunk_slices = max(n for n in range(1, min(shard_slices, 16) + 1) if shard_slices % n == 0)
-    inner_chunk = (chunk_slices, min(shape[1], 256), min(shape[2], 256))
-    arrays.create_array(path, shape, shard_slices, inner_chunk, AXES)
+    z, *plane = shape
+    inner_chunk = (min(shape[1], 256), min(shape[2], 256))
+    if is_complex:
+        stored, axes = (z, len(COMPLEX_CHANNELS), *plane), ("z", arrays.CHANNEL, "y", "x")
+        arrays.create_array(path, stored, shard_slices, (chunk_slices, 1, *inner_chunk), axes)
+    else:
+        arrays.create_array(path, shape, shard_slices, (chunk_slices, *inner_chunk), AXES)
+
+
+def _as_stored(image: NDArray[Any], is_complex: bool) -> NDArray[Any]:
+    """(z, y, x), of complex images as (z, channel, y, x)."""
+    return np.stack([np.abs(image), np.angle(image)], axis=1) if is_complex else image
+
+
+def _as_image(stored: NDArray[Any], is_complex: bool) -> NDArray[Any]:
+    if not is_complex:
+        return stored
+    magnitude, phase = stored[:, 0], stored[:, 1]
+    image: NDArray[np.complex64] = (magnitude * np.exp(1j * phase)).astype(np.complex64)
+    return image
 
 
 def _write_coarse_shard(
     source: str, target: str, factors: tuple[int, int, int], start: int, shard_slices: int
 ) -> None:
-    num_fine = arrays.open_array(source).shape[0]
-    fine = arrays.read_slices(source, start * factors[0], min((start + shard_slices) * factors[0], num_fine))
-    arrays.write_shards(target, start, block_mean(fine, factors))
+    fine = arrays.open_array(source)
+    is_complex, num_fine = fine.ndim > len(AXES), fine.shape[0]
+    stored = arrays.read_slices(
+        source, start * factors[0], min((start + shard_slices) * factors[0], num_fine)
+    )
+    coarse = block_mean(_as_image(stored, is_complex), factors)
+    arrays.write_shards(target, start, _as_stored(coarse, is_complex))
 
 
-def block_mean(volume: NDArray[np.float32], factors: tuple[int, int, int]) -> NDArray[np.float32]:
+def block_mean(volume: NDArray[Any], factors: tuple[int, int, int]) -> NDArray[Any]:
     """Mean over blocks of ``factors`` in (z, y, x); a block cut by the border is the mean of what it has."""
     for axis, factor in enumerate(factors):
         if factor > 1:
@@ -256,13 +295,17 @@ def block_mean(volume: NDArray[np.float32], factors: tuple[int, int, int]) -> ND
     return volume
 
 
-def _ome_attributes(name: str, levels: tuple[Level, ...]) -> dict[str, JsonValue]:
+def _ome_attributes(name: str, levels: tuple[Level, ...], is_complex: bool) -> dict[str, JsonValue]:
+    channel: list[JsonValue] = [1.0] if is_complex else []
     datasets: list[JsonValue] = []
     for level in levels:
-        transforms: list[JsonValue] = [{"type": "scale", "scale": list(level.voxel_mm)}]
+        transforms: list[JsonValue] = [{"type": "scale", "scale": [*channel, *level.voxel_mm]}]
         if any(level.translation_mm):
-            transforms.append({"type": "translation", "translation": list(level.translation_mm)})
+            translation: list[JsonValue] = [*(0.0 for _ in channel), *level.translation_mm]
+            transforms.append({"type": "translation", "translation": translation})
         datasets.append({"path": level.name, "coordinateTransformations": transforms})
     axes: list[JsonValue] = [{"name": axis, "type": "space", "unit": "millimeter"} for axis in AXES]
+    if is_complex:
+        axes.insert(0, {"name": arrays.CHANNEL, "type": "channel"})
     multiscale: dict[str, JsonValue] = {"name": name, "axes": axes, "datasets": datasets, "type": "mean"}
     return {"version": "0.5", "multiscales": [multiscale]}

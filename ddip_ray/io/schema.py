@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -23,9 +23,16 @@ from ddip_ray.errors import InputError
 ATTRIBUTE_KEY = "ddip_ray"
 VERSION = 1
 
+# The arrays of an acquisition store.
+MEASUREMENTS = "measurements"
+REFERENCE = "reference"
+SAMPLING_MASK = "sampling_mask"
+SENSITIVITY_MAPS = "sensitivity_maps"
+
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
 Affine = tuple[
     tuple[float, float, float, float],
     tuple[float, float, float, float],
@@ -39,6 +46,15 @@ class Frozen(BaseModel):
     """A value object: no field can be changed, none may be unknown, no number may be NaN or infinite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ArrayLayout(NamedTuple):
+    """An array of a store: numbers, shape of a slice, names of the axes, and whether it may be missing."""
+
+    dtype: str
+    slice_shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    optional: bool = False
 
 
 class ParallelCT(Frozen):
@@ -85,21 +101,67 @@ class ParallelCT(Frozen):
         return self.num_views, self.num_detectors
 
     @property
-    def measurement_axes(self) -> tuple[str, str, str]:
-        """Names of the axes of the measurement array."""
-        return "z", "view", "detector"
+    def arrays(self) -> dict[str, ArrayLayout]:
+        """What a store of it must have or may have."""
+        return {
+            MEASUREMENTS: ArrayLayout("float32", self.measurement_shape, ("z", "view", "detector")),
+            REFERENCE: ArrayLayout("float32", self.image_shape, ("z", "y", "x"), optional=True),
+        }
 
 
-# One kind so far. A second one makes this `Annotated[ParallelCT | ..., Field(discriminator="kind")]`; files
-# do not change, for every acquisition already carries its `kind`.
-AcquisitionKind = ParallelCT
+class Sampling(Frozen):
+    """How a sampling mask came to be. ``acceleration`` is the nominal one; the mask itself is in the store.
+
+    ``calibration`` is the number of lines, or the side of the square, that is fully sampled at the centre.
+    """
+
+    pattern: Literal["full", "uniform1d", "gaussian1d", "gaussian2d", "poisson", "radial", "spiral", "given"]
+    acceleration: PositiveFloat | None = None
+    calibration: NonNegativeInt | None = None
+    seed: int | None = None
+
+
+class CartesianMRI(Frozen):
+    """Cartesian MRI, every slice measured alone: complex (z, y, x) -> (z, coil, ky, kx).
+
+    k-space is centred (zero frequency at size // 2) and its Fourier transform orthonormal. Beside the
+    measurements the store has their ``sampling_mask`` (z, ky, kx), and may have ``sensitivity_maps``
+    (z, coil, y, x).
+    """
+
+    kind: Literal["cartesian_mri"] = "cartesian_mri"
+    num_coils: PositiveInt
+    image_shape: tuple[PositiveInt, PositiveInt]
+    voxel_mm: VoxelMm
+    sampling: Sampling
+
+    @property
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """Shape of one slice's measurements, (coil, ky, kx)."""
+        return self.num_coils, *self.image_shape
+
+    @property
+    def arrays(self) -> dict[str, ArrayLayout]:
+        """What a store of it must have or may have."""
+        return {
+            MEASUREMENTS: ArrayLayout("complex64", self.measurement_shape, ("z", "coil", "ky", "kx")),
+            SAMPLING_MASK: ArrayLayout("bool", self.image_shape, ("z", "ky", "kx")),
+            SENSITIVITY_MAPS: ArrayLayout(
+                "complex64", self.measurement_shape, ("z", "coil", "y", "x"), optional=True
+            ),
+            REFERENCE: ArrayLayout("complex64", self.image_shape, ("z", "y", "x"), optional=True),
+        }
+
+
+_KINDS = ("parallel_ct", "cartesian_mri")
+AcquisitionKind = Annotated[ParallelCT | CartesianMRI, Field(discriminator="kind")]
 
 
 class Intensity(Frozen):
     """How the normalised image x (about 0 to 1, what the prior knows) relates to the numbers people use.
 
     ``original = offset + scale * x`` in ``unit``; ``stored measurements / measurement_scale = A x`` with A
-    the line integrals in mm.
+    the line integrals in mm, or the samples of k-space (then x is complex and the offset 0).
     """
 
     scale: PositiveFloat = 1.0
@@ -117,7 +179,8 @@ class NoNoise(Frozen):
 class GaussianNoise(Frozen):
     """Simulated white noise; ``std`` in units of the stored measurements.
 
-    ``relative_std`` is that over the root mean square of the noise-free measurements.
+    ``relative_std`` is that over the root mean square of the noise-free measurements. Of complex
+    measurements both are of the real part, and of the imaginary part.
     """
 
     kind: Literal["gaussian"] = "gaussian"
@@ -139,7 +202,7 @@ class PoissonNoise(Frozen):
 
 
 class MeasuredNoise(Frozen):
-    """A real measurement; ``std`` is an estimate in units of the stored measurements, when there is one."""
+    """A real measurement; ``std``, if there is an estimate, as that of `GaussianNoise`."""
 
     kind: Literal["measured"] = "measured"
     std: NonNegativeFloat | None = None
@@ -188,13 +251,23 @@ class AcquisitionMetadata(Frozen):
     orientation: Orientation = Orientation()
     source: Source
 
+    @model_validator(mode="after")
+    def _complex_images_have_no_offset(self) -> AcquisitionMetadata:
+        if isinstance(self.acquisition, CartesianMRI) and self.intensity.offset != 0:
+            raise ValueError(f"intensity.offset {self.intensity.offset:g}, expected 0 for complex images")
+        return self
+
 
 class ResultMetadata(Frozen):
-    """What stands beside a result's ``ome`` attribute. ``unit`` is the unit of the voxel values."""
+    """What stands beside a result's ``ome`` attribute.
+
+    ``unit`` is the unit of the voxel values, ``channels`` are the names of the channels, if there are any.
+    """
 
     version: Literal[1] = 1
     kind: Literal["result"] = "result"
     unit: str = ""
+    channels: tuple[str, ...] = ()
     orientation: Orientation = Orientation()
     provenance: dict[str, JsonValue] = {}
 
@@ -218,7 +291,8 @@ def validate(model: type[Model], raw: Mapping[str, Any] | Any, where: str) -> Mo
 
 
 def _bullet(item: Any) -> str:
-    field = ".".join(str(part) for part in item["loc"]) or "metadata"
+    # Of a union pydantic puts the kind into the path: the file does not.
+    field = ".".join(str(part) for part in item["loc"] if part not in _KINDS) or "metadata"
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] in ("missing", "value_error"):
         return f"{field}: {message}"

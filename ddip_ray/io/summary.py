@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 from pydantic import JsonValue
 
 from ddip_ray.io import arrays, paths
 from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.paths import StorePath
 from ddip_ray.io.result import Result, open_result
-from ddip_ray.io.schema import ATTRIBUTE_KEY
+from ddip_ray.io.schema import (
+    ATTRIBUTE_KEY,
+    MEASUREMENTS,
+    SAMPLING_MASK,
+    SENSITIVITY_MAPS,
+    CartesianMRI,
+    ParallelCT,
+)
 
 
 def summarize(path: StorePath) -> dict[str, JsonValue]:
@@ -22,20 +30,15 @@ def summarize(path: StorePath) -> dict[str, JsonValue]:
 def _summarize_acquisition(store: Acquisition) -> dict[str, JsonValue]:
     metadata = store.metadata
     acquisition = metadata.acquisition
-    angles = sorted(acquisition.angles_deg)
     return {
         "path": store.path,
         "store": "acquisition",
         "kind": acquisition.kind,
         "measurements_shape": [store.num_slices, *acquisition.measurement_shape],
-        "measurements_axes": list(acquisition.measurement_axes),
+        "measurements_axes": list(acquisition.arrays[MEASUREMENTS].axes),
         "image_shape": [store.num_slices, *acquisition.image_shape],
         "voxel_mm": list(acquisition.voxel_mm),
-        "num_views": acquisition.num_views,
-        "angular_range_deg": [angles[0], angles[-1]],
-        "num_detectors": acquisition.num_detectors,
-        "detector_spacing_mm": acquisition.detector_spacing_mm,
-        "rotation_center": acquisition.rotation_center,
+        **(_ct(acquisition) if isinstance(acquisition, ParallelCT) else _mri(store, acquisition)),
         "has_reference": store.has_reference,
         "intensity": metadata.intensity.model_dump(mode="json"),
         "noise": metadata.noise.model_dump(mode="json"),
@@ -43,6 +46,27 @@ def _summarize_acquisition(store: Acquisition) -> dict[str, JsonValue]:
         "source": metadata.source.model_dump(mode="json"),
         **_sharding(store.num_slices, store.shard_slices),
         "bytes_on_disk": paths.size_bytes(store.path),
+    }
+
+
+def _ct(acquisition: ParallelCT) -> dict[str, JsonValue]:
+    angles = sorted(acquisition.angles_deg)
+    return {
+        "num_views": acquisition.num_views,
+        "angular_range_deg": [angles[0], angles[-1]],
+        "num_detectors": acquisition.num_detectors,
+        "detector_spacing_mm": acquisition.detector_spacing_mm,
+        "rotation_center": acquisition.rotation_center,
+    }
+
+
+def _mri(store: Acquisition, acquisition: CartesianMRI) -> dict[str, JsonValue]:
+    sampled = [store.read(SAMPLING_MASK, z, z + 1).mean() for z in range(store.num_slices)]
+    return {
+        "num_coils": acquisition.num_coils,
+        "sampling": acquisition.sampling.model_dump(mode="json"),
+        "true_acceleration": float(1 / np.mean(sampled)),
+        "has_sensitivity_maps": SENSITIVITY_MAPS in store.names,
     }
 
 

@@ -9,7 +9,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.prior.catalog import find_prior
 from ddip_ray.prior.network import DiffusionPrior, load_prior
 from ddip_ray.prior.schedule import NoiseSchedule
-from ddip_ray.solvers.classical import CG, FBP
+from ddip_ray.solvers.classical import CG, FBP, ZeroFilled
 from ddip_ray.solvers.communicator import Alone, Communicator
 from ddip_ray.solvers.d3ip import D3IP
 from ddip_ray.solvers.ddnm import DDNM
@@ -41,6 +41,8 @@ def build_method(config: RunConfig, problem: SlabProblem, communicator: Communic
     match config.method:
         case "fbp":
             return FBP(problem, communicator, config.fbp)
+        case "zero-filled":
+            return ZeroFilled(problem, communicator)
         case "cg":
             return CG(problem, communicator, config.cg)
         case "tv":

@@ -1,11 +1,13 @@
-"""Filtered back-projection and conjugate gradients: what every comparison starts from."""
+"""Filtered back-projection, zero filling and conjugate gradients: what every comparison starts from."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from ddip_ray.errors import InputError
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
 from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.operators.sense import Sense
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
@@ -21,7 +23,7 @@ class FBP:
 
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: FBPSettings) -> None:
         if not isinstance(problem.operator, ParallelBeam):
-            raise TypeError(f"FBP needs a ParallelBeam operator, got {type(problem.operator).__name__}")
+            raise InputError("fbp reconstructs parallel-beam CT", "For MRI: --method zero-filled.")
         self.operator = problem.operator
         self.problem, self.communicator, self.settings = problem, communicator, settings
 
@@ -33,8 +35,27 @@ class FBP:
         return self.x
 
 
+class ZeroFilled:
+    """The adjoint: the image that the samples taken make with zeros in place of the others (MRI)."""
+
+    num_steps, nfe, adapt_nfe = 1, 0, 0
+    prior_digest = adapter = None
+
+    def __init__(self, problem: SlabProblem, communicator: Communicator) -> None:
+        if not isinstance(problem.operator, Sense):
+            raise InputError("zero-filled reconstructs Cartesian MRI", "For CT: --method fbp.")
+        self.problem, self.communicator = problem, communicator
+
+    def step(self, i: int) -> StepReport:
+        self.x = self.problem.operator.adjoint(self.problem.y)
+        return StepReport(relative_residual(self.problem, self.x, self.communicator))
+
+    def result(self) -> Tensor:
+        return self.x
+
+
 class CG:
-    """Least squares by CG from zero; the number of iterations regularises."""
+    """Least squares by CG from zero (MRI: CG-SENSE); the number of iterations regularises."""
 
     num_steps, nfe, adapt_nfe = 1, 0, 0
     prior_digest = adapter = None

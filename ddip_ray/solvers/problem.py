@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import Acquisition
-from ddip_ray.io.result import open_result
-from ddip_ray.io.schema import Noise, ParallelCT
-from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.operator_norm import operator_norm
-from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator, gram
 from ddip_ray.solvers.noise import slab_noise
 from ddip_ray.solvers.slab import Slab
@@ -42,6 +35,15 @@ class SlabProblem:
     earlier: Tensor | None = None
     num_copies: int = 1
     norm: float | None = None
+    phase: Tensor | None = None
+
+    def with_phase(self, x: Tensor) -> Tensor:
+        """The image (z, y, x) that ``x`` stands for."""
+        return x if self.phase is None else self.phase * x
+
+    def without_phase(self, x: Tensor) -> Tensor:
+        """What stands for the image ``x: (z, y, x)``."""
+        return x if self.phase is None else self.phase.conj() * x
 
     def in_image_range(self, low: float, high: float) -> SlabProblem:
         """The same problem for the image low + (high − low) x."""
@@ -89,59 +91,3 @@ class SlabProblem:
             shape = (1, *A.image_shape)
             _NORMS[A] = operator_norm(lambda x: gram(A, x), shape, dtype=self.y.dtype, device=self.y.device)
         return _NORMS[A]
-
-
-def build_operator(
-    acquisition: ParallelCT, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> ParallelBeam:
-    """The forward operator of an acquisition; lengths in mm."""
-    geometry = ParallelBeamGeometry(
-        image_shape=acquisition.image_shape,
-        angles=tuple(math.radians(a) for a in acquisition.angles_deg),
-        num_detectors=acquisition.num_detectors,
-        pixel_size=acquisition.voxel_mm[2],
-        detector_spacing=acquisition.detector_spacing_mm,
-        rotation_center=acquisition.rotation_center,
-    )
-    return ParallelBeam(geometry, device=device, dtype=dtype)
-
-
-def load_problem(
-    acquisition: Acquisition,
-    slab: Slab,
-    device: str | torch.device = "cpu",
-    start_from: str | None = None,
-) -> SlabProblem:
-    """Read a slab of the store, and of the result ``start_from``. Nothing outside the slab is touched.
-
-    Raises:
-        InputError: ``start_from`` is not a result, or of another shape or unit.
-    """
-    metadata = acquisition.metadata
-    scale = metadata.intensity.measurement_scale
-    y = torch.from_numpy(acquisition.read_measurements(slab.start, slab.stop)).to(device) / scale
-    return SlabProblem(
-        operator=build_operator(metadata.acquisition, device),
-        y=y,
-        slab=slab,
-        num_slices=acquisition.num_slices,
-        noise_std=noise_std(metadata.noise) / scale,
-        earlier=None if start_from is None else _earlier(start_from, acquisition, slab).to(device),
-    )
-
-
-def _earlier(path: str, acquisition: Acquisition, slab: Slab) -> Tensor:
-    result, intensity = open_result(path), acquisition.metadata.intensity
-    expected = (acquisition.num_slices, *acquisition.metadata.acquisition.image_shape)
-    if result.shape != expected or result.metadata.unit != intensity.unit:
-        raise InputError(
-            f"start_from {path}: shape {result.shape} (z, y, x) in {result.metadata.unit or 'no unit'}, "
-            f"expected {expected} in {intensity.unit or 'no unit'}"
-        )
-    x = (result.read(slab.start, slab.stop) - intensity.offset) / intensity.scale
-    return torch.from_numpy(x.astype("float32"))
-
-
-def noise_std(noise: Noise) -> float:
-    """Standard deviation of a stored measurement; 0 for clean or unknown noise."""
-    return getattr(noise, "std", None) or 0.0

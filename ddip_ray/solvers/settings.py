@@ -214,7 +214,9 @@ MethodName = Literal[
     "tv",
     "cg",
     "fbp",
+    "zero-filled",
 ]
+CLASSICAL = ("tv", "cg", "fbp", "zero-filled")  # no prior
 PresetName = Literal["default", "paper"]
 
 
@@ -245,13 +247,13 @@ class RunConfig(Settings):
 
     @property
     def uses_prior(self) -> bool:
-        return self.method not in ("tv", "cg", "fbp")
+        return self.method not in CLASSICAL
 
     @model_validator(mode="after")
     def _a_start_has_an_image(self) -> RunConfig:
         if (self.start_from is not None) != (self.sampler.start == "reconstruction"):
             raise ValueError("start_from and sampler.start: reconstruction go together")
-        if self.start_from is not None and self.method in ("dps", "score-sde", "tv", "cg", "fbp"):
+        if self.start_from is not None and self.method in ("dps", "score-sde", *CLASSICAL):
             raise ValueError(f"start_from: {self.method} does not start from a reconstruction")
         return self
 

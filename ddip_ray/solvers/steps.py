@@ -136,7 +136,11 @@ def move_on_quietly(x0: Tensor, alpha_bar_next: float) -> Tensor:
 def relative_residual(problem: SlabProblem, x: Tensor, communicator: Communicator) -> float:
     """‖A x − y‖ / ‖y‖ over the whole volume."""
     with torch.no_grad():
-        misfit = (problem.operator.forward(x) - problem.y).double().square().sum()
-        total = problem.y.double().square().sum()
+        misfit = _energy(problem.operator.forward(x) - problem.y)
+        total = _energy(problem.y)
     sums = communicator.all_reduce(torch.stack([misfit, total]))
     return math.sqrt(float(sums[0]) / max(float(sums[1]), torch.finfo(torch.float64).tiny))
+
+
+def _energy(x: Tensor) -> Tensor:
+    return (torch.view_as_real(x) if x.is_complex() else x).double().square().sum()

@@ -18,7 +18,7 @@ from ddip_ray.solvers.steps import relative_residual
 
 
 class TotalVariation:
-    """min_x ½ ‖(A x − y)/‖A‖‖² + λ ‖∇x‖₂,₁ subject to x ≥ 0, with the isotropic 3D gradient.
+    """min_x ½ ‖(A x − y)/‖A‖‖² + λ ‖∇x‖₂,₁ subject to x ≥ 0 if real, with the isotropic 3D gradient.
 
     ADMM on the splits ∇x = d and x = v (Boyd et al. 2011, doi:10.1561/2200000016); the x-update is a
     few CG iterations from the last x. Slabs exchange one slice for D_z, and CG its scalars.
@@ -35,6 +35,7 @@ class TotalVariation:
         self.rho = self.lam / settings.edge
         self.sqrt_rho = math.sqrt(self.rho)
         self.x = problem.nothing()
+        self.nonnegative = settings.nonnegative and not self.x.is_complex()
         self.split = self.dual = [self.x] * 3
         self.positive = self.positive_dual = self.x
 
@@ -47,12 +48,12 @@ class TotalVariation:
             self.x = self.x + cgls(self.forward, self.adjoint, r, iterations, norms=norms).x
             gradient, before = self.gradient(self.x), (*self.split, self.positive)
             raised = [g + u for g, u in zip(gradient, self.dual, strict=True)]
-            length = torch.sqrt(raised[0] * raised[0] + raised[1] * raised[1] + raised[2] * raised[2])
+            length = torch.sqrt(_squared(raised[0]) + _squared(raised[1]) + _squared(raised[2]))
             shrink = (1 - self.settings.edge / length.clamp_min(1e-12)).clamp_min(0)  # λ/ρ = edge
             self.split = [shrink * g for g in raised]
             self.dual = [g - d for g, d in zip(raised, self.split, strict=True)]
             raised_x = self.x + self.positive_dual
-            self.positive = raised_x.clamp_min(0) if self.settings.nonnegative else raised_x
+            self.positive = raised_x.clamp_min(0) if self.nonnegative else raised_x
             self.positive_dual = raised_x - self.positive
             converged = self.converged((*gradient, self.x), before)
         return StepReport(relative_residual(self.problem, self.positive, self.communicator), last=converged)
@@ -102,6 +103,10 @@ class TotalVariation:
 def default_lam(problem: SlabProblem) -> float:
     """λ from the noise, by the best of a grid on an abdominal CT from 30 views."""
     return 3e-6 + 2e-2 * problem.noise_std / problem.operator_norm()
+
+
+def _squared(x: Tensor) -> Tensor:
+    return torch.view_as_real(x).square().sum(-1) if x.is_complex() else x * x
 
 
 def _filled(d: Tensor, axis: int) -> Tensor:

@@ -14,7 +14,7 @@ from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.result import open_result
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.tasks.evaluate import evaluate, relative_residual
-from ddip_ray.tasks.volumes import read_result, recorded_intensity
+from ddip_ray.tasks.volumes import read_image, recorded_intensity
 
 PLANES = ("axial", "coronal", "sagittal")
 
@@ -130,7 +130,7 @@ def _run(name: str, target: str, *, scored: bool, reference: str | None, circle:
         planes = {plane: (scores.planes[plane].psnr, scores.planes[plane].ssim) for plane in PLANES}
     else:
         acquisition = open_acquisition(str(made["acquisition"]["path"]))
-        residual = relative_residual(acquisition, read_result(result, recorded_intensity(result)))
+        residual = relative_residual(acquisition, read_image(result, recorded_intensity(result)))
     return Run(
         name=name,
         seed=made["config"]["seed"],

@@ -24,21 +24,40 @@ def in_words(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def _acquisition(facts: Mapping[str, Any]) -> dict[str, str]:
     intensity, source = facts["intensity"], facts["source"]
-    low, high = facts["angular_range_deg"]
     return {
         "store": f"acquisition, {facts['kind']}",
         "path": facts["path"],
         "measurements": f"{_shape(facts['measurements_shape'])} ({', '.join(facts['measurements_axes'])})",
         "image": f"{_shape(facts['image_shape'])} (z, y, x), voxel {_mm(facts['voxel_mm'])} mm",
-        "views": f"{facts['num_views']}, {low:g} to {high:g} degrees",
-        "detector": f"{facts['num_detectors']} columns of {facts['detector_spacing_mm']:.4g} mm, "
-        f"rotation axis at column {facts['rotation_center']:g}",
+        **(_views(facts) if "num_views" in facts else _kspace(facts)),
         "reference": "yes" if facts["has_reference"] else "no",
         "intensity": f"{intensity['offset']:g} + {intensity['scale']:g} x {intensity['unit']}".rstrip()
         + " for the normalised value x",
         "noise": _noise(facts["noise"]),
         "orientation": _orientation(facts["orientation"]),
         "source": "\n".join([f"{source['name']} ({source['format']})", *source["history"]]),
+    }
+
+
+def _views(facts: Mapping[str, Any]) -> dict[str, str]:
+    low, high = facts["angular_range_deg"]
+    return {
+        "views": f"{facts['num_views']}, {low:g} to {high:g} degrees",
+        "detector": f"{facts['num_detectors']} columns of {facts['detector_spacing_mm']:.4g} mm, "
+        f"rotation axis at column {facts['rotation_center']:g}",
+    }
+
+
+def _kspace(facts: Mapping[str, Any]) -> dict[str, str]:
+    sampling, maps = (
+        facts["sampling"],
+        "in the store" if facts["has_sensitivity_maps"] else "not in the store",
+    )
+    nominal = sampling["acceleration"]
+    return {
+        "coils": f"{facts['num_coils']}, sensitivity maps {maps}",
+        "sampling": sampling["pattern"] + ("" if nominal is None else f", nominal acceleration {nominal:g}"),
+        "acceleration": f"{facts['true_acceleration']:.2f}",
     }
 
 

@@ -11,7 +11,8 @@ import torch
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.result import open_result
-from ddip_ray.solvers.problem import build_operator
+from ddip_ray.solvers.loading import load_problem
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.tasks.scores import (
     PLANES,
     PlaneScores,
@@ -23,11 +24,12 @@ from ddip_ray.tasks.scores import (
 )
 from ddip_ray.tasks.slices import slabs
 from ddip_ray.tasks.volumes import (
-    Volume,
+    Image,
     find_acquisition,
+    magnitude,
+    read_image,
     read_own_reference,
     read_reference,
-    read_result,
     recorded_intensity,
 )
 
@@ -59,7 +61,7 @@ def evaluate(
     data_range: float = 1.0,
     circle: bool = False,
 ) -> Evaluation:
-    """Score the result at ``result_path``; both volumes are held in memory.
+    """Score the result at ``result_path``, of complex images the magnitude; both volumes are held in memory.
 
     Args:
         reference_path: another result, or an acquisition with a reference; None: the reference in the
@@ -89,7 +91,8 @@ def evaluate(
             f"{reference_path}: shape {reference.shape} (z, y, x), the result has {result.shape}",
             "Compare volumes of the same object on the same grid",
         )
-    x = read_result(result, intensity)
+    image = read_image(result, intensity)
+    x = magnitude(image)
     mask = inscribed_circle(result.shape[1:]) if circle else None
     volume_mask = None if mask is None else np.broadcast_to(mask, x.shape)
     mse = mean_squared_error(x, reference, volume_mask)
@@ -107,22 +110,20 @@ def evaluate(
         planes={
             plane: plane_scores(x, reference, axis, data_range, mask) for axis, plane in enumerate(PLANES)
         },
-        residual=None if acquisition is None else relative_residual(acquisition, x),
+        residual=None if acquisition is None else relative_residual(acquisition, image),
     )
 
 
-def relative_residual(acquisition: Acquisition, x: Volume) -> float | None:
+def relative_residual(acquisition: Acquisition, x: Image) -> float | None:
     """‖A x − y‖/‖y‖ over the volume; None when ``x`` is not on the acquisition's grid or y is zero."""
     geometry = acquisition.metadata.acquisition
     if x.shape != (acquisition.num_slices, *geometry.image_shape):
         return None
-    operator = build_operator(geometry)
-    scale = acquisition.metadata.intensity.measurement_scale
     misfit = signal = 0.0
     slice_bytes = 4 * math.prod(geometry.measurement_shape)
     for start, stop in slabs(acquisition.num_slices, acquisition.shard_slices, slice_bytes):
-        y = acquisition.read_measurements(start, stop) / np.float32(scale)
-        predicted = operator.forward(torch.from_numpy(x[start:stop])).numpy()
-        misfit += float(np.square(predicted - y, dtype=np.float64).sum())
-        signal += float(np.square(y, dtype=np.float64).sum())
+        problem = load_problem(acquisition, Slab(start, stop))
+        predicted = problem.operator.forward(problem.without_phase(torch.from_numpy(x[start:stop])))
+        misfit += float((predicted - problem.y).abs().double().square().sum())
+        signal += float(problem.y.abs().double().square().sum())
     return math.sqrt(misfit / signal) if signal > 0 else None

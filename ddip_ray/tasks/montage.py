@@ -1,4 +1,4 @@
-"""One picture to judge a result by: reference, FBP, result and error, in three planes."""
+"""One picture to judge a result by: reference, FBP or zero filling, result and error, in three planes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.result import Result, open_result
-from ddip_ray.io.schema import Intensity, Orientation
+from ddip_ray.io.schema import AcquisitionKind, CartesianMRI, Intensity, Orientation
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
-from ddip_ray.solvers.problem import build_operator
+from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.solvers.loading import load_problem
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.tasks.scores import inscribed_circle, mean_squared_error, psnr
 from ddip_ray.tasks.slices import slabs
 from ddip_ray.tasks.volumes import (
     Volume,
     find_acquisition,
+    magnitude,
     read_own_reference,
     read_reference,
     read_result,
     recorded_intensity,
 )
 
+DIRECT = {"parallel_ct": "FBP", "cartesian_mri": "ZERO-FILLED"}  # what is shown for comparison
 MIN_SLICES_FOR_PLANES = 8  # a thinner volume is shown from above only
 COLUMN_INCHES = 2.4
 ERROR_CEILINGS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -52,8 +55,9 @@ def montage(
 ) -> bytes:
     """A PNG of the central axial, coronal and sagittal slices at ``result_path``.
 
-    Columns: the reference when there is one, FBP of the same measurements (or, in its place, the results
-    named in ``compare``), the result, and its error. PSNR is that of the whole volumes on data range 1.
+    Columns: the reference when there is one, FBP or zero filling of the same measurements (or, in its place,
+    the results named in ``compare``), the result, and its error. PSNR is that of the whole volumes on data
+    range 1. Complex images are shown by their magnitude.
 
     Raises:
         InputError: no such store, or volumes of different shape.
@@ -74,8 +78,8 @@ def montage(
     for path in compare:
         other = open_result(path)
         views.append(view(_method(other), read_result(other, intensity)))
-    if not compare and acquisition is not None and _method(result) != "FBP":
-        views.append(view("FBP", backproject(acquisition)))
+    if not compare and acquisition is not None and _method(result) not in DIRECT.values():
+        views.append(view(DIRECT[acquisition.metadata.acquisition.kind], direct(acquisition)))
     views.append(view(_method(result), read_result(result, intensity)))
     error = None
     if reference is not None:
@@ -107,16 +111,16 @@ def _method(result: Result) -> str:
     return str(result.provenance.get("method", "result")).upper()
 
 
-def backproject(acquisition: Acquisition) -> Volume:
-    """FBP with the plain ramp of every slice, normalised, slab by slab."""
+def direct(acquisition: Acquisition) -> Volume:
+    """FBP with the plain ramp, or zero filling, of every slice, normalised, slab by slab."""
     geometry = acquisition.metadata.acquisition
-    operator = build_operator(geometry)
-    scale = np.float32(acquisition.metadata.intensity.measurement_scale)
     volume = np.empty((acquisition.num_slices, *geometry.image_shape), dtype=np.float32)
     slice_bytes = 4 * math.prod(geometry.measurement_shape)
     for start, stop in slabs(acquisition.num_slices, acquisition.shard_slices, slice_bytes):
-        y = torch.from_numpy(acquisition.read_measurements(start, stop) / scale)
-        volume[start:stop] = filtered_backprojection(operator, y).numpy()
+        problem = load_problem(acquisition, Slab(start, stop))
+        A, y = problem.operator, problem.y
+        x = filtered_backprojection(A, y) if isinstance(A, ParallelBeam) else A.adjoint(y)
+        volume[start:stop] = magnitude(x.numpy())
     return volume
 
 
@@ -217,9 +221,16 @@ def _caption(result: Result, intensity: Intensity, acquisition: Acquisition | No
     low, high = intensity.offset, intensity.offset + intensity.scale
     parts = [result.path.rsplit("/", 1)[-1]]
     if acquisition is not None:
-        geometry = acquisition.metadata.acquisition
-        angles = geometry.angles_deg
-        parts.append(f"{len(angles)} views, {min(angles):.0f} to {max(angles):.0f}°")
+        parts.append(_measured(acquisition.metadata.acquisition))
         parts.append(f"noise: {acquisition.metadata.noise.kind}")
     parts.append(f"grey {low:.4g} to {high:.4g} {result.metadata.unit}".rstrip())
     return "   ".join(parts)
+
+
+def _measured(geometry: AcquisitionKind) -> str:
+    if isinstance(geometry, CartesianMRI):
+        sampling = geometry.sampling
+        factor = "" if sampling.acceleration is None else f" x {sampling.acceleration:g}"
+        return f"{geometry.num_coils} coils, {sampling.pattern}{factor}"
+    angles = geometry.angles_deg
+    return f"{len(angles)} views, {min(angles):.0f} to {max(angles):.0f}°"

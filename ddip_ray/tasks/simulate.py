@@ -14,7 +14,7 @@ from ddip_ray.io.acquisition import Acquisition, AcquisitionWriter, create_acqui
 from ddip_ray.io.image_volume import ImageVolume
 from ddip_ray.io.images import HU_WINDOW, normalise, open_image
 from ddip_ray.io.schema import AcquisitionMetadata, Intensity, Orientation, ParallelCT
-from ddip_ray.solvers.problem import build_operator
+from ddip_ray.solvers.loading import build_operator
 from ddip_ray.tasks.noise import (
     NO_NOISE,
     NoiseRequest,
@@ -141,12 +141,12 @@ def _metadata(volume: ImageVolume, scan: Scan, intensity: Intensity, chosen: ran
     return AcquisitionMetadata(
         acquisition=scan_geometry(scan, (ny, nx), volume.voxel_mm),
         intensity=intensity,
-        orientation=_shifted(volume.orientation, chosen.start),
+        orientation=shifted(volume.orientation, chosen.start),
         source=volume.source.noting(*notes),
     )
 
 
-def _shifted(orientation: Orientation, first_slice: int) -> Orientation:
+def shifted(orientation: Orientation, first_slice: int) -> Orientation:
     """The orientation of the volume whose slice 0 was slice ``first_slice``."""
     if orientation.affine is None or first_slice == 0:
         return orientation
@@ -159,6 +159,7 @@ def _shifted(orientation: Orientation, first_slice: int) -> Orientation:
 def _project(writer: AcquisitionWriter, image: object, scan: Scan, report: Report) -> None:
     """Measure slab by slab; once more before when the noise's size depends on all measurements."""
     geometry = writer.metadata.acquisition
+    assert isinstance(geometry, ParallelCT)
     operator = build_operator(geometry)
     slice_bytes = 4 * max(math.prod(geometry.image_shape), math.prod(geometry.measurement_shape))
     steps = list(slabs(writer.num_slices, writer.shard_slices, slice_bytes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from ddip_ray.io.schema import ATTRIBUTE_KEY, Intensity, validate
 from ddip_ray.tasks.slices import slabs
 
 Volume = NDArray[np.float32]
+Image = NDArray[Any]  # float32 or complex64
 
 
 def recorded_intensity(result: Result) -> Intensity:
@@ -42,8 +44,18 @@ def _recorded(result: Result) -> dict[str, object]:
 
 
 def read_result(result: Result, intensity: Intensity) -> Volume:
-    """The whole volume (z, y, x), normalised."""
-    volume = np.empty(result.shape, dtype=np.float32)
+    """The whole volume (z, y, x), normalised; of complex images the magnitude."""
+    return magnitude(read_image(result, intensity))
+
+
+def magnitude(volume: Image) -> Volume:
+    """Of complex images; others as they are."""
+    return np.abs(volume) if np.iscomplexobj(volume) else volume
+
+
+def read_image(result: Result, intensity: Intensity) -> Image:
+    """The whole volume (z, y, x), normalised, float32 or complex64."""
+    volume = np.empty(result.shape, dtype=np.complex64 if result.is_complex else np.float32)
     slice_bytes = 4 * result.shape[1] * result.shape[2]
     for start, stop in slabs(result.shape[0], result.shard_slices, slice_bytes):
         volume[start:stop] = (result.read(start, stop) - intensity.offset) / intensity.scale
@@ -64,7 +76,7 @@ def read_reference(path: str, intensity: Intensity, unit: str) -> Volume:
 
 
 def read_own_reference(acquisition: Acquisition) -> Volume:
-    """The whole reference (z, y, x) of a simulated acquisition; InputError when it has none."""
+    """The whole reference (z, y, x) of a simulated acquisition, as `read_result`; InputError without one."""
     if not acquisition.has_reference:
         raise InputError(
             f"{acquisition.path}: measured, so there is no reference in it",
@@ -73,7 +85,7 @@ def read_own_reference(acquisition: Acquisition) -> Volume:
     shape = (acquisition.num_slices, *acquisition.metadata.acquisition.image_shape)
     volume = np.empty(shape, dtype=np.float32)
     for start, stop in slabs(shape[0], acquisition.shard_slices, 4 * shape[1] * shape[2]):
-        volume[start:stop] = acquisition.read_reference(start, stop)
+        volume[start:stop] = magnitude(acquisition.read_reference(start, stop))
     return volume
 
 

@@ -26,7 +26,7 @@ from ddip_ray.engine.config import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.result import open_result
-from ddip_ray.solvers.problem import build_operator
+from ddip_ray.solvers.loading import build_operator
 from ddip_ray.tasks.evaluate import evaluate
 from ddip_ray.tasks.import_projections import ImportSettings, ProjectionChoice, import_projections
 from ddip_ray.tasks.prior_card import draw_rows

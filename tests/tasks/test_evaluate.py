@@ -17,7 +17,7 @@ from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.result import create_result
 from ddip_ray.io.schema import Intensity
 from ddip_ray.tasks.evaluate import evaluate
-from ddip_ray.tasks.montage import backproject, montage
+from ddip_ray.tasks.montage import direct, montage
 from ddip_ray.tasks.scores import Image as Array
 
 WriteResult = Callable[..., str]
@@ -107,8 +107,8 @@ def test_circle(write_result: WriteResult, reference: Array) -> None:
     assert evaluate(path, circle=True).psnr > 120
 
 
-def test_backprojection_looks_like_the_object(small_scan: Path, reference: Array) -> None:
-    error = backproject(open_acquisition(small_scan)) - reference
+def test_direction_looks_like_the_object(small_scan: Path, reference: Array) -> None:
+    error = direct(open_acquisition(small_scan)) - reference
     assert math.sqrt(float((error**2).mean())) < 0.1
 
 

@@ -11,7 +11,7 @@ import torch
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.schema import GaussianNoise
-from ddip_ray.solvers.problem import build_operator
+from ddip_ray.solvers.loading import build_operator
 from ddip_ray.tasks import slices
 from ddip_ray.tasks.noise import NoiseRequest
 from ddip_ray.tasks.simulate import ImageChoice, Scan, scan_geometry, simulate

@@ -1,0 +1,83 @@
+"""`ddip-ray simulate-mri IMAGE`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .output import format_fields, print_json, progress
+
+
+def simulate_mri(
+    image: Annotated[
+        str,
+        typer.Argument(help="A magnitude image: NIfTI, .npy, .npz, TIFF, OME-Zarr, or a folder of slices."),
+    ],
+    output: Annotated[str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")],
+    acceleration: Annotated[float, typer.Option(help="Nominal acceleration.")],
+    pattern: Annotated[
+        str, typer.Option(help="uniform1d, gaussian1d, gaussian2d, poisson, radial, spiral or full.")
+    ] = "uniform1d",
+    calibration: Annotated[
+        int | None,
+        typer.Option(
+            help="Lines, or side of the square, fully sampled at the centre. Default: 8 % of the lines."
+        ),
+    ] = None,
+    coils: Annotated[int, typer.Option(help="Receive coils, smooth ones on a ring.")] = 8,
+    mask_per_slice: Annotated[
+        bool, typer.Option("--mask-per-slice", help="Draw a random pattern anew for every slice.")
+    ] = False,
+    phase: Annotated[bool, typer.Option(help="Whether a smooth random phase is put on the image.")] = True,
+    noise: Annotated[
+        str,
+        typer.Option(help="none or gaussian:S (std over the root mean square of the samples taken)."),
+    ] = "none",
+    brightest: Annotated[
+        float | None, typer.Option(help="Intensity that becomes 1. Default: the 99.9 percentile.")
+    ] = None,
+    slices: Annotated[str | None, typer.Option(metavar="START:STOP", help="Slices to scan.")] = None,
+    voxel_mm: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Voxel size in mm, instead of the file's."),
+    ] = None,
+    volume_index: Annotated[int, typer.Option(help="Which volume of a 4D image.")] = 0,
+    key: Annotated[str | None, typer.Option(help="Which array of an .npz.")] = None,
+    seed: Annotated[int, typer.Option(help="Of mask, coils, phase and noise.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Simulate accelerated Cartesian MRI of a 3D image, with one coil or several."""
+    from ddip_ray.tasks.describe import describe, in_words
+    from ddip_ray.tasks.noise import parse_noise
+    from ddip_ray.tasks.simulate import ImageChoice
+    from ddip_ray.tasks.simulate_mri import KSpaceScan, parse_pattern
+    from ddip_ray.tasks.simulate_mri import simulate_mri as run
+
+    scan = KSpaceScan(
+        pattern=parse_pattern(pattern),
+        acceleration=acceleration,
+        calibration=calibration,
+        num_coils=coils,
+        mask_per_slice=mask_per_slice,
+        phase=phase,
+        noise=parse_noise(noise),
+        seed=seed,
+        brightest=brightest,
+        slices=slices,
+    )
+    with progress("slices") as report:
+        run(
+            image,
+            output,
+            scan,
+            image=ImageChoice(volume_index, key, voxel_mm),
+            overwrite=overwrite,
+            report=report,
+        )
+    if as_json:
+        print_json(describe(output))
+    else:
+        print(format_fields(in_words(describe(output))))
+        print(f"\nnext: ddip-ray reconstruct {output}")

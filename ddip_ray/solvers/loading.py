@@ -1,0 +1,75 @@
+"""From a slab of a store to the problem that it poses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.acquisition import Acquisition
+from ddip_ray.io.result import open_result
+from ddip_ray.io.schema import CartesianMRI, Noise, ParallelCT
+from ddip_ray.operators.geometry import ParallelBeamGeometry
+from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.solvers.loading_mri import load_mri
+from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.slab import Slab
+
+
+def load_problem(
+    acquisition: Acquisition,
+    slab: Slab,
+    device: str | torch.device = "cpu",
+    start_from: str | None = None,
+) -> SlabProblem:
+    """Read a slab of the store, and of the result ``start_from``. Nothing outside the slab is touched.
+
+    Raises:
+        InputError: ``start_from`` is not a result, or of another shape or unit; data that cannot be used.
+    """
+    metadata = acquisition.metadata
+    scale = metadata.intensity.measurement_scale
+    y = torch.from_numpy(acquisition.read_measurements(slab.start, slab.stop)).to(device) / scale
+    std, num_slices = noise_std(metadata.noise) / scale, acquisition.num_slices
+    if isinstance(metadata.acquisition, CartesianMRI):
+        problem = load_mri(acquisition, slab, y, std)
+    else:
+        problem = SlabProblem(build_operator(metadata.acquisition, device), y, slab, num_slices, std)
+    if start_from is None:
+        return problem
+    earlier = _earlier(start_from, acquisition, slab).to(device)
+    return replace(problem, earlier=problem.without_phase(earlier))
+
+
+def build_operator(
+    acquisition: ParallelCT, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> ParallelBeam:
+    """The forward operator of an acquisition; lengths in mm."""
+    geometry = ParallelBeamGeometry(
+        image_shape=acquisition.image_shape,
+        angles=tuple(math.radians(a) for a in acquisition.angles_deg),
+        num_detectors=acquisition.num_detectors,
+        pixel_size=acquisition.voxel_mm[2],
+        detector_spacing=acquisition.detector_spacing_mm,
+        rotation_center=acquisition.rotation_center,
+    )
+    return ParallelBeam(geometry, device=device, dtype=dtype)
+
+
+def _earlier(path: str, acquisition: Acquisition, slab: Slab) -> Tensor:
+    result, intensity = open_result(path), acquisition.metadata.intensity
+    expected = (acquisition.num_slices, *acquisition.metadata.acquisition.image_shape)
+    if result.shape != expected or result.metadata.unit != intensity.unit:
+        raise InputError(
+            f"start_from {path}: shape {result.shape} (z, y, x) in {result.metadata.unit or 'no unit'}, "
+            f"expected {expected} in {intensity.unit or 'no unit'}"
+        )
+    return torch.from_numpy((result.read(slab.start, slab.stop) - intensity.offset) / intensity.scale)
+
+
+def noise_std(noise: Noise) -> float:
+    """Standard deviation of a stored measurement; 0 for clean or unknown noise."""
+    return getattr(noise, "std", None) or 0.0
