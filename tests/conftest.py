@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,25 @@ def _small_scan(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     path = tmp_path_factory.mktemp("scan") / "vol.zarr"
     simulate(str(small_image), str(path), Scan(num_views=16, window=(0.0, 1.0)))
     return path
+
+
+@pytest.fixture(scope="session")
+def _small_mri(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from ddip_ray.tasks.noise import NoiseRequest
+    from ddip_ray.tasks.simulate_mri import KSpaceScan, simulate_mri
+
+    path = tmp_path_factory.mktemp("mri") / "vol.zarr"
+    scan = KSpaceScan("gaussian1d", 2.0, calibration=6, num_coils=3, brightest=1.0, mask_per_slice=True)
+    simulate_mri(str(small_image), str(path), replace(scan, noise=NoiseRequest("gaussian", 0.01)))
+    return path
+
+
+@pytest.fixture
+def small_mri(_small_mri: Path, tmp_path: Path) -> Path:
+    """Simulated k-space of `small_image`: 3 coils, lines of its own for every slice, 1 % of noise."""
+    copy = tmp_path / "mri" / "vol.zarr"
+    shutil.copytree(_small_mri, copy)
+    return copy
 
 
 @pytest.fixture

@@ -9,18 +9,18 @@ from ddip_ray.operators.fourier import fourier_adjoint
 
 
 def calibration_size(sampling_mask: Tensor) -> int:
-    """Side of the largest square around the centre that every slice sampled in full, 0 if there is none.
+    """Side of the largest square around the centre that was sampled in full, 0 if there is none.
 
-    ``sampling_mask: (z, ky, kx)``, 0 or 1.
+    ``sampling_mask: (ky, kx)``, 0 or 1.
     """
-    everywhere = sampling_mask.amin(0)
     size = 0
-    while size < min(everywhere.shape) and bool(_square(everywhere, size + 1).all()):
+    while size < min(sampling_mask.shape) and bool(central_square(sampling_mask, size + 1).all()):
         size += 1
     return size
 
 
-def _square(x: Tensor, size: int) -> Tensor:
+def central_square(x: Tensor, size: int) -> Tensor:
+    """The ``size`` x ``size`` samples around the centre of ``x: (..., ky, kx)``, a view."""
     ny, nx = x.shape[-2:]
     top, left = ny // 2 - size // 2, nx // 2 - size // 2
     return x[..., top : top + size, left : left + size]
@@ -29,11 +29,11 @@ def _square(x: Tensor, size: int) -> Tensor:
 def low_resolution(y: Tensor, size: int) -> Tensor:
     """Each coil's image from the ``size`` x ``size`` samples at the centre, under a Hann window.
 
-    ``y: (z, coil, ky, kx)`` to ``(z, coil, y, x)``.
+    ``y: (..., ky, kx)`` to ``(..., y, x)``.
     """
     window = torch.hann_window(size + 2, periodic=False, dtype=y.real.dtype, device=y.device)[1:-1]
     k = torch.zeros_like(y)
-    _square(k, size).copy_(_square(y, size) * window[:, None] * window)
+    central_square(k, size).copy_(central_square(y, size) * window[:, None] * window)
     return fourier_adjoint(k)
 
 
@@ -41,14 +41,11 @@ def low_resolution_maps(y: Tensor, size: int) -> Tensor:
     """Each coil's coarse image over the root of the sum of squares, without the phase they have in common.
 
     As in Pruessmann et al. (1999), without a body coil: its phase is that of the combination of coils that
-    has most of the signal. ``y: (z, coil, ky, kx)`` to ``(z, coil, y, x)``; one coil sees all alike.
+    has most of the signal. ``y: (coil, ky, kx)`` to ``(coil, y, x)``; one coil sees all alike.
     """
-    if y.shape[1] == 1:
+    if len(y) == 1:
         return torch.ones_like(y)
-    return torch.cat([_maps_of_slice(low_resolution(own[None], size)[0])[None] for own in y])
-
-
-def _maps_of_slice(images: Tensor) -> Tensor:
+    images = low_resolution(y, size)
     total = images.abs().square().sum(0).sqrt()
     flat = images.flatten(1)
     _, vectors = torch.linalg.eigh(flat @ flat.mH)  # the last belongs to the largest eigenvalue

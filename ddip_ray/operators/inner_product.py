@@ -29,6 +29,11 @@ def slice_norm(x: Tensor) -> Tensor:
     return slice_dot_real(x, x).sqrt()
 
 
+def squared_modulus(x: Tensor) -> Tensor:
+    """|x|² of each entry, real."""
+    return torch.view_as_real(x).square().sum(-1) if x.is_complex() else x * x
+
+
 def slice_scale(scalar: Tensor, x: Tensor) -> Tensor:
     """``scalar · x`` with one real number for each slice, ``(z,)``, or one for all; ``x: (z, ...)``.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from ddip_ray.operators.protocol import LinearOperator, check_shape
@@ -23,6 +25,10 @@ class Masked:
     @property
     def measurement_shape(self) -> tuple[int, ...]:
         return self.operator.measurement_shape
+
+    def of_slices(self, rows: Sequence[int]) -> Masked:
+        """The operator of some of its slices."""
+        return Masked(self.operator.of_slices(rows), self.mask[list(rows)])
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("Masked.forward(x)", tuple(x.shape), self.image_shape)

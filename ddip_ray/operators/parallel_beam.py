@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -104,6 +105,10 @@ class ParallelBeam:
         """Transpose of ``forward``. ``y: (z, view, detector)`` to ``(z, y, x)``."""
         self._check("adjoint(y)", y, self.measurement_shape)
         return linear(y, self._backproject, self._project)
+
+    def of_slices(self, rows: Sequence[int]) -> ParallelBeam:
+        """Itself: slices are alike."""
+        return self
 
     def __repr__(self) -> str:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -14,7 +15,8 @@ class LinearOperator(Protocol):
     Slices are the leading axis of everything. ``forward`` and ``adjoint`` treat them
     independently, accept any number of them, and are differentiable.
     ``adjoint`` is the transpose (conjugate transpose when complex) of ``forward`` to
-    float precision: CG, ADMM and the adaptation gradient all rely on it.
+    float precision: CG, ADMM and the adaptation gradient all rely on it. An operator that knows its
+    slices (each has a mask of its own, say) takes exactly those.
 
     Attributes:
         image_shape: shape of one slice, ``(y, x)``.
@@ -33,6 +35,10 @@ class LinearOperator(Protocol):
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Transpose of forward: ``y: (z, *measurement_shape)`` to ``(z, *image_shape)``."""
+        ...
+
+    def of_slices(self, rows: Sequence[int]) -> LinearOperator:
+        """The operator of some of its slices; itself where slices are alike."""
         ...
 
 

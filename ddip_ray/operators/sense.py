@@ -50,7 +50,9 @@ class Sense:
         self.sampling_mask = sampling_mask.reshape(-1, 1, *sampling_mask.shape[-2:]).to(
             sensitivity_maps.real.dtype
         )
-        lengths = {len(self.sampling_mask), len(self.sensitivity_maps)} - {1}
+        self._own_masks, self._own_maps = sampling_mask.ndim == 3, sensitivity_maps.ndim == 4
+        lengths = {len(sampling_mask)} if self._own_masks else set()
+        lengths |= {len(sensitivity_maps)} if self._own_maps else set()
         if len(lengths) > 1:
             raise ValueError(f"Sense: sampling_mask and sensitivity_maps of {sorted(lengths)} slices")
         self.num_slices = lengths.pop() if lengths else None
@@ -81,10 +83,13 @@ class Sense:
         return linear(y, self._combine, self._measure)
 
     def of_slices(self, rows: Sequence[int]) -> Sense:
-        """The operator of some of its slices."""
-        chosen = list(rows)
-        mask, maps = self.sampling_mask, self.sensitivity_maps
-        return Sense((mask[chosen] if len(mask) > 1 else mask)[:, 0], maps[chosen] if len(maps) > 1 else maps)
+        """The operator of some of its slices; itself where slices are alike."""
+        if self.num_slices is None:
+            return self
+        mask, maps, chosen = self.sampling_mask[:, 0], self.sensitivity_maps, list(rows)
+        return Sense(
+            mask[chosen] if self._own_masks else mask[0], maps[chosen] if self._own_maps else maps[0]
+        )
 
     def __repr__(self) -> str:
         slices = "" if self.num_slices is None else f", num_slices={self.num_slices}"

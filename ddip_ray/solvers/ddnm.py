@@ -30,8 +30,11 @@ class DDNM:
         self.added: Tensor | None = None
         self.noise_std = 0.0
         if problem.noise_std > 0:
-            sample = normal((1, *problem.operator.measurement_shape), 0).to(problem.y.device)
-            self.noise_std = problem.noise_std * float(self.inverse(sample, t_next=-1).square().mean().sqrt())
+            A, is_complex = problem.typical or problem.operator, problem.y.is_complex()
+            sample = normal((1, *A.measurement_shape), 0, is_complex=is_complex).to(problem.y.device)
+            brought = pseudo_inverse(A, sample, settings.num_cg_iterations(t_next=-1))
+            parts = torch.view_as_real(brought) if is_complex else brought
+            self.noise_std = problem.noise_std * float(parts.square().mean().sqrt())
 
     def consistent(self, denoised: Denoised) -> Tensor:
         misfit = self.problem.y - self.problem.operator.forward(denoised.x0_hat)

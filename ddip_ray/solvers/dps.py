@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.operators.inner_product import slice_dot_real
+from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.prior.threads import one_thread
 from ddip_ray.solvers.communicator import Communicator
@@ -58,16 +59,17 @@ class DPS:
         x0_hat, pull = torch.empty_like(self.x_t), torch.empty_like(self.x_t)
         for own, filled in filled_batches(len(self.x_t), self.prior.micro_batch):
             x, y = self.x_t[filled].requires_grad_(), self.problem.y[filled]
+            A = self.problem.operator.of_slices(filled)
             with one_thread():
                 estimate, _ = self.prior.denoise(x, t)
-                misfit = self.misfit(estimate, y)
+                misfit = self.misfit(A, estimate, y)
                 (gradient,) = torch.autograd.grad(misfit.sum(), x)
             x0_hat[own], pull[own] = estimate.detach()[: len(own)], gradient[: len(own)]
         return x0_hat, pull
 
-    def misfit(self, x: Tensor, y: Tensor) -> Tensor:
+    def misfit(self, A: LinearOperator, x: Tensor, y: Tensor) -> Tensor:
         """‖A x − y‖/‖A‖ of each slice, (z,); its gradient is zero, not NaN, where it is zero."""
-        difference = self.problem.operator.forward(x) - y
+        difference = A.forward(x) - y
         square = slice_dot_real(difference, difference)
         return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt() / self.operator_norm
 

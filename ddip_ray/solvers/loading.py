@@ -11,11 +11,11 @@ from torch import Tensor
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.result import open_result
-from ddip_ray.io.schema import CartesianMRI, Noise, ParallelCT
+from ddip_ray.io.schema import CartesianMRI, ParallelCT
 from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.solvers.loading_mri import load_mri
-from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.problem import SlabProblem, noise_std
 from ddip_ray.solvers.slab import Slab
 
 
@@ -31,13 +31,13 @@ def load_problem(
         InputError: ``start_from`` is not a result, or of another shape or unit; data that cannot be used.
     """
     metadata = acquisition.metadata
-    scale = metadata.intensity.measurement_scale
-    y = torch.from_numpy(acquisition.read_measurements(slab.start, slab.stop)).to(device) / scale
-    std, num_slices = noise_std(metadata.noise) / scale, acquisition.num_slices
     if isinstance(metadata.acquisition, CartesianMRI):
-        problem = load_mri(acquisition, slab, y, std)
+        problem = load_mri(acquisition, slab, device)
     else:
-        problem = SlabProblem(build_operator(metadata.acquisition, device), y, slab, num_slices, std)
+        scale = metadata.intensity.measurement_scale
+        y = torch.from_numpy(acquisition.read_measurements(slab.start, slab.stop)).to(device) / scale
+        operator, std = build_operator(metadata.acquisition, device), noise_std(metadata.noise) / scale
+        problem = SlabProblem(operator, y, slab, acquisition.num_slices, std)
     if start_from is None:
         return problem
     earlier = _earlier(start_from, acquisition, slab).to(device)
@@ -68,8 +68,3 @@ def _earlier(path: str, acquisition: Acquisition, slab: Slab) -> Tensor:
             f"expected {expected} in {intensity.unit or 'no unit'}"
         )
     return torch.from_numpy((result.read(slab.start, slab.stop) - intensity.offset) / intensity.scale)
-
-
-def noise_std(noise: Noise) -> float:
-    """Standard deviation of a stored measurement; 0 for clean or unknown noise."""
-    return getattr(noise, "std", None) or 0.0

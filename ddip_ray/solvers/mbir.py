@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ddip_ray.operators.proximal import project_to_ball
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.coupling import SliceCoupling
 from ddip_ray.solvers.dds import DDS
@@ -49,7 +50,7 @@ class DiffusionMBIR:
             start = denoised.x0_hat - D_z.difference_adjoint(u).flatten(0, 1)
             self.added = self.dds.correction(replace(denoised, x0_hat=start), self.added)
             x = start + self.added
-            u = (u + _STEP * D_z.difference(self.problem.volumes(x))).clamp(-theta, theta)
+            u = project_to_ball(u + _STEP * D_z.difference(self.problem.volumes(x)), theta)
         self.dual = u
         return x
 

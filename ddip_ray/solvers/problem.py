@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from ddip_ray.io.schema import Noise
 from ddip_ray.operators.operator_norm import operator_norm
 from ddip_ray.operators.protocol import LinearOperator, gram
 from ddip_ray.solvers.noise import slab_noise
@@ -36,6 +37,7 @@ class SlabProblem:
     num_copies: int = 1
     norm: float | None = None
     phase: Tensor | None = None
+    typical: LinearOperator | None = None
 
     def with_phase(self, x: Tensor) -> Tensor:
         """The image (z, y, x) that ``x`` stands for."""
@@ -55,8 +57,18 @@ class SlabProblem:
     def slice(self, z: int) -> SlabProblem:
         """The problem of slice ``z`` of the slab (a global index) alone."""
         row = z - self.slab.start
-        earlier = None if self.earlier is None else self.earlier[row : row + 1]
-        return replace(self, y=self.y[row : row + 1], slab=Slab(z, z + 1), earlier=earlier)
+
+        def own(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[row : row + 1]
+
+        return replace(
+            self,
+            operator=self.operator.of_slices([row]),
+            y=self.y[row : row + 1],
+            slab=Slab(z, z + 1),
+            earlier=own(self.earlier),
+            phase=own(self.phase),
+        )
 
     def only(self, y: Tensor, num_copies: int = 1) -> SlabProblem:
         """The same kind of problem for a volume, or copies side by side, of which ``y`` is all there is."""
@@ -91,3 +103,8 @@ class SlabProblem:
             shape = (1, *A.image_shape)
             _NORMS[A] = operator_norm(lambda x: gram(A, x), shape, dtype=self.y.dtype, device=self.y.device)
         return _NORMS[A]
+
+
+def noise_std(noise: Noise) -> float:
+    """Standard deviation of a stored measurement; 0 for clean or unknown noise."""
+    return getattr(noise, "std", None) or 0.0

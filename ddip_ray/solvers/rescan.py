@@ -11,8 +11,11 @@ from torch.nn import functional
 
 from ddip_ray.errors import InputError
 from ddip_ray.operators.downsampled import distinct_views, downsampled, field_of_view
+from ddip_ray.operators.downsampled_sense import downsampled_sense
 from ddip_ray.operators.missing_wedge import turns_off_the_wedge
 from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.operators.protocol import LinearOperator
+from ddip_ray.operators.sense import Sense
 from ddip_ray.solvers.noise import key, normal
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.slab import Slab
@@ -40,7 +43,15 @@ def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
     Raises:
         InputError: too few views for a rescan, or nothing left of the slices at this size.
     """
-    geometry = _parallel_beam(problem).geometry
+    ny, nx = problem.operator.image_shape
+    if not isinstance(problem.operator, ParallelBeam):
+        if downsampling > min(ny, nx):
+            raise InputError(
+                f"adaptation.downsampling is {downsampling}, expected 1 to {min(ny, nx)} "
+                f"for slices of {ny} x {nx} pixels"
+            )
+        return
+    geometry = problem.operator.geometry
     found, needed = len(distinct_views(geometry.angles)), 2 * downsampling
     if found < needed:
         raise InputError(
@@ -50,7 +61,6 @@ def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
         )
     largest = min(*geometry.image_shape, geometry.num_detectors)
     if downsampling > largest:
-        ny, nx = geometry.image_shape
         raise InputError(
             f"adaptation.downsampling is {downsampling}, expected 1 to {largest} "
             f"for slices of {ny} x {nx} pixels and {geometry.num_detectors} detector columns"
@@ -66,7 +76,7 @@ def rescan(
     *,
     one_angle_a_copy: bool = False,
 ) -> Rescan:
-    """One view in ``downsampling`` of downsampled copies of ``x0: (z, y, x)``, each rotated by its own angle.
+    """A `smaller_scan` of downsampled copies of ``x0: (z, y, x)``, each rotated by its own angle.
 
     ``one_angle_a_copy`` rotates all slices of a copy alike, so that neighbours stay neighbours.
 
@@ -78,37 +88,60 @@ def rescan(
     measurements, whose noise the copies do not share, still hold on average (Lehtinen et al., Noise2Noise,
     1803.04189).
     """
-    full = _parallel_beam(problem)
-    operator = downsampled(full, downsampling)
+    small = smaller_scan(problem.typical or problem.operator, downsampling)
+    operator = small.operator
     slab = Slab(num_copies * problem.slab.start, num_copies * problem.slab.stop)
-    turns = turns_off_the_wedge(full.geometry.angles)
 
     def copies(images: Tensor) -> Tensor:
-        small = []
+        made = []
         for z, image in enumerate(images, start=problem.slab.start):
             first = 0 if one_angle_a_copy else z * num_copies
-            angles = [_angle(key(seed, first + k), turns) for k in range(num_copies)]
+            angles = [_angle(key(seed, first + k), small.turns) for k in range(num_copies)]
             rotated = _rotated(image.expand(num_copies, -1, -1), angles)
-            small.append(functional.avg_pool2d(rotated[:, None], downsampling)[:, 0])
-        return torch.cat(small)
+            made.append(_pooled(rotated, downsampling))
+        return torch.cat(made)
 
     earlier = None if problem.earlier is None else copies(problem.earlier)
-    consistent = x0 + correction(full, problem.y, x0, math.inf, _CG_ITERATIONS)
+    consistent = x0 + correction(problem.operator, problem.y, x0, math.inf, _CG_ITERATIONS)
     y = operator.forward(copies(x0))
-    # As noisy as the real image, pixel by pixel: larger pixels average, fewer views do not.
-    view_share = operator.geometry.num_views / full.geometry.num_views
-    noise_std = problem.noise_std * downsampling * math.sqrt(view_share)
-    noise = torch.stack([normal(operator.measurement_shape, seed, j) for j in range(slab.start, slab.stop)])
+    noise_std, shape, is_complex = (
+        small.noise_factor * problem.noise_std,
+        operator.measurement_shape,
+        y.is_complex(),
+    )
+    noise = torch.stack([normal(shape, seed, j, is_complex=is_complex) for j in range(slab.start, slab.stop)])
+    if isinstance(operator, Sense):
+        noise = operator.sampling_mask.cpu() * noise
     y = y + noise_std * noise.to(y.device)
     num_slices = num_copies * problem.num_slices
-    scan = SlabProblem(operator, y, slab, num_slices, noise_std, earlier, num_copies)
-    return Rescan(scan, copies(consistent), field_of_view(operator))
+    norm = problem.norm if is_complex else None
+    scan = SlabProblem(operator, y, slab, num_slices, noise_std, earlier, num_copies, norm)
+    return Rescan(scan, copies(consistent), small.known)
 
 
-def _parallel_beam(problem: SlabProblem) -> ParallelBeam:
-    if not isinstance(problem.operator, ParallelBeam):
-        raise TypeError(f"rescan: expected a ParallelBeam, got {type(problem.operator).__name__}")
-    return problem.operator
+@dataclass(frozen=True)
+class SmallerScan:
+    """``operator`` for smaller images, the pixels it knows (y, x), turns of the image in whole degrees to
+    choose among, and the factor to the noise that makes its images as noisy, pixel by pixel."""
+
+    operator: LinearOperator
+    known: Tensor
+    turns: list[int]
+    noise_factor: float
+
+
+def smaller_scan(operator: LinearOperator, downsampling: int) -> SmallerScan:
+    """The scan of pixels ``downsampling`` times larger: one view in as many, as large a share of k-space."""
+    if isinstance(operator, Sense):
+        sense = downsampled_sense(operator, downsampling)
+        known = torch.ones(sense.image_shape, device=sense.sampling_mask.device)
+        return SmallerScan(sense, known, list(range(180)), 1.0)
+    if isinstance(operator, ParallelBeam):
+        beam, angles = downsampled(operator, downsampling), operator.geometry.angles
+        # Larger pixels average, fewer views do not.
+        factor = downsampling * math.sqrt(beam.geometry.num_views / operator.geometry.num_views)
+        return SmallerScan(beam, field_of_view(beam), turns_off_the_wedge(angles), factor)
+    raise TypeError(f"rescan: expected a ParallelBeam or a Sense, got {type(operator).__name__}")
 
 
 def _angle(seed: int, turns: list[int]) -> float:
@@ -120,6 +153,8 @@ def _angle(seed: int, turns: list[int]) -> float:
 
 def _rotated(x: Tensor, angles: list[float]) -> Tensor:
     """Each of ``x: (z, y, x)`` rotated counter-clockwise about the centre, in radians; borders continued."""
+    if x.is_complex():
+        return torch.complex(_rotated(x.real, angles), _rotated(x.imag, angles))
     ny, nx = x.shape[1:]
     # affine_grid counts in half image sides, and its second axis points down.
     matrices = [
@@ -131,3 +166,10 @@ def _rotated(x: Tensor, angles: list[float]) -> Tensor:
         x[:, None], grid, mode="bicubic", padding_mode="border", align_corners=False
     )
     return rotated[:, 0]
+
+
+def _pooled(x: Tensor, k: int) -> Tensor:
+    """Means over ``k`` x ``k`` pixels of (z, y, x)."""
+    if x.is_complex():
+        return torch.complex(_pooled(x.real, k), _pooled(x.imag, k))
+    return functional.avg_pool2d(x[:, None], k)[:, 0]

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
+from ddip_ray.errors import InputError
 from ddip_ray.operators.finite_difference import difference
+from ddip_ray.operators.inner_product import slice_dot_real, squared_modulus
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.learner import BindNetwork, Learner, SliceLoss
 from ddip_ray.solvers.method import StepReport
+from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.reptile import Reptile
 from ddip_ray.solvers.sampler import Denoised, RuleFor, Sampler
 from ddip_ray.solvers.settings import SCDSettings
@@ -29,6 +32,11 @@ class SCD:
     ) -> None:
         self.sampler, self.learner, self.settings = sampler, learner, settings
         self.judging_rule = judging_rule
+        if sampler.rule.couples_slices and sampler.problem.typical is not None:
+            raise InputError(
+                "adaptation.judge: measurements judge neighbours only where all slices are measured alike",
+                "Use judge: twins, the default.",
+            )
         self.num_steps, self.nfe, self.prior_digest = sampler.num_steps, sampler.nfe, sampler.prior.digest
         self.adapt_nfe = learner.num_judged
 
@@ -46,7 +54,7 @@ class SCD:
 
     def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork, draw: int) -> SliceLoss:
         """Implements `Judge`, for the sampler's own slices."""
-        slab, y = self.sampler.problem.slab, self.sampler.problem.y
+        slab = self.sampler.problem.slab
         if self.sampler.rule.couples_slices:
             return self.run_loss(i, slices, network)
 
@@ -54,7 +62,7 @@ class SCD:
             if z not in slab:
                 return None
             own = [z - slab.start]
-            return self.loss(i, self.sampler.estimate(i, own, network()), y[own])
+            return self.loss(i, self.sampler.estimate(i, own, network()), self.sampler.problem.slice(z))
 
         return loss
 
@@ -73,7 +81,7 @@ class SCD:
                 x0_hat[row], y[row] = self.sampler.estimate(i, [local], network())[0], problem.y[local]
         for tensor in (x0_hat, y):
             self.sampler.communicator.all_reduce(tensor)
-        value = self.loss(i, x0_hat.requires_grad_(), y)
+        value = self.loss(i, x0_hat.requires_grad_(), problem.only(y))
         (gradient,) = torch.autograd.grad(value, x0_hat)
 
         def loss(z: int) -> Tensor | None:
@@ -81,17 +89,17 @@ class SCD:
                 return None
             row = list(run).index(z)
             estimate = self.sampler.estimate(i, [own[row]], network())[0]
-            moving = ((estimate - x0_hat[row].detach()) * gradient[row]).sum()
+            moving = slice_dot_real((estimate - x0_hat[row].detach())[None], gradient[row][None]).sum()
             return value.detach() + len(run) * moving
 
         return loss
 
-    def loss(self, i: int, x0_hat: Tensor, y: Tensor) -> Tensor:
-        """Mean square misfit of ``x0_hat: (z, y, x)`` made consistent with ``y``, in units of ‖A‖."""
-        problem, t = self.sampler.problem.only(y), self.sampler.timesteps[i]
+    def loss(self, i: int, x0_hat: Tensor, problem: SlabProblem) -> Tensor:
+        """Mean square misfit of ``x0_hat: (z, y, x)`` made consistent with the data, in units of ‖A‖."""
+        t = self.sampler.timesteps[i]
         x0 = self.judging_rule(problem, Alone()).consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat))
-        misfit = (problem.operator.forward(x0) - y) / problem.operator_norm()
-        loss = misfit.square().sum() / x0.numel()
+        misfit = (problem.operator.forward(x0) - problem.y) / problem.operator_norm()
+        loss = squared_modulus(misfit).sum() / x0.numel()
         if self.settings.tv_weight > 0:
             rough = sum(difference(x0, axis).abs().sum() for axis in (1, 2))
             loss = loss + self.settings.tv_weight * rough / x0.numel()

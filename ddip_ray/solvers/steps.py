@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.operators.conjugate_gradient import Blocks, cgls, squared_norms
-from ddip_ray.operators.inner_product import slice_dot_real, slice_scale
+from ddip_ray.operators.inner_product import slice_dot_real, slice_scale, squared_modulus
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Communicator
@@ -136,11 +136,7 @@ def move_on_quietly(x0: Tensor, alpha_bar_next: float) -> Tensor:
 def relative_residual(problem: SlabProblem, x: Tensor, communicator: Communicator) -> float:
     """‖A x − y‖ / ‖y‖ over the whole volume."""
     with torch.no_grad():
-        misfit = _energy(problem.operator.forward(x) - problem.y)
-        total = _energy(problem.y)
+        misfit = squared_modulus(problem.operator.forward(x) - problem.y).double().sum()
+        total = squared_modulus(problem.y).double().sum()
     sums = communicator.all_reduce(torch.stack([misfit, total]))
     return math.sqrt(float(sums[0]) / max(float(sums[1]), torch.finfo(torch.float64).tiny))
-
-
-def _energy(x: Tensor) -> Tensor:
-    return (torch.view_as_real(x) if x.is_complex() else x).double().square().sum()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddip_ray.operators.conjugate_gradient import Blocks, cgls
 from ddip_ray.operators.finite_difference import difference, difference_adjoint
+from ddip_ray.operators.inner_product import squared_modulus
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.coupling import SliceCoupling
 from ddip_ray.solvers.method import StepReport
@@ -48,7 +49,9 @@ class TotalVariation:
             self.x = self.x + cgls(self.forward, self.adjoint, r, iterations, norms=norms).x
             gradient, before = self.gradient(self.x), (*self.split, self.positive)
             raised = [g + u for g, u in zip(gradient, self.dual, strict=True)]
-            length = torch.sqrt(_squared(raised[0]) + _squared(raised[1]) + _squared(raised[2]))
+            length = torch.sqrt(
+                squared_modulus(raised[0]) + squared_modulus(raised[1]) + squared_modulus(raised[2])
+            )
             shrink = (1 - self.settings.edge / length.clamp_min(1e-12)).clamp_min(0)  # λ/ρ = edge
             self.split = [shrink * g for g in raised]
             self.dual = [g - d for g, d in zip(raised, self.split, strict=True)]
@@ -103,10 +106,6 @@ class TotalVariation:
 def default_lam(problem: SlabProblem) -> float:
     """λ from the noise, by the best of a grid on an abdominal CT from 30 views."""
     return 3e-6 + 2e-2 * problem.noise_std / problem.operator_norm()
-
-
-def _squared(x: Tensor) -> Tensor:
-    return torch.view_as_real(x).square().sum(-1) if x.is_complex() else x * x
 
 
 def _filled(d: Tensor, axis: int) -> Tensor:

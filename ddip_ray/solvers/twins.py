@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ddip_ray.operators.inner_product import squared_modulus
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.learner import BindNetwork, SliceLoss
 from ddip_ray.solvers.noise import key
@@ -57,7 +58,7 @@ class Twins:
             y, added = self.sampler.problem.y[rows], self.added()[rows]
             correction = self.corrections(i, x0_hat.detach(), y, added)
         error = (x0_hat + correction - self.rescan.target[rows]) * self.rescan.known
-        return error.square().sum() / self.rescan.known.sum() / len(rows)
+        return squared_modulus(error).sum() / self.rescan.known.sum() / len(rows)
 
     def run_corrections(self, i: int, run: dict[int, list[int]], network: Network) -> dict[int, Tensor]:
         """What data consistency adds to copies of a ``run`` of neighbours, coupled among themselves.

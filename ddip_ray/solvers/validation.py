@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
+from ddip_ray.errors import InputError
+from ddip_ray.operators.coil_sensitivity import calibration_size, central_square
+from ddip_ray.operators.inner_product import squared_modulus
 from ddip_ray.operators.masked import Masked
+from ddip_ray.operators.protocol import LinearOperator
+from ddip_ray.operators.sense import Sense
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Sampler
@@ -18,6 +23,7 @@ from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import Network
 
 _VIEWS = 0x41D  # keys the choice of views apart from the image noise
+_LARGEST_CENTRE = 16  # samples along each side that are never held out
 
 
 class Validation:
@@ -70,8 +76,8 @@ class Validation:
         sums = torch.zeros(2, dtype=torch.float64, device=shadow.x0.device)
         if self.rows:  # a small slab may have none of these slices
             y = (1 - self.mask) * self.problem.y[self.rows]
-            missed = (1 - self.mask) * self.problem.operator.forward(shadow.x0) - y
-            sums = torch.stack([missed.double().square().sum(), y.double().square().sum()])
+            missed = (1 - self.mask) * self.problem.operator.of_slices(self.rows).forward(shadow.x0) - y
+            sums = torch.stack([squared_modulus(part).double().sum() for part in (missed, y)])
         total, signal = self.communicator.all_reduce(sums).tolist()
         return math.sqrt(total / max(signal, torch.finfo(torch.float64).tiny))
 
@@ -92,23 +98,19 @@ def least(misfits: Mapping[float, float]) -> float:
 
 
 def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> tuple[SlabProblem, Tensor]:
-    """Every ``spacing``-th slice without ``share`` of its views, and the mask of the views it keeps.
+    """Every ``spacing``-th slice without ``share`` of its views or samples, and the mask of those it keeps.
 
-    Which views is drawn for every slice, evenly spread. The mask is (z, view, 1).
+    Which is drawn for every slice. The mask is (z, *measurement), broadcastable.
     """
-    num_views = problem.operator.measurement_shape[0]
-    num_held_out = max(1, round(share * num_views))
-    indices = list(_every(problem.slab, spacing))
-    mask = torch.ones(len(indices), num_views, 1, dtype=problem.y.dtype)
-    for row, z in enumerate(indices):
-        first = key(seed, _VIEWS, z) % num_views
-        mask[row, [(first + k * num_views // num_held_out) % num_views for k in range(num_held_out)]] = 0
-    mask = mask.to(problem.y.device)
+    indices, A = list(_every(problem.slab, spacing)), problem.operator
     rows = [z - problem.slab.start for z in indices]
+    numbers = [key(seed, _VIEWS, z) for z in indices]
+    kept = [_kept(A.of_slices([row]), share, n) for row, n in zip(rows, numbers, strict=True)]
+    mask = torch.stack(kept).to(problem.y.device) if kept else problem.y.real.new_ones(0, 1, 1)
     slab = Slab(-(-problem.slab.start // spacing), -(-problem.slab.stop // spacing))
     earlier = None if problem.earlier is None else problem.earlier[rows]
     seen = SlabProblem(
-        Masked(problem.operator, mask),
+        Masked(A.of_slices(rows), mask),
         mask * problem.y[rows],
         slab,
         -(-problem.num_slices // spacing),
@@ -117,6 +119,39 @@ def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> tup
         norm=problem.operator_norm(),
     )
     return seen, mask
+
+
+def _kept(operator: LinearOperator, share: float, number: int) -> Tensor:
+    """1 for the measurements of a slice that are kept, 0 for a ``share`` of them; ``number`` chooses."""
+    if isinstance(operator, Sense):
+        return _kept_samples(operator.sampling_mask[0, 0].cpu(), share, number)[None]
+    num_views = operator.measurement_shape[0]
+    kept = torch.ones(num_views, 1)
+    kept[_spread(num_views, share, number)] = 0
+    return kept
+
+
+def _kept_samples(sampling_mask: Tensor, share: float, number: int) -> Tensor:
+    """Of lines or points, whichever k-space was taken in; the centre, from which the phase comes, stays."""
+    kept, outside = torch.ones_like(sampling_mask), sampling_mask.clone()
+    central_square(outside, min(calibration_size(sampling_mask), _LARGEST_CENTRE)).zero_()
+    if not bool(outside.any()):
+        raise InputError("adaptation.policy auto: k-space has nothing to hold out", "Use --adapt fixed.")
+    lines = torch.nonzero(outside.amin(1))[:, 0]
+    if len(lines) and bool((sampling_mask == sampling_mask[:, :1]).all()):
+        kept[lines[_spread(len(lines), share, number)]] = 0
+        return kept
+    points = torch.nonzero(outside)
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(number))
+    chosen = points[order[: max(1, round(share * len(points)))]]
+    kept[chosen[:, 0], chosen[:, 1]] = 0
+    return kept
+
+
+def _spread(count: int, share: float, number: int) -> list[int]:
+    """``share`` of ``count`` indices, at least one, evenly spread."""
+    chosen = max(1, round(share * count))
+    return [(number % count + k * count // chosen) % count for k in range(chosen)]
 
 
 def _every(slab: Slab, spacing: int) -> Sequence[int]:

@@ -11,6 +11,7 @@ import torch
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.result import open_result
+from ddip_ray.operators.inner_product import squared_modulus
 from ddip_ray.solvers.loading import load_problem
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.tasks.scores import (
@@ -124,6 +125,6 @@ def relative_residual(acquisition: Acquisition, x: Image) -> float | None:
     for start, stop in slabs(acquisition.num_slices, acquisition.shard_slices, slice_bytes):
         problem = load_problem(acquisition, Slab(start, stop))
         predicted = problem.operator.forward(problem.without_phase(torch.from_numpy(x[start:stop])))
-        misfit += float((predicted - problem.y).abs().double().square().sum())
-        signal += float(problem.y.abs().double().square().sum())
+        misfit += float(squared_modulus(predicted - problem.y).double().sum())
+        signal += float(squared_modulus(problem.y).double().sum())
     return math.sqrt(misfit / signal) if signal > 0 else None

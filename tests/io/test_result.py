@@ -226,3 +226,40 @@ def test_damaged_ome_metadata(tmp_path, volume):
     root.write_text(json.dumps(document))
     with pytest.raises(InputError, match="OME-Zarr metadata is damaged"):
         open_result(tmp_path / "out.zarr")
+
+
+# --- complex images -------------------------------------------------------------------------
+
+
+def test_complex_image_round_trip(tmp_path, rng):
+    image = (rng.standard_normal(SHAPE) + 1j * rng.standard_normal(SHAPE)).astype(np.complex64)
+    result = write(tmp_path / "out.zarr", image, is_complex=True)
+    assert result.is_complex
+    assert (result.shape, result.voxel_mm, result.shard_slices) == (SHAPE, VOXEL, 4)
+    np.testing.assert_allclose(result.read(2, 10), image[2:], atol=1e-5)
+    once = block_mean(image, (1, 2, 2))  # of the image, not of magnitude and phase
+    np.testing.assert_allclose(result.read(0, 10, level=1), once, atol=1e-5)
+    np.testing.assert_allclose(result.read(0, 5, level=2), block_mean(once, (2, 2, 2)), atol=1e-5)
+
+
+def test_complex_image_is_ome_zarr_with_magnitude_and_phase(tmp_path, rng):
+    from ome_zarr_models.v05 import Image
+
+    image = (rng.standard_normal(SHAPE) + 1j * rng.standard_normal(SHAPE)).astype(np.complex64)
+    write(tmp_path / "out.zarr", image, is_complex=True)
+    group = zarr.open_group(str(tmp_path / "out.zarr"), mode="r")
+    axes = Image.from_zarr(group).ome_attributes.multiscales[0].axes
+    assert [axis.name for axis in axes] == ["c", "z", "y", "x"]
+    assert group["0"].shape == (2, *SHAPE)
+    assert group["0"].metadata.dimension_names == ("c", "z", "y", "x")
+    np.testing.assert_allclose(group["0"][0], np.abs(image), rtol=1e-6)
+    np.testing.assert_allclose(group["0"][1], np.angle(image), rtol=1e-6)
+    assert group.attrs["ddip_ray"]["channels"] == ["magnitude", "phase"]
+
+
+def test_missing_slabs_of_a_complex_image(tmp_path):
+    handle = create_result(tmp_path / "out.zarr", SHAPE, VOXEL, 4, is_complex=True)
+    handle.write_slab(0, np.ones((4, *SHAPE[1:]), np.complex64))
+    with pytest.raises(RuntimeError, match="2 shards were never written, the first begins at slice 4"):
+        handle.finalise({})
+    handle.abort()

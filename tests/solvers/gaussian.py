@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -57,6 +59,9 @@ class MatrixOperator:
 
     def adjoint(self, y: Tensor) -> Tensor:
         return (y @ self.matrix).reshape(-1, SIZE, SIZE)
+
+    def of_slices(self, rows: Sequence[int]) -> MatrixOperator:
+        return self
 
 
 def scan(prior: GaussianPrior, num_slices: int, noise_std: float) -> tuple[SlabProblem, Tensor, Tensor]:

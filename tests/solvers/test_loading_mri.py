@@ -78,7 +78,7 @@ def test_a_mask_without_centre(store: Acquisition, tmp_path: Path) -> None:
     mask = store.read(SAMPLING_MASK, 0, 12)
     mask[:, 10] = False
     bad = changed(store, tmp_path / "bad.zarr", sampling_mask=mask)
-    with pytest.raises(InputError, match=r"misses the centre of k-space \(row 10, column 12\)"):
+    with pytest.raises(InputError, match=r"slice 0 misses the centre of k-space \(row 10, column 12\)"):
         load_problem(bad, Slab(0, 2))
 
 
