@@ -54,7 +54,7 @@ def test_readme_names_only_commands_that_exist() -> None:
         group.name for group in app.registered_groups
     }
     readme = (HOUSE / "README.md").read_text()
-    assert set(re.findall(r"ddip-ray ([a-z]+)", readme)) <= known
+    assert set(re.findall(r"ddip-ray ([a-z-]+)", readme)) <= known
 
 
 def test_readme_names_only_files_that_exist() -> None:
