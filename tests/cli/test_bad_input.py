@@ -34,6 +34,33 @@ def fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--acceleration", "0.5"], "--acceleration: found 0.5, expected 1 or more"),
+        (
+            ["--acceleration", "2", "--pattern", "star"],
+            "--pattern: found 'star', expected one of full, uniform1d",
+        ),
+        (["--acceleration", "2", "--noise", "poisson:1e5"], "of which MRI has none"),
+    ],
+)
+def test_impossible_mri(
+    fails: Run, small_image: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    assert message in fails("simulate-mri", small_image, "-o", tmp_path / "vol.zarr", *words)
+
+
+@pytest.mark.parametrize(("store", "method"), [("small_mri", "fbp"), ("small_scan", "zero-filled")])
+def test_methods_of_the_other_kind(
+    fails: Run, request: pytest.FixtureRequest, store: str, method: str
+) -> None:
+    path = request.getfixturevalue(store)
+    message = fails("reconstruct", path, "--method", method, "--workers", "1", "--executor", "local")
+    assert "reconstructs" in message
+    assert "hint: For" in message
+
+
 def _edit_root(store: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = store / "zarr.json"
     root = json.loads(path.read_text())

@@ -39,6 +39,28 @@ def test_simulate_reconstruct_evaluate(
     assert scores["data_range"] == 1.0
 
 
+def test_mri(small_image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, result = str(tmp_path / "head.zarr"), str(tmp_path / "head-cg.zarr")
+    scan = ["--acceleration", "2", "--coils", "4", "--calibration", "6", "--brightest", "1"]
+    assert main(["simulate-mri", str(small_image), "-o", store, *scan]) == 0
+    printed = capsys.readouterr().out
+    assert "4, sensitivity maps in the store" in printed
+    assert "12 x 4 x 20 x 24 (z, coil, ky, kx)" in printed
+    assert f"next: ddip-ray reconstruct {store}" in printed
+
+    assert main(["reconstruct", store, "--method", "cg", "--workers", "1"]) == 0
+    picture = tmp_path / "head.png"
+    assert main(["evaluate", result, "--png", str(picture), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out.split("evaluate " + result, 1)[1].strip())
+    assert scores["psnr"] > 30
+    assert scores["residual"] < 0.01
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    words = ["--methods", "zero-filled,cg", "-o", str(tmp_path / "compared")]
+    assert main(["compare", store, *words]) == 0
+    assert "zero-filled" in (tmp_path / "compared" / "compare.md").read_text()
+
+
 def test_info(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(small_scan)]) == 0
     words = capsys.readouterr().out

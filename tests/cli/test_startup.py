@@ -15,6 +15,7 @@ HEAVY = ("torch", "ray", "zarr", "tensorstore", "dask", "diffusers", "numba", "s
 HELP_PAGES = [
     [],
     ["simulate"],
+    ["simulate-mri"],
     ["import"],
     ["reconstruct"],
     ["evaluate"],
