@@ -11,7 +11,18 @@ import typer
 from ddip_ray import __version__
 from ddip_ray.errors import InputError
 
-from . import compare, demo, evaluate, import_projections, info, prior, reconstruct, simulate, simulate_mri
+from . import (
+    compare,
+    demo,
+    evaluate,
+    import_mri,
+    import_projections,
+    info,
+    prior,
+    reconstruct,
+    simulate,
+    simulate_mri,
+)
 
 EXIT_INPUT_ERROR = 2  # what command lines answer to a wrong option, too
 EXIT_INTERRUPTED = 130
@@ -28,6 +39,7 @@ app.command("info")(info.info)
 app.command("simulate")(simulate.simulate)
 app.command("simulate-mri")(simulate_mri.simulate_mri)
 app.command("import")(import_projections.import_projections)
+app.command("import-mri")(import_mri.import_mri)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.arrays import shard_slices
+from ddip_ray.io.hdf5_array import HDF5Array
 from ddip_ray.io.image_numpy import open_npz
 from ddip_ray.io.image_volume import CHUNK_BYTES, mm_per
 
@@ -58,27 +59,6 @@ def _lazy_rows(where: str, array: Any) -> Any:
     return da.from_array(array, chunks=(num_views, rows, num_columns), name=False)
 
 
-@dataclass(frozen=True)
-class _HDF5Array:
-    """A data set that opens its file for each read, so that a dask graph holds a path and no open file."""
-
-    path: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        import h5py
-
-        with h5py.File(self.path, "r") as file:
-            data: NDArray[Any] = file[self.key][index]
-            return data
-
-
 def _read_hdf5(path: Path) -> RawProjections:
     import h5py
 
@@ -90,7 +70,7 @@ def _read_hdf5(path: Path) -> RawProjections:
         if "exchange/data" not in file:
             raise InputError(f"{path}: HDF5 without exchange/data", "Only the Data Exchange layout is read")
         data = file["exchange/data"]
-        lazy_data = _HDF5Array(path, "exchange/data", data.shape, data.dtype)
+        lazy_data = HDF5Array(path, "exchange/data", data.shape, data.dtype)
         flat, dark = _mean_frame(file, "exchange/data_white"), _mean_frame(file, "exchange/data_dark")
         for name, frame in (("data_white", flat), ("data_dark", dark)):
             if frame is not None and frame.shape != data.shape[1:]:

@@ -1,0 +1,58 @@
+"""`ddip-ray import-mri FILE`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .output import format_fields, print_json, progress
+
+
+def import_mri(
+    file: Annotated[str, typer.Argument(help="Cartesian k-space: fastMRI HDF5, MATLAB, .npz or .npy.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")],
+    key: Annotated[str | None, typer.Option(help="Which array. Default: the only complex one.")] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Its axes in their order, e.g. ky,kx,z. Default: z,coil,ky,kx."),
+    ] = None,
+    slices: Annotated[str | None, typer.Option(metavar="START:STOP", help="Slices to use.")] = None,
+    transform_z: Annotated[
+        bool,
+        typer.Option("--transform-z", help="z is a fully sampled axis of k-space: transform it into slices."),
+    ] = False,
+    acceleration: Annotated[
+        float | None, typer.Option(help="Keep fewer of the samples, to try what fewer would do.")
+    ] = None,
+    pattern: Annotated[str, typer.Option(help="Which to keep; see simulate-mri.")] = "uniform1d",
+    calibration: Annotated[
+        int, typer.Option(help="Lines, or side of the square, kept in full at the centre.")
+    ] = 16,
+    seed: Annotated[int, typer.Option(help="Of a random pattern.")] = 0,
+    voxel_mm: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Voxel size in mm, instead of the file's."),
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Value that becomes 1. Default: the zero-filled image's brightest.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Import measured Cartesian k-space. What is 0 in every coil counts as not sampled."""
+    from ddip_ray.tasks.describe import describe, in_words
+    from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling
+    from ddip_ray.tasks.import_mri import import_mri as run
+    from ddip_ray.tasks.simulate_mri import parse_pattern
+
+    chosen = parse_pattern(pattern)
+    fewer = None if acceleration is None else Undersampling(acceleration, chosen, calibration, seed)
+    choice = KSpaceChoice(key, axes, slices, transform_z, voxel_mm, scale)
+    with progress("slices") as report:
+        run(file, output, choice, fewer, overwrite=overwrite, report=report)
+    if as_json:
+        print_json(describe(output))
+    else:
+        print(format_fields(in_words(describe(output))))
+        print(f"\nnext: ddip-ray reconstruct {output}")

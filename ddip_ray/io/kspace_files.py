@@ -1,0 +1,200 @@
+"""k-space files as they are: fastMRI HDF5, MATLAB, npz, npy. Slices first, then coils."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.hdf5_array import HDF5Array
+from ddip_ray.io.image_numpy import open_npz
+
+ACCEPTED = "Accepted: fastMRI HDF5 (.h5, .hdf5), MATLAB (.mat), .npz, .npy"
+AXES = ("z", "coil", "ky", "kx")
+_FASTMRI_KEY, _FASTMRI_HEADER = "kspace", "ismrmrd_header"
+
+
+@dataclass(frozen=True)
+class RawKSpace:
+    """``data``: lazy dask array, complex64 (z, coil, ky, kx). ``voxel_mm``: (z, y, x) if the file knows."""
+
+    data: Any
+    format: str
+    voxel_mm: tuple[float, float, float] | None = None
+    history: tuple[str, ...] = ()
+
+
+def read_kspace(path: Path, key: str | None = None, axes: str | None = None) -> RawKSpace:
+    """Read by the file's name.
+
+    Args:
+        key: which array; None: the only complex one.
+        axes: names of the array's axes in their order, of z, coil, ky and kx, e.g. ``"ky,kx,z"``; None: all
+            four in this order (fastMRI: z, ky, kx for one coil).
+
+    Raises:
+        InputError: no such file, an unknown format or layout, real numbers, or axes that do not fit.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", "Check the path")
+    readers = {".h5": _hdf5, ".hdf5": _hdf5, ".mat": _matlab, ".npz": _npz, ".npy": _npy}
+    if path.suffix.lower() not in readers:
+        raise InputError(f"{path}: not a k-space format known here", ACCEPTED)
+    return readers[path.suffix.lower()](path, key, axes)
+
+
+def arranged(where: str, array: Any, axes: Sequence[str] | None) -> Any:
+    """The array as a lazy one (z, coil, ky, kx), a slice a block."""
+    import dask.array as da
+
+    if array.dtype.kind != "c":
+        raise InputError(f"{where}: {array.dtype} numbers, expected complex ones", "k-space is complex")
+    if axes is None and array.ndim != len(AXES):
+        raise InputError(
+            f"{where}: shape {array.shape}, expected four axes (z, coil, ky, kx)",
+            "Name them: --axes coil,ky,kx for one slice, --axes z,ky,kx for one coil",
+        )
+    names = tuple(axes or AXES)
+    if (
+        len(names) != array.ndim
+        or len(set(names)) != len(names)
+        or not {"ky", "kx"} <= set(names) <= set(AXES)
+    ):
+        raise InputError(
+            f"{where}: axes {','.join(names)} for an array of shape {array.shape}",
+            "Name each axis once, of z, coil, ky and kx; ky and kx must be there",
+        )
+    if 0 in array.shape:
+        raise InputError(f"{where}: empty, shape {array.shape}")
+    lazy = da.from_array(array, chunks=tuple(1 if name == "z" else -1 for name in names), name=False)
+    lazy = lazy.transpose([names.index(name) for name in AXES if name in names])
+    missing = tuple(slice(None) if name in names else None for name in AXES)
+    return lazy[missing].astype(np.complex64)
+
+
+def _axes(text: str | None) -> Sequence[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def _only_complex(path: Path, arrays: dict[str, Any], key: str | None) -> tuple[str, Any]:
+    """The array that is meant, of all that the file holds."""
+    found = {name: array for name, array in arrays.items() if getattr(array, "ndim", 0) >= 2}
+    if key is not None:
+        if key not in found:
+            raise InputError(f"{path}: no array {key!r}, there are {', '.join(sorted(found)) or 'none'}")
+        return key, found[key]
+    chosen = [name for name, array in found.items() if array.dtype.kind == "c"]
+    if len(chosen) != 1:
+        kind = "no complex array" if not chosen else f"several complex arrays ({', '.join(sorted(chosen))})"
+        raise InputError(f"{path}: {kind} among {', '.join(sorted(found)) or 'none'}", "Name one: --key NAME")
+    return chosen[0], found[chosen[0]]
+
+
+def _npz(path: Path, key: str | None, axes: str | None) -> RawKSpace:
+    with open_npz(path) as archive:
+        names = [key] if key is not None and key in archive.files else archive.files
+        arrays = {name: archive[name] for name in names}
+    name, array = _only_complex(path, arrays, key)
+    return RawKSpace(arranged(f"{path} ({name})", array, _axes(axes)), "npz")
+
+
+def _npy(path: Path, key: str | None, axes: str | None) -> RawKSpace:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as npy ({error})") from error
+    return RawKSpace(arranged(str(path), array, _axes(axes)), "npy")
+
+
+def _matlab(path: Path, key: str | None, axes: str | None) -> RawKSpace:
+    from scipy.io import loadmat
+
+    try:
+        arrays = loadmat(path)
+    except NotImplementedError:  # version 7.3 is HDF5, its axes reversed
+        return _hdf5_array(path, key, axes, "MATLAB 7.3")
+    except (ValueError, OSError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as a MATLAB file ({error})") from error
+    name, array = _only_complex(path, {k: v for k, v in arrays.items() if not k.startswith("__")}, key)
+    return RawKSpace(arranged(f"{path} ({name})", array, _axes(axes)), "MATLAB")
+
+
+def _hdf5(path: Path, key: str | None, axes: str | None) -> RawKSpace:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            is_fastmri = key is None and _FASTMRI_KEY in file
+            header = file[_FASTMRI_HEADER][()] if _FASTMRI_HEADER in file else None
+            shape = file[_FASTMRI_KEY].shape if is_fastmri else ()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as HDF5 ({error})") from error
+    if not is_fastmri:
+        return _hdf5_array(path, key, axes, "HDF5")
+    default = "z,ky,kx" if len(shape) == 3 else None
+    raw = _hdf5_array(path, _FASTMRI_KEY, axes or default, "fastMRI HDF5")
+    return raw if header is None else _without_oversampling(path, raw, header)
+
+
+def _hdf5_array(path: Path, key: str | None, axes: str | None, format_name: str) -> RawKSpace:
+    import h5py
+
+    found: dict[str, Any] = {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = HDF5Array(path, name, item.shape, item.dtype)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(note)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as HDF5 ({error})") from error
+    name, array = _only_complex(path, found, key)
+    return RawKSpace(arranged(f"{path} ({name})", array, _axes(axes)), format_name)
+
+
+def _without_oversampling(path: Path, raw: RawKSpace, header: Any) -> RawKSpace:
+    """fastMRI's readout, the third axis, covers twice the field of view: the outer half holds no object."""
+    try:
+        root = ElementTree.fromstring(header)
+        spaces = {name: root.find(f".//{{*}}{name}") for name in ("encodedSpace", "reconSpace")}
+        encoded, recon = ({f: _numbers(space, f) for f in _FIELDS} for space in spaces.values())
+    except (ElementTree.ParseError, AttributeError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: {_FASTMRI_HEADER} is not an ISMRMRD header ({error!r})") from error
+    rows, wanted = raw.data.shape[2], int(recon["matrixSize"][0])
+    fov = encoded["fieldOfView_mm"]
+    voxel = (float(fov[2]), float(fov[0]) / encoded["matrixSize"][0], float(fov[1]) / raw.data.shape[3])
+    history = raw.history
+    data = raw.data
+    if rows == int(encoded["matrixSize"][0]) and wanted < rows:
+        data = data.map_blocks(cropped_along_ky, wanted, chunks=(*data.chunks[:2], (wanted,), data.chunks[3]))
+        history = (*history, f"readout oversampling removed: {wanted} of {rows} rows of the image kept")
+    return RawKSpace(data, raw.format, voxel, history)
+
+
+_FIELDS = ("matrixSize", "fieldOfView_mm")
+
+
+def _numbers(space: Any, field: str) -> tuple[float, float, float]:
+    x, y, z = (float(space.find(f"{{*}}{field}/{{*}}{axis}").text) for axis in "xyz")
+    return x, y, z
+
+
+def cropped_along_ky(k: NDArray[np.complex64], size: int) -> NDArray[np.complex64]:
+    """k-space of the image's ``size`` central rows: (z, coil, ky, kx)."""
+    first = k.shape[2] // 2 - size // 2
+    image = centred(np.fft.ifft, k, 2)[:, :, first : first + size]
+    return centred(np.fft.fft, image, 2).astype(np.complex64)
+
+
+def centred(transform: Any, x: NDArray[Any], axis: int) -> NDArray[Any]:
+    """An orthonormal transform along one axis, origin and zero frequency at size // 2."""
+    out: NDArray[Any] = np.fft.fftshift(transform(np.fft.ifftshift(x, axis), axis=axis, norm="ortho"), axis)
+    return out

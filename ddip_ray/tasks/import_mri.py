@@ -1,0 +1,159 @@
+"""Measured k-space into an acquisition store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.acquisition import Acquisition, create_acquisition
+from ddip_ray.io.kspace_files import centred, read_kspace
+from ddip_ray.io.schema import (
+    SAMPLING_MASK,
+    AcquisitionMetadata,
+    CartesianMRI,
+    Intensity,
+    MeasuredNoise,
+    Sampling,
+    Source,
+)
+from ddip_ray.operators.sampling_mask import Pattern, sampling_mask
+from ddip_ray.tasks.progress import Report, silent
+from ddip_ray.tasks.slices import parse_range
+
+MAX_SLICES = 8  # that scale and noise are estimated from
+_BRIGHTEST = 99.9  # percentile of the zero-filled image that becomes 1
+_OUTER = 0.9  # of the way to the edge of k-space; beyond it noise is estimated
+
+
+@dataclass(frozen=True)
+class KSpaceChoice:
+    """What in the file is used and how it is read; see `read_kspace`. Voxel in mm (z, y, x)."""
+
+    key: str | None = None
+    axes: str | None = None
+    slices: str | None = None
+    transform_z: bool = False
+    voxel_mm: tuple[float, float, float] | None = None
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Undersampling:
+    """Samples to keep of those that were taken, to try what fewer would do."""
+
+    acceleration: float
+    pattern: Pattern = "uniform1d"
+    calibration: int = 16
+    seed: int = 0
+
+
+def import_mri(
+    path: str,
+    output: str,
+    choice: KSpaceChoice | None = None,
+    undersampling: Undersampling | None = None,
+    *,
+    overwrite: bool = False,
+    report: Report = silent,
+) -> Acquisition:
+    """Read k-space and write it to ``output``, a shard at a time. What is 0 in every coil was not sampled.
+
+    Raises:
+        InputError: the file, a choice or the output is not what it should be; nothing is written then.
+    """
+    choice = choice or KSpaceChoice()
+    raw = read_kspace(Path(path), choice.key, choice.axes)
+    data, history = raw.data, list(raw.history)
+    if choice.transform_z:
+        along_z = data.rechunk((-1, *(1 if i == 0 else -1 for i in range(3))))
+        data = along_z.map_blocks(lambda block: centred(np.fft.ifft, block, 0).astype(np.complex64))
+        history.append("inverse Fourier transform along z")
+    chosen = parse_range(choice.slices, data.shape[0], "slices")
+    data = data[chosen.start : chosen.stop].rechunk((1, -1, -1, -1))
+    num_slices, num_coils, ny, nx = data.shape
+    kept = None if undersampling is None else _kept(undersampling, (ny, nx))
+    some = _some_slices(data, kept)
+    scale = choice.scale if choice.scale is not None else estimate_scale(some)
+    if not (np.isfinite(scale) and scale > 0):
+        raise InputError(f"{path}: brightest value {scale:g}, expected a positive one", "Give --scale")
+    voxel = choice.voxel_mm or raw.voxel_mm
+    if voxel is None:
+        voxel = (1.0, 1.0, 1.0)
+        history.append("the file has no voxel size: 1 mm assumed")
+    metadata = AcquisitionMetadata(
+        acquisition=CartesianMRI(
+            num_coils=num_coils, image_shape=(ny, nx), voxel_mm=voxel, sampling=_sampling(undersampling)
+        ),
+        intensity=Intensity(scale=scale, measurement_scale=scale),
+        noise=MeasuredNoise(std=estimate_noise(some)),
+        source=Source(name=path, format=raw.format, history=tuple(history)),
+    )
+    with create_acquisition(
+        output, metadata, num_slices, with_reference=False, overwrite=overwrite
+    ) as writer:
+        for start in range(0, num_slices, writer.shard_slices):
+            stop = min(start + writer.shard_slices, num_slices)
+            y = data[start:stop].compute(scheduler="threads")
+            mask = sampled(y) if kept is None else sampled(y) & kept
+            if not mask.any(axis=(1, 2)).all():
+                empty = start + int(np.argmin(mask.any(axis=(1, 2))))
+                raise InputError(f"{path}: slice {empty} has no sample", "Leave it out with --slices")
+            writer.write_measurements(start, np.where(mask[:, None], y, 0))
+            writer.write(SAMPLING_MASK, start, mask)
+            report(stop, num_slices, "importing")
+        return writer.commit()
+
+
+def sampled(y: NDArray[np.complex64]) -> NDArray[np.bool_]:
+    """Where any coil has a sample: (z, coil, ky, kx) to (z, ky, kx)."""
+    taken: NDArray[np.bool_] = (y != 0).any(axis=1)
+    return taken
+
+
+def estimate_scale(y: NDArray[np.complex64]) -> float:
+    """The brightest value, nearly, of the zero-filled image, all coils together: (z, coil, ky, kx)."""
+    images = centred(np.fft.ifft, centred(np.fft.ifft, y, 2), 3)
+    return float(np.percentile(np.sqrt(np.square(np.abs(images)).sum(axis=1)), _BRIGHTEST))
+
+
+def estimate_noise(y: NDArray[np.complex64]) -> float:
+    """Standard deviation of the real part, and of the imaginary part, of the noise: (z, coil, ky, kx).
+
+    From the outermost samples, by the median of their sizes in each coil, which few strong ones do not move;
+    the median over coils. What signal there is makes it too large.
+    """
+    ky, kx = (np.abs(np.arange(n) - n // 2) / max(1, n // 2) for n in y.shape[2:])
+    outer = np.maximum(ky[:, None], kx[None, :]) > _OUTER
+    found = []
+    for coil in range(y.shape[1]):
+        samples = y[:, coil, outer]
+        taken = samples[samples != 0]
+        if len(taken):
+            found.append(np.median(np.abs(np.stack([taken.real, taken.imag]))) / 0.6745)
+    return float(np.median(found)) if found else 0.0
+
+
+def _kept(undersampling: Undersampling, image_shape: tuple[int, int]) -> NDArray[np.bool_]:
+    u = undersampling
+    try:
+        return sampling_mask(u.pattern, image_shape, u.acceleration, u.calibration, u.seed)
+    except ValueError as error:
+        raise InputError(f"undersampling: {error}") from error
+
+
+def _sampling(undersampling: Undersampling | None) -> Sampling:
+    if undersampling is None:
+        return Sampling(pattern="given")
+    u = undersampling
+    return Sampling(pattern=u.pattern, acceleration=u.acceleration, calibration=u.calibration, seed=u.seed)
+
+
+def _some_slices(data: Any, kept: NDArray[np.bool_] | None) -> NDArray[np.complex64]:
+    rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), MAX_SLICES)).round().astype(int))
+    y: NDArray[np.complex64] = data[rows].compute(scheduler="threads")
+    return y if kept is None else y * kept
