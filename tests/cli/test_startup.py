@@ -17,6 +17,7 @@ HELP_PAGES = [
     ["simulate"],
     ["simulate-mri"],
     ["import"],
+    ["import-mri"],
     ["reconstruct"],
     ["evaluate"],
     ["compare"],
