@@ -34,6 +34,17 @@ def squared_modulus(x: Tensor) -> Tensor:
     return torch.view_as_real(x).square().sum(-1) if x.is_complex() else x * x
 
 
+def modulus(x: Tensor) -> Tensor:
+    """|x| of each entry. ``abs`` of complex ones may round differently in the remainder of a vector loop."""
+    return squared_modulus(x).sqrt() if x.is_complex() else x.abs()
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a · b of complex tensors by real products, for the same reason."""
+    (ar, ai), (br, bi) = _parts(a), _parts(b)
+    return torch.complex(ar * br - ai * bi, ar * bi + ai * br)
+
+
 def slice_scale(scalar: Tensor, x: Tensor) -> Tensor:
     """``scalar · x`` with one real number for each slice, ``(z,)``, or one for all; ``x: (z, ...)``.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddip_ray.operators import _cpu_coils
 from ddip_ray.operators.fourier import centring, plain_fourier, plain_fourier_adjoint
+from ddip_ray.operators.inner_product import product
 from ddip_ray.operators.linear_function import linear
 from ddip_ray.operators.protocol import check_shape
 
@@ -57,7 +58,7 @@ class Sense:
             raise ValueError(f"Sense: sampling_mask and sensitivity_maps of {sorted(lengths)} slices")
         self.num_slices = lengths.pop() if lengths else None
         before, after = centring(self.image_shape, sensitivity_maps.dtype)
-        self._maps = self.sensitivity_maps * before.to(sensitivity_maps.device)
+        self._maps = product(self.sensitivity_maps, before.to(sensitivity_maps.device))
         self._samples = self.sampling_mask * after.to(sensitivity_maps.device)
 
     @property

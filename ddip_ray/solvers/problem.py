@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.io.schema import Noise
+from ddip_ray.operators.inner_product import product
 from ddip_ray.operators.operator_norm import operator_norm
 from ddip_ray.operators.protocol import LinearOperator, gram
 from ddip_ray.solvers.noise import slab_noise
@@ -41,11 +42,11 @@ class SlabProblem:
 
     def with_phase(self, x: Tensor) -> Tensor:
         """The image (z, y, x) that ``x`` stands for."""
-        return x if self.phase is None else self.phase * x
+        return x if self.phase is None else product(self.phase, x)
 
     def without_phase(self, x: Tensor) -> Tensor:
         """What stands for the image ``x: (z, y, x)``."""
-        return x if self.phase is None else self.phase.conj() * x
+        return x if self.phase is None else product(self.phase.conj(), x)
 
     def in_image_range(self, low: float, high: float) -> SlabProblem:
         """The same problem for the image low + (high − low) x."""

@@ -53,6 +53,20 @@ def test_slices_do_not_know_their_slab(store: Acquisition) -> None:
     assert torch.equal(whole.operator.adjoint(whole.y)[5:8], part.operator.adjoint(part.y))
 
 
+@pytest.mark.parametrize("num_coils", [1, 3])
+def test_nor_at_odd_sizes(tmp_path: Path, num_coils: int) -> None:
+    image = np.random.default_rng(0).random((7, 13, 11), dtype=np.float32)
+    np.save(tmp_path / "odd.npy", image)
+    scan = KSpaceScan("gaussian1d", 1.5, calibration=5, num_coils=num_coils, brightest=1.0)
+    store = simulate_mri(str(tmp_path / "odd.npy"), str(tmp_path / "odd.zarr"), scan)
+    whole, part = load_problem(store, Slab(0, 7)), load_problem(store, Slab(3, 5))
+    x = torch.from_numpy(store.read_reference(0, 7))
+    assert torch.equal(whole.without_phase(x)[3:5], part.without_phase(x[3:5]))
+    assert torch.equal(whole.with_phase(x)[3:5], part.with_phase(x[3:5]))
+    assert torch.equal(whole.operator.forward(x)[3:5], part.operator.forward(x[3:5]))
+    assert torch.equal(whole.operator.adjoint(whole.y)[3:5], part.operator.adjoint(part.y))
+
+
 def test_maps_that_are_missing_are_estimated(store: Acquisition, tmp_path: Path) -> None:
     """Where the object is: the estimate cannot know what lies outside."""
     bare = changed(store, tmp_path / "bare.zarr", sensitivity_maps=False)

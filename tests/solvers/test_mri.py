@@ -12,6 +12,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.operators import Sense
 from ddip_ray.operators.coil_sensitivity import calibration_size
+from ddip_ray.operators.inner_product import product
 from ddip_ray.operators.proximal import project_to_ball, soft_threshold
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.loading import load_problem
@@ -64,6 +65,19 @@ def test_proximal_operators_act_on_the_modulus() -> None:
     assert torch.allclose(soft_threshold(x, 1.0), torch.tensor([2.4 + 3.2j, 0j, 0j]))
     assert torch.allclose(project_to_ball(x, 1.0), torch.tensor([0.6 + 0.8j, 0.3 + 0.4j, 0j]))
     assert torch.equal(project_to_ball(torch.tensor([-3.0, 0.5]), 1.0), torch.tensor([-1.0, 0.5]))
+
+
+def test_bits_of_a_slice_do_not_depend_on_the_others() -> None:
+    """At sizes that leave a remainder in every vector loop."""
+    x = slab_noise(Slab(0, 5), (7, 9), 0, 0, is_complex=True)
+    for act in (
+        lambda x: soft_threshold(x, 0.7),
+        lambda x: project_to_ball(x, 0.7),
+        lambda x: product(x, x.conj().flip(-1)),
+    ):
+        whole = act(x)
+        for start, stop in ((0, 1), (1, 3), (4, 5)):
+            assert torch.equal(act(x[start:stop]), whole[start:stop])
 
 
 def test_rescans_are_smaller_noisy_and_as_undersampled(scan: SlabProblem) -> None:
