@@ -14,6 +14,7 @@ from torch import Tensor
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import check_shape
 from ddip_ray.operators.view_table import interpolation_table
+from ddip_ray.threads import one_thread
 
 FilterName = Literal["ram-lak", "shepp-logan", "cosine", "hamming", "hann"]
 
@@ -64,8 +65,9 @@ def ramp_filter(y: Tensor, detector_spacing: float, filter_name: FilterName) -> 
     # Twice the length, so that the ends do not see each other around the circle.
     size = 2 ** math.ceil(math.log2(2 * num_detectors))
     response = ramp_response(size, filter_name).to(device=y.device, dtype=y.dtype) / detector_spacing
-    spectrum = torch.fft.rfft(y, n=size) * response
-    filtered: Tensor = torch.fft.irfft(spectrum, n=size)
+    with one_thread():
+        spectrum = torch.fft.rfft(y, n=size) * response
+        filtered: Tensor = torch.fft.irfft(spectrum, n=size)
     return filtered[..., :num_detectors]
 
 

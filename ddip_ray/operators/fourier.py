@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddip_ray.threads import one_thread
+
 _PLANE = (-2, -1)
 
 
@@ -26,7 +28,8 @@ def plain_fourier(x: Tensor) -> Tensor:
     """The same with origin and zero frequency in the corner: two copies less."""
     if x.numel() == 0:  # MKL refuses
         return x
-    transformed: Tensor = torch.fft.fft2(x, norm="ortho")
+    with one_thread():
+        transformed: Tensor = torch.fft.fft2(x, norm="ortho")
     return transformed
 
 
@@ -34,7 +37,8 @@ def plain_fourier_adjoint(k: Tensor) -> Tensor:
     """Adjoint and inverse of `plain_fourier`."""
     if k.numel() == 0:
         return k
-    transformed: Tensor = torch.fft.ifft2(k, norm="ortho")
+    with one_thread():
+        transformed: Tensor = torch.fft.ifft2(k, norm="ortho")
     return transformed
 
 

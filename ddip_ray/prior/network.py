@@ -18,7 +18,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.prior.catalog import CHECKPOINTS
 from ddip_ray.prior.checkpoint import load_checkpoint
 from ddip_ray.prior.schedule import NoiseSchedule
-from ddip_ray.prior.threads import one_thread
+from ddip_ray.threads import one_thread
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights are never fetched at run time
 

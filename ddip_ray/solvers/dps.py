@@ -10,12 +10,12 @@ from torch import Tensor
 from ddip_ray.operators.inner_product import slice_dot_real
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.prior.network import DiffusionPrior
-from ddip_ray.prior.threads import one_thread
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import DPSSettings
 from ddip_ray.solvers.steps import filled_batches, relative_residual
+from ddip_ray.threads import one_thread
 
 
 class DPS:

@@ -12,9 +12,9 @@ from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.schema import MEASUREMENTS, SAMPLING_MASK, SENSITIVITY_MAPS
 from ddip_ray.operators.coil_sensitivity import calibration_size, low_resolution, low_resolution_maps
 from ddip_ray.operators.sense import Sense
-from ddip_ray.prior.threads import one_thread
 from ddip_ray.solvers.problem import SlabProblem, noise_std
 from ddip_ray.solvers.slab import Slab
+from ddip_ray.threads import one_thread
 
 _LEAST_CALIBRATION = 4  # samples along each side
 

@@ -134,3 +134,17 @@ def test_agrees_with_scikit_image_on_measured_projections() -> None:
         assert slope == pytest.approx(1.0, abs=0.03)
         upside_down = np.corrcoef(theirs[::-1][middle].ravel(), ours[z].numpy()[middle].ravel())[0, 1]
         assert upside_down < 0.8
+
+
+def test_bits_do_not_depend_on_threads() -> None:
+    """Nor on the batch: a library's FFT may split its work by threads."""
+    A = ParallelBeam(ParallelBeamGeometry.centered((20, 24), tuple(np.arange(16) * np.pi / 16), 32))
+    y = torch.randn(12, 16, 32, generator=torch.Generator().manual_seed(0))
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found += [filtered_backprojection(A, y), filtered_backprojection(A, y[:5])]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(x[:5], found[0][:5]) for x in found)

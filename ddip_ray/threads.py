@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run CPU convolutions and their gradients on one thread.
+    """Run CPU convolutions, their gradients and Fourier transforms on one thread.
 
     They split their sums by threads, so another number of threads gives other last bits, and a
     truncated CG makes much of little. With one thread a slice has the same bits in every layout;
