@@ -69,9 +69,9 @@ def scan(prior: GaussianPrior, num_slices: int, noise_std: float) -> tuple[SlabP
     generator = torch.Generator().manual_seed(0)
     n, m = SIZE**2, SIZE**2 // 3
     A = torch.randn(m, n, generator=generator, dtype=torch.float64) / n**0.5
-    x = prior.mean + (prior.axes * prior.variances.sqrt()) @ torch.randn(
-        n, generator=generator, dtype=A.dtype
-    )
+    # By the symmetric root of the covariance: eigenvectors are another machine's to choose.
+    root = (prior.axes * prior.variances.sqrt()) @ prior.axes.T
+    x = prior.mean + root @ torch.randn(n, generator=generator, dtype=A.dtype)
     y = A @ x + noise_std * torch.randn(m, generator=generator, dtype=A.dtype)
     slab = Slab(0, num_slices)
     problem = SlabProblem(MatrixOperator(A), y.float().expand(num_slices, m), slab, num_slices, noise_std)
