@@ -10,6 +10,7 @@ import typer
 
 from ddip_ray.errors import InputError
 
+from .options import AsJson
 from .output import format_table, print_json, progress
 from .reconstruct import Method, Preset, watcher
 
@@ -38,7 +39,7 @@ def compare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that were made with other settings.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run several methods on one acquisition and score them alike. What is done is not done again."""
     names = parse_methods(methods)

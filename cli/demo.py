@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .evaluate import check_picture, number
+from .options import AsJson
 from .output import format_table, print_json, progress
 from .reconstruct import in_words, watcher
 
@@ -23,7 +24,7 @@ def demo(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier demo made.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Scan a real MR volume from 30 angles, reconstruct it with D3IP on two workers, and draw a picture."""
     picture = output / "demo.png"

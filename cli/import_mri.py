@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from .output import format_fields, print_json, progress
+from .options import AsJson, NewAcquisition, Overwrite, VoxelMm
+from .output import print_acquisition, progress
 
 
 def import_mri(
     file: Annotated[str, typer.Argument(help="Cartesian k-space: fastMRI HDF5, MATLAB, .npz or .npy.")],
-    output: Annotated[str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")],
+    output: NewAcquisition,
     key: Annotated[str | None, typer.Option(help="Which array. Default: the only complex one.")] = None,
     axes: Annotated[
         str | None,
@@ -30,18 +31,14 @@ def import_mri(
         int, typer.Option(help="Lines, or side of the square, kept in full at the centre.")
     ] = 16,
     seed: Annotated[int, typer.Option(help="Of a random pattern.")] = 0,
-    voxel_mm: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel size in mm, instead of the file's."),
-    ] = None,
+    voxel_mm: VoxelMm = None,
     scale: Annotated[
         float | None, typer.Option(help="Value that becomes 1. Default: the zero-filled image's brightest.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Import measured Cartesian k-space. What is 0 in every coil counts as not sampled."""
-    from ddip_ray.tasks.describe import describe, in_words
     from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling
     from ddip_ray.tasks.import_mri import import_mri as run
     from ddip_ray.tasks.simulate_mri import parse_pattern
@@ -51,8 +48,4 @@ def import_mri(
     choice = KSpaceChoice(key, axes, slices, transform_z, voxel_mm, scale)
     with progress("slices") as report:
         run(file, output, choice, fewer, overwrite=overwrite, report=report)
-    if as_json:
-        print_json(describe(output))
-    else:
-        print(format_fields(in_words(describe(output))))
-        print(f"\nnext: ddip-ray reconstruct {output}")
+    print_acquisition(output, as_json)

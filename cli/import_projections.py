@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from .output import format_fields, print_json, progress
+from .options import AsJson, NewAcquisition, NpzKey, Overwrite
+from .output import print_acquisition, progress
 
 
 def import_projections(
     file: Annotated[
         str, typer.Argument(help="Data Exchange HDF5, MRC or .npz; projections are (view, row, column).")
     ],
-    output: Annotated[str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")],
+    output: NewAcquisition,
     angles: Annotated[
         str | None,
         typer.Option(help="START:STOP, START:STOP:STEP, a list or a file, in degrees. Default: the file's."),
@@ -45,12 +46,11 @@ def import_projections(
         float | None, typer.Option(help="Attenuation that becomes 1. Default: estimated from a quick FBP.")
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Replace NaN pixels by their neighbours.")] = False,
-    key: Annotated[str | None, typer.Option(help="Which array of an .npz.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    key: NpzKey = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Import measured parallel-beam projections."""
-    from ddip_ray.tasks.describe import describe, in_words
     from ddip_ray.tasks.import_projections import ImportSettings, ProjectionChoice
     from ddip_ray.tasks.import_projections import import_projections as run
 
@@ -58,8 +58,4 @@ def import_projections(
     settings = ImportSettings(rotation_center, scale, image_size)
     with progress("slices") as report:
         run(file, output, choice, settings, overwrite=overwrite, report=report)
-    if as_json:
-        print_json(describe(output))
-    else:
-        print(format_fields(in_words(describe(output))))
-        print(f"\nnext: ddip-ray reconstruct {output}")
+    print_acquisition(output, as_json)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .options import AsJson
 from .output import format_fields, print_json
 
 
@@ -13,7 +14,7 @@ def info(
     store: Annotated[
         str, typer.Argument(help="An acquisition or a result: a path, s3://, gs:// or http(s)://.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what is in an acquisition or a result."""
     from ddip_ray.tasks.describe import describe, in_words

@@ -29,6 +29,18 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def print_acquisition(path: str, as_json: bool) -> None:
+    """What a new acquisition is, and what to do with it."""
+    from ddip_ray.tasks.describe import describe, in_words
+
+    facts = describe(path)
+    if as_json:
+        print_json(facts)
+    else:
+        print(format_fields(in_words(facts)))
+        print(f"\nnext: ddip-ray reconstruct {path}")
+
+
 def format_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Aligned columns, the first row a heading; the columns in ``right`` flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

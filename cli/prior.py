@@ -9,6 +9,7 @@ import typer
 
 from ddip_ray.errors import InputError
 
+from .options import AsJson
 from .output import format_fields, format_seconds, format_table, print_json, progress
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_priors(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_priors(as_json: AsJson = False) -> None:
     """List the priors that come with ddip-ray."""
     from ddip_ray.prior.catalog import shipped_priors
 
@@ -40,7 +41,7 @@ def list_priors(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
 @app.command("info")
 def info(
     name: Annotated[str, typer.Argument(help="A shipped prior, a directory or a checkpoint.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Describe one prior."""
     from ddip_ray.prior.catalog import find_prior

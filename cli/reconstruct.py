@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import AsJson, Overwrite
 from .output import Report, format_seconds, print_json, progress
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def reconstruct(
         ExecutorChoice | None,
         typer.Option(help="Default: ray for several workers or GPUs, otherwise in this process."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Reconstruct a volume from an acquisition."""
     from ddip_ray.engine.config import load_config

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .output import format_fields, print_json, progress
+from .options import AsJson, NewAcquisition, NpzKey, Overwrite, VolumeIndex, VoxelMm
+from .output import print_acquisition, progress
 
 
 def simulate(
@@ -14,7 +15,7 @@ def simulate(
         str,
         typer.Argument(help="NIfTI, .npy, .npz, TIFF, OME-Zarr, or a folder of .npy, TIFF or DICOM slices."),
     ],
-    output: Annotated[str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")],
+    output: NewAcquisition,
     views: Annotated[int, typer.Option(help="Number of projections.")],
     angular_range: Annotated[float, typer.Option(help="Degrees they span, the end left out.")] = 180.0,
     noise: Annotated[
@@ -42,18 +43,14 @@ def simulate(
     rotation_center: Annotated[
         float | None, typer.Option(help="Detector column of the rotation axis, from 0. Default: the middle.")
     ] = None,
-    voxel_mm: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel size in mm, instead of the file's."),
-    ] = None,
-    volume_index: Annotated[int, typer.Option(help="Which volume of a 4D image.")] = 0,
-    key: Annotated[str | None, typer.Option(help="Which array of an .npz.")] = None,
+    voxel_mm: VoxelMm = None,
+    volume_index: VolumeIndex = 0,
+    key: NpzKey = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate a sparse-view parallel-beam scan of a 3D image."""
-    from ddip_ray.tasks.describe import describe, in_words
     from ddip_ray.tasks.noise import parse_noise
     from ddip_ray.tasks.simulate import ImageChoice, Scan
     from ddip_ray.tasks.simulate import simulate as run
@@ -79,8 +76,4 @@ def simulate(
             overwrite=overwrite,
             report=report,
         )
-    if as_json:
-        print_json(describe(output))
-    else:
-        print(format_fields(in_words(describe(output))))
-        print(f"\nnext: ddip-ray reconstruct {output}")
+    print_acquisition(output, as_json)

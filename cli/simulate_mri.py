@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .output import format_fields, print_json, progress
+from .options import AsJson, NewAcquisition, NpzKey, Overwrite, VolumeIndex, VoxelMm
+from .output import print_acquisition, progress
 
 
 def simulate_mri(
@@ -14,7 +15,7 @@ def simulate_mri(
         str,
         typer.Argument(help="A magnitude image: NIfTI, .npy, .npz, TIFF, OME-Zarr, or a folder of slices."),
     ],
-    output: Annotated[str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")],
+    output: NewAcquisition,
     acceleration: Annotated[float, typer.Option(help="Nominal acceleration.")],
     pattern: Annotated[
         str, typer.Option(help="uniform1d, gaussian1d, gaussian2d, poisson, radial, spiral or full.")
@@ -38,18 +39,14 @@ def simulate_mri(
         float | None, typer.Option(help="Intensity that becomes 1. Default: the 99.9 percentile.")
     ] = None,
     slices: Annotated[str | None, typer.Option(metavar="START:STOP", help="Slices to scan.")] = None,
-    voxel_mm: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option(metavar="Z Y X", help="Voxel size in mm, instead of the file's."),
-    ] = None,
-    volume_index: Annotated[int, typer.Option(help="Which volume of a 4D image.")] = 0,
-    key: Annotated[str | None, typer.Option(help="Which array of an .npz.")] = None,
+    voxel_mm: VoxelMm = None,
+    volume_index: VolumeIndex = 0,
+    key: NpzKey = None,
     seed: Annotated[int, typer.Option(help="Of mask, coils, phase and noise.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate accelerated Cartesian MRI of a 3D image, with one coil or several."""
-    from ddip_ray.tasks.describe import describe, in_words
     from ddip_ray.tasks.noise import parse_noise
     from ddip_ray.tasks.simulate import ImageChoice
     from ddip_ray.tasks.simulate_mri import KSpaceScan, parse_pattern
@@ -76,8 +73,4 @@ def simulate_mri(
             overwrite=overwrite,
             report=report,
         )
-    if as_json:
-        print_json(describe(output))
-    else:
-        print(format_fields(in_words(describe(output))))
-        print(f"\nnext: ddip-ray reconstruct {output}")
+    print_acquisition(output, as_json)

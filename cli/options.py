@@ -1,0 +1,19 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+NewAcquisition = Annotated[
+    str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+VoxelMm = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(metavar="Z Y X", help="Voxel size in mm, instead of the file's."),
+]
+VolumeIndex = Annotated[int, typer.Option(help="Which volume of a 4D image.")]
+NpzKey = Annotated[str | None, typer.Option(help="Which array of an .npz.")]
