@@ -28,8 +28,11 @@ def import_mri(
     ] = None,
     pattern: Annotated[str, typer.Option(help="Which to keep; see simulate-mri.")] = "uniform1d",
     calibration: Annotated[
-        int, typer.Option(help="Lines, or side of the square, kept in full at the centre.")
-    ] = 16,
+        int | None,
+        typer.Option(
+            help="Lines, or side of the square, kept in full at the centre. Default: 8 % of the lines."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of a random pattern.")] = 0,
     voxel_mm: VoxelMm = None,
     scale: Annotated[

@@ -38,11 +38,11 @@ MAX_CHUNK_BYTES = 4 * 2**20
 def _inner_chunk(layout: ArrayLayout) -> tuple[int, ...]:
     """One slice, cut along its first axis where it exceeds 4 MiB."""
     first, *rest = layout.slice_shape
-    num_parts = -(-slice_bytes(layout) // MAX_CHUNK_BYTES)
+    num_parts = -(-_slice_bytes(layout) // MAX_CHUNK_BYTES)
     return 1, -(-first // min(num_parts, first)), *rest
 
 
-def slice_bytes(layout: ArrayLayout) -> int:
+def _slice_bytes(layout: ArrayLayout) -> int:
     """Of one slice of an array, in memory."""
     return math.prod(layout.slice_shape) * np.dtype(layout.dtype).itemsize
 
@@ -207,7 +207,7 @@ def create_acquisition(
     stage = staging.begin(path, overwrite)
     shard = shard_slices(num_slices)
     with staging.aborting(stage):
-        paths.require_free_space(path, num_slices * sum(map(slice_bytes, layouts.values())))
+        paths.require_free_space(path, num_slices * sum(map(_slice_bytes, layouts.values())))
         for name, layout in layouts.items():
             shape = (num_slices, *layout.slice_shape)
             array_path = paths.join(stage.temporary, name)

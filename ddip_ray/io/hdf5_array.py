@@ -9,23 +9,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_MATLAB_COMPLEX = ("real", "imag")
+
 
 @dataclass(frozen=True)
 class HDF5Array:
-    """A data set that opens its file for each read, so that a dask graph holds a path and no open file."""
+    """A data set that opens its file for each read, so that a dask graph holds a path and no open file.
+
+    MATLAB's complex numbers, pairs of ``real`` and ``imag``, become NumPy's.
+    """
 
     path: Path
     key: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    stored_dtype: np.dtype[Any]
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what is read."""
+        stored = self.stored_dtype
+        return np.result_type(stored["real"], np.complex64) if stored.names == _MATLAB_COMPLEX else stored
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         import h5py
 
         with h5py.File(self.path, "r") as file:
             data: NDArray[Any] = file[self.key][index]
-            return data
+        if data.dtype.names == _MATLAB_COMPLEX:
+            return (data["real"] + 1j * data["imag"]).astype(self.dtype)
+        return data

@@ -28,7 +28,7 @@ def read_npy(path: Path) -> ImageVolume:
 def read_npz(path: Path, key: str | None) -> ImageVolume:
     """The array ``key`` of an .npz (default ``volume``, else its one 3D array), with ``voxel_mm_zyx``."""
     with open_npz(path) as archive:
-        shapes = {name: archive[name].shape for name in archive.files}
+        shapes = {name: npz_array(path, archive, name).shape for name in archive.files}
         key = key or _the_volume(path, shapes)
         if key not in shapes:
             raise InputError(f"{path}: no array {key!r}, it has {', '.join(shapes)}")
@@ -62,6 +62,15 @@ def open_npz(path: Path) -> Any:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise InputError(f"{path}: cannot be read as npz ({error})") from error
+
+
+def npz_array(path: Path, archive: Any, name: str) -> NDArray[Any]:
+    """One array of an open .npz; InputError when it holds Python objects, or is broken."""
+    try:
+        array: NDArray[Any] = archive[name]
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{path}: array {name!r} cannot be read ({error})") from error
+    return array
 
 
 def _load(path: Path) -> NDArray[Any]:

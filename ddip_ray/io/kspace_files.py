@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.hdf5_array import HDF5Array
-from ddip_ray.io.image_numpy import open_npz
+from ddip_ray.io.image_numpy import npz_array, open_npz
 
 ACCEPTED = "Accepted: fastMRI HDF5 (.h5, .hdf5), MATLAB (.mat), .npz, .npy"
 AXES = ("z", "coil", "ky", "kx")
@@ -99,7 +99,7 @@ def _only_complex(path: Path, arrays: dict[str, Any], key: str | None) -> tuple[
 def _npz(path: Path, key: str | None, axes: str | None) -> RawKSpace:
     with open_npz(path) as archive:
         names = [key] if key is not None and key in archive.files else archive.files
-        arrays = {name: archive[name] for name in names}
+        arrays = {name: npz_array(path, archive, name) for name in names}
     name, array = _only_complex(path, arrays, key)
     return RawKSpace(arranged(f"{path} ({name})", array, _axes(axes)), "npz")
 
@@ -118,7 +118,7 @@ def _matlab(path: Path, key: str | None, axes: str | None) -> RawKSpace:
     try:
         arrays = loadmat(path)
     except NotImplementedError:  # version 7.3 is HDF5, its axes reversed
-        return _hdf5_array(path, key, axes, "MATLAB 7.3")
+        return _hdf5_array(path, key, ",".join(reversed(_axes(axes) or AXES)), "MATLAB 7.3")
     except (ValueError, OSError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as a MATLAB file ({error})") from error
     name, array = _only_complex(path, {k: v for k, v in arrays.items() if not k.startswith("__")}, key)

@@ -109,13 +109,16 @@ class ParallelCT(Frozen):
         }
 
 
+Pattern = Literal["full", "uniform1d", "gaussian1d", "gaussian2d", "poisson", "radial", "spiral"]
+
+
 class Sampling(Frozen):
     """How a sampling mask came to be. ``acceleration`` is the nominal one; the mask itself is in the store.
 
     ``calibration`` is the number of lines, or the side of the square, that is fully sampled at the centre.
     """
 
-    pattern: Literal["full", "uniform1d", "gaussian1d", "gaussian2d", "poisson", "radial", "spiral", "given"]
+    pattern: Pattern | Literal["given"]
     acceleration: PositiveFloat | None = None
     calibration: NonNegativeInt | None = None
     seed: int | None = None
@@ -153,7 +156,7 @@ class CartesianMRI(Frozen):
         }
 
 
-_KINDS = ("parallel_ct", "cartesian_mri")
+_KINDS = tuple(kind.model_fields["kind"].default for kind in (ParallelCT, CartesianMRI))
 AcquisitionKind = Annotated[ParallelCT | CartesianMRI, Field(discriminator="kind")]
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.compiled import compiled
+from ddip_ray.io.schema import Pattern
 
 Mask = NDArray[np.bool_]
-Pattern = Literal["full", "uniform1d", "gaussian1d", "gaussian2d", "poisson", "radial", "spiral"]
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
+_CALIBRATION_SHARE = 0.08
 _SPREAD = 1 / 6  # standard deviation of the Gaussian densities, over the size of k-space
 _SEARCH = 20  # halvings
 _DISTANCE_GROWTH = 2.0  # of Poisson discs, from the centre to the edge's middle: added to 1
@@ -45,6 +46,8 @@ def sampling_mask(
     rng = np.random.default_rng(seed)
     centre = _centre(shape, calibration, lines=pattern in ("uniform1d", "gaussian1d"))
     wanted = round(ny * nx / acceleration)
+    if pattern not in ("full", "uniform1d") and centre.sum() >= wanted:
+        return centre
     match pattern:
         case "full":
             mask = np.ones(shape, dtype=bool)
@@ -57,12 +60,20 @@ def sampling_mask(
             mask = _drawn(centre, _gaussian(shape), wanted, rng)
         case "poisson":
             order, growth = rng.permutation(ny * nx), 1 + _DISTANCE_GROWTH * np.hypot(*_offsets(shape))
-            mask = _fewest(lambda density: centre | _discs(growth / density, order), wanted, 4.0)
+            farthest = max(shape)  # apart, of two points
+            mask = _nearest(
+                lambda density: centre | _discs(growth / density, order), wanted, 1 / farthest, 4.0
+            )
         case "radial":
-            mask = _most(lambda n: centre | _spokes(shape, n), wanted)
+            mask = _nearest(lambda n: centre | _spokes(shape, round(n)), wanted, 1, 4 * max(shape))
         case "spiral":
-            mask = _fewest(lambda turns: centre | _spiral(shape, turns), wanted, max(shape) / 2.0)
+            mask = _nearest(lambda turns: centre | _spiral(shape, turns), wanted, 0, max(shape) / 2)
     return mask
+
+
+def default_calibration(shape: tuple[int, int]) -> int:
+    """Lines, or side of the square, to sample in full at the centre: 8 % of the lines."""
+    return round(_CALIBRATION_SHARE * shape[0])
 
 
 def _centre(shape: tuple[int, int], size: int, *, lines: bool) -> Mask:
@@ -137,18 +148,9 @@ def _rasterised(shape: tuple[int, int], y: NDArray[np.float64], x: NDArray[np.fl
     return mask
 
 
-def _most(mask_for: Callable[[int], Mask], wanted: int) -> Mask:
-    """With the largest whole number that takes at most ``wanted`` samples, at least 1."""
-    count = 1
-    while mask_for(count + 1).sum() <= wanted and mask_for(count + 1).sum() > mask_for(count).sum():
-        count += 1
-    return mask_for(count)
-
-
-def _fewest(mask_for: Callable[[float], Mask], wanted: int, highest: float) -> Mask:
-    """With the number up to ``highest`` that takes about ``wanted`` samples; a larger one takes more."""
-    low, high = 0.0, highest
+def _nearest(mask_for: Callable[[float], Mask], wanted: int, low: float, high: float) -> Mask:
+    """With the number from ``low`` to ``high`` that takes ``wanted`` samples, nearly; more takes more."""
     for _ in range(_SEARCH):
         middle = (low + high) / 2
         low, high = (middle, high) if mask_for(middle).sum() <= wanted else (low, middle)
-    return mask_for(high)
+    return min(mask_for(low), mask_for(high), key=lambda mask: abs(int(mask.sum()) - wanted))

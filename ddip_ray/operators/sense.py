@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,6 +61,7 @@ class Sense:
         before, after = centring(self.image_shape, sensitivity_maps.dtype)
         self._maps = product(self.sensitivity_maps, before.to(sensitivity_maps.device))
         self._samples = self.sampling_mask * after.to(sensitivity_maps.device)
+        self._samples_adjoint = self._samples.conj().resolve_conj()
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -87,10 +89,14 @@ class Sense:
         """The operator of some of its slices; itself where slices are alike."""
         if self.num_slices is None:
             return self
-        mask, maps, chosen = self.sampling_mask[:, 0], self.sensitivity_maps, list(rows)
-        return Sense(
-            mask[chosen] if self._own_masks else mask[0], maps[chosen] if self._own_maps else maps[0]
-        )
+        other, chosen = copy.copy(self), list(rows)
+        other.num_slices = len(chosen)
+        if self._own_masks:
+            other.sampling_mask, other._samples = self.sampling_mask[chosen], self._samples[chosen]
+            other._samples_adjoint = self._samples_adjoint[chosen]
+        if self._own_maps:
+            other.sensitivity_maps, other._maps = self.sensitivity_maps[chosen], self._maps[chosen]
+        return other
 
     def __repr__(self) -> str:
         slices = "" if self.num_slices is None else f", num_slices={self.num_slices}"
@@ -100,7 +106,7 @@ class Sense:
         return _times(self._samples, plain_fourier(_times(self._maps, x[:, None])))
 
     def _combine(self, y: Tensor) -> Tensor:
-        parts = plain_fourier_adjoint(_times(self._samples.conj().resolve_conj(), y))
+        parts = plain_fourier_adjoint(_times(self._samples_adjoint, y))
         if y.device.type != "cpu":
             return (self._maps.conj() * parts).sum(1)
         return _flat(_cpu_coils.combined, self._maps, parts).reshape(-1, *self.image_shape)

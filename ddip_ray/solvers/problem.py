@@ -51,6 +51,8 @@ class SlabProblem:
     def in_image_range(self, low: float, high: float) -> SlabProblem:
         """The same problem for the image low + (high − low) x."""
         ones = torch.ones_like(self.nothing())
+        if self.typical is None:  # slices are alike
+            ones = ones[:1]
         y = (high - low) * self.y + low * self.operator.forward(ones)
         earlier = None if self.earlier is None else low + (high - low) * self.earlier
         return replace(self, y=y, noise_std=(high - low) * self.noise_std, earlier=earlier)

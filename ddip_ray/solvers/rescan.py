@@ -10,12 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddip_ray.errors import InputError
-from ddip_ray.operators.downsampled import distinct_views, downsampled, field_of_view
-from ddip_ray.operators.downsampled_sense import downsampled_sense
-from ddip_ray.operators.missing_wedge import turns_off_the_wedge
+from ddip_ray.operators.downsampled import distinct_views
 from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.operators.sense import Sense
+from ddip_ray.operators.smaller_scan import smaller_scan
 from ddip_ray.solvers.noise import key, normal
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.slab import Slab
@@ -104,11 +102,8 @@ def rescan(
     earlier = None if problem.earlier is None else copies(problem.earlier)
     consistent = x0 + correction(problem.operator, problem.y, x0, math.inf, _CG_ITERATIONS)
     y = operator.forward(copies(x0))
-    noise_std, shape, is_complex = (
-        small.noise_factor * problem.noise_std,
-        operator.measurement_shape,
-        y.is_complex(),
-    )
+    noise_std = small.noise_factor * problem.noise_std
+    shape, is_complex = operator.measurement_shape, y.is_complex()
     noise = torch.stack([normal(shape, seed, j, is_complex=is_complex) for j in range(slab.start, slab.stop)])
     if isinstance(operator, Sense):
         noise = operator.sampling_mask.cpu() * noise
@@ -117,31 +112,6 @@ def rescan(
     norm = problem.norm if is_complex else None
     scan = SlabProblem(operator, y, slab, num_slices, noise_std, earlier, num_copies, norm)
     return Rescan(scan, copies(consistent), small.known)
-
-
-@dataclass(frozen=True)
-class SmallerScan:
-    """``operator`` for smaller images, the pixels it knows (y, x), turns of the image in whole degrees to
-    choose among, and the factor to the noise that makes its images as noisy, pixel by pixel."""
-
-    operator: LinearOperator
-    known: Tensor
-    turns: list[int]
-    noise_factor: float
-
-
-def smaller_scan(operator: LinearOperator, downsampling: int) -> SmallerScan:
-    """The scan of pixels ``downsampling`` times larger: one view in as many, as large a share of k-space."""
-    if isinstance(operator, Sense):
-        sense = downsampled_sense(operator, downsampling)
-        known = torch.ones(sense.image_shape, device=sense.sampling_mask.device)
-        return SmallerScan(sense, known, list(range(180)), 1.0)
-    if isinstance(operator, ParallelBeam):
-        beam, angles = downsampled(operator, downsampling), operator.geometry.angles
-        # Larger pixels average, fewer views do not.
-        factor = downsampling * math.sqrt(beam.geometry.num_views / operator.geometry.num_views)
-        return SmallerScan(beam, field_of_view(beam), turns_off_the_wedge(angles), factor)
-    raise TypeError(f"rescan: expected a ParallelBeam or a Sense, got {type(operator).__name__}")
 
 
 def _angle(seed: int, turns: list[int]) -> float:

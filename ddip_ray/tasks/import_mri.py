@@ -18,10 +18,11 @@ from ddip_ray.io.schema import (
     CartesianMRI,
     Intensity,
     MeasuredNoise,
+    Pattern,
     Sampling,
     Source,
 )
-from ddip_ray.operators.sampling_mask import Pattern, sampling_mask
+from ddip_ray.operators.sampling_mask import default_calibration, sampling_mask
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.slices import parse_range
 
@@ -44,11 +45,11 @@ class KSpaceChoice:
 
 @dataclass(frozen=True)
 class Undersampling:
-    """Samples to keep of those that were taken, to try what fewer would do."""
+    """Samples to keep of those that were taken, to try what fewer would do. ``calibration`` None: 8 %."""
 
     acceleration: float
     pattern: Pattern = "uniform1d"
-    calibration: int = 16
+    calibration: int | None = None
     seed: int = 0
 
 
@@ -76,7 +77,9 @@ def import_mri(
     chosen = parse_range(choice.slices, data.shape[0], "slices")
     data = data[chosen.start : chosen.stop].rechunk((1, -1, -1, -1))
     num_slices, num_coils, ny, nx = data.shape
-    kept = None if undersampling is None else _kept(undersampling, (ny, nx))
+    sampling, kept = Sampling(pattern="given"), None
+    if undersampling is not None:
+        sampling, kept = _undersampled(undersampling, (ny, nx))
     some = _some_slices(data, kept)
     scale = choice.scale if choice.scale is not None else estimate_scale(some)
     if not (np.isfinite(scale) and scale > 0):
@@ -87,7 +90,7 @@ def import_mri(
         history.append("the file has no voxel size: 1 mm assumed")
     metadata = AcquisitionMetadata(
         acquisition=CartesianMRI(
-            num_coils=num_coils, image_shape=(ny, nx), voxel_mm=voxel, sampling=_sampling(undersampling)
+            num_coils=num_coils, image_shape=(ny, nx), voxel_mm=voxel, sampling=sampling
         ),
         intensity=Intensity(scale=scale, measurement_scale=scale),
         noise=MeasuredNoise(std=estimate_noise(some)),
@@ -138,19 +141,14 @@ def estimate_noise(y: NDArray[np.complex64]) -> float:
     return float(np.median(found)) if found else 0.0
 
 
-def _kept(undersampling: Undersampling, image_shape: tuple[int, int]) -> NDArray[np.bool_]:
-    u = undersampling
+def _undersampled(u: Undersampling, image_shape: tuple[int, int]) -> tuple[Sampling, NDArray[np.bool_]]:
+    calibration = default_calibration(image_shape) if u.calibration is None else u.calibration
     try:
-        return sampling_mask(u.pattern, image_shape, u.acceleration, u.calibration, u.seed)
+        mask = sampling_mask(u.pattern, image_shape, u.acceleration, calibration, u.seed)
     except ValueError as error:
         raise InputError(f"undersampling: {error}") from error
-
-
-def _sampling(undersampling: Undersampling | None) -> Sampling:
-    if undersampling is None:
-        return Sampling(pattern="given")
-    u = undersampling
-    return Sampling(pattern=u.pattern, acceleration=u.acceleration, calibration=u.calibration, seed=u.seed)
+    sampling = Sampling(pattern=u.pattern, acceleration=u.acceleration, calibration=calibration, seed=u.seed)
+    return sampling, mask
 
 
 def _some_slices(data: Any, kept: NDArray[np.bool_] | None) -> NDArray[np.complex64]:

@@ -18,17 +18,16 @@ from ddip_ray.io.schema import (
     AcquisitionMetadata,
     CartesianMRI,
     GaussianNoise,
+    Pattern,
     Sampling,
 )
-from ddip_ray.operators.sampling_mask import PATTERNS, Pattern, sampling_mask
+from ddip_ray.operators.sampling_mask import PATTERNS, default_calibration, sampling_mask
 from ddip_ray.operators.sense import Sense
 from ddip_ray.tasks.noise import NO_NOISE, NoiseRequest, describe_noise
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.simulate import ImageChoice, shifted
 from ddip_ray.tasks.slices import parse_range, slabs
 from ddip_ray.tasks.synthetic_mri import coil_maps, smooth_phase
-
-_CALIBRATION_SHARE = 0.08
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,8 @@ def simulate_mri(
     )
     num_slices, ny, nx = volume.array.shape
     chosen = parse_range(scan.slices, num_slices, "slices")
-    _check(scan, (ny, nx))
+    calibration = default_calibration((ny, nx)) if scan.calibration is None else scan.calibration
+    _check(scan, calibration, (ny, nx))
     brightest = scan.brightest or choose_window(volume)[1]
     normalised, intensity = normalise(volume, (0.0, brightest), clip=False)
     notes = [f"0 to {brightest:g} {volume.unit}".rstrip() + " became 0 to 1, not clipped"]
@@ -79,7 +79,6 @@ def simulate_mri(
         notes.append("a smooth random phase was put on it")
     if len(chosen) < num_slices:
         notes.append(f"slices {chosen.start} to {chosen.stop - 1} of {num_slices}")
-    calibration = calibration_of(scan, (ny, nx))
     metadata = AcquisitionMetadata(
         acquisition=CartesianMRI(
             num_coils=scan.num_coils,
@@ -114,16 +113,11 @@ def parse_pattern(text: str) -> Pattern:
     raise InputError(f"--pattern: found {text!r}, expected one of {', '.join(PATTERNS)}")
 
 
-def calibration_of(scan: KSpaceScan, image_shape: tuple[int, int]) -> int:
-    """Lines, or side of the square, that is sampled in full at the centre."""
-    return round(_CALIBRATION_SHARE * image_shape[0]) if scan.calibration is None else scan.calibration
-
-
-def _check(scan: KSpaceScan, image_shape: tuple[int, int]) -> None:
+def _check(scan: KSpaceScan, calibration: int, image_shape: tuple[int, int]) -> None:
     if not (math.isfinite(scan.acceleration) and scan.acceleration >= 1):
         raise InputError(f"--acceleration: found {scan.acceleration:g}, expected 1 or more")
-    if not 0 <= calibration_of(scan, image_shape) <= min(image_shape):
-        raise InputError(f"--calibration: found {scan.calibration}, expected 0 to {min(image_shape)}")
+    if not 0 <= calibration <= min(image_shape):
+        raise InputError(f"--calibration: found {calibration}, expected 0 to {min(image_shape)}")
     if scan.num_coils < 1:
         raise InputError(f"--coils: found {scan.num_coils}, expected at least 1")
     if scan.noise.kind == "poisson":

@@ -144,6 +144,9 @@ def test_npz_broken(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK no zip")
     with pytest.raises(InputError, match="cannot be read as npz"):
         open_image(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", volume=np.array([{"no": "array"}], dtype=object))
+    with pytest.raises(InputError, match="array 'volume' cannot be read"):
+        open_image(tmp_path / "b.npz")
 
 
 def test_folder_of_npy_in_natural_order(tmp_path, rng):

@@ -35,6 +35,13 @@ def test_uniform_lines_are_so_far_apart_and_hit_the_centre() -> None:
     assert mask[16].all()
 
 
+@pytest.mark.parametrize("pattern", [p for p in PATTERNS if p not in ("full", "uniform1d")])
+def test_a_centre_that_is_all_that_may_be_taken(pattern: Pattern) -> None:
+    """A search for fewer samples than the centre has would end nowhere."""
+    mask = sampling_mask(pattern, (32, 32), 8, 16, 0)
+    assert mask.sum() == (16 * 32 if pattern == "gaussian1d" else 16 * 16)
+
+
 @pytest.mark.parametrize("pattern", RANDOM)
 def test_seeds(pattern: Pattern) -> None:
     first, again, other = (sampling_mask(pattern, (48, 48), 4, 4, seed) for seed in (0, 0, 1))

@@ -33,7 +33,7 @@ SAMPLERS: list[tuple[str, dict[str, Any], float, tuple[float, float]]] = [
     ("diffpir", {"sampler": TRAJECTORY}, 0.1, (0.95, 1.3)),
     ("diffusionmbir", {"sampler": TRAJECTORY, "mbir": {"weight": 1e-9}}, 0.07, (0.7, 1.0)),
     ("diffusionmbir", {"sampler": TRAJECTORY, "mbir": {"admm": {"lam": 1e-9}}}, 0.07, (0.7, 1.0)),
-    ("dps", {"dps": {"num_steps": 1000, "scale": 0.3}}, 0.13, (0.5, 0.8)),
+    ("dps", {"dps": {"num_steps": 1000, "scale": 0.2}}, 0.086, (0.5, 0.8)),
     ("score-sde", {"sampler": TRAJECTORY, "predictor_corrector": {"num_steps": 200}}, 0.17, (1.2, 2.2)),
 ]
 
@@ -52,7 +52,9 @@ def test_posterior_of_a_gaussian_prior(
     prior = GaussianPrior()
     problem, mean, covariance = scan(prior, NUM_SAMPLES, noise_std=0.05)
     samples = solve(build(method, problem, prior, **settings)).flatten(1).double()  # type: ignore[arg-type]
-    assert distance(samples.mean(0), mean, covariance) < mean_error * distance(prior.mean, mean, covariance)
+    from_prior = distance(prior.mean, mean, covariance)
+    assert from_prior > 2.5
+    assert distance(samples.mean(0), mean, covariance) < mean_error * from_prior
     low, high = variances
     assert low <= float(torch.cov(samples.T).trace() / covariance.trace()) <= high
 
@@ -75,5 +77,5 @@ def test_clean_data_are_met_and_the_rest_is_the_posterior() -> None:
     misfit = problem.operator.forward(samples) - problem.y
     assert float(misfit.abs().max()) < 1e-3
     x = samples.flatten(1).double()
-    assert distance(x.mean(0), mean, covariance) < 0.1 * distance(prior.mean, mean, covariance)
+    assert distance(x.mean(0), mean, covariance) < 0.07 * distance(prior.mean, mean, covariance)
     assert float(torch.cov(x.T).trace() / covariance.trace()) == pytest.approx(1, abs=0.12)

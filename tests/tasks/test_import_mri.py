@@ -48,6 +48,17 @@ def test_npz_npy_and_matlab(kspace: Kspace, tmp_path: Path) -> None:
     np.testing.assert_array_equal(imported(tmp_path / "one.npy", tmp_path, axes="coil,ky,kx"), kspace[4:5])
 
 
+def test_matlab_73_is_hdf5_with_reversed_axes_and_pairs(kspace: Kspace, tmp_path: Path) -> None:
+    stored = kspace.transpose(2, 3, 1, 0).T  # MATLAB's ky, kx, coil, z
+    pairs = np.empty(stored.shape, [("real", np.float32), ("imag", np.float32)])
+    pairs["real"], pairs["imag"] = stored.real, stored.imag
+    with h5py.File(tmp_path / "k.mat", "w", userblock_size=512) as file:
+        file["ksp"] = pairs
+    with open(tmp_path / "k.mat", "r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    np.testing.assert_array_equal(imported(tmp_path / "k.mat", tmp_path, axes="ky,kx,coil,z"), kspace)
+
+
 def test_a_third_axis_of_kspace_becomes_slices(kspace: Kspace, tmp_path: Path) -> None:
     np.save(tmp_path / "k.npy", centred(np.fft.fft, kspace, 0).astype(np.complex64))
     y = imported(tmp_path / "k.npy", tmp_path, transform_z=True, slices="1:12")
@@ -142,6 +153,10 @@ def write_several(path: Path) -> None:
     np.savez(path, a=np.ones((1, 1, 8, 8), complex), b=np.ones((1, 1, 8, 8), complex))
 
 
+def write_objects(path: Path) -> None:
+    np.savez(path, k=np.ones((1, 1, 8, 8), complex), notes=np.array([{"coil": 1}], dtype=object))
+
+
 def write_header(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["kspace"], file["ismrmrd_header"] = np.ones((1, 2, 8, 8), np.complex64), "<html>"
@@ -160,6 +175,7 @@ def write_header(path: Path) -> None:
         ("k.h5", write_layout, {"key": "kspace"}, "no array 'kspace', there are images/volume"),
         ("k.h5", write_header, {}, "ismrmrd_header is not an ISMRMRD header"),
         ("k.npz", write_several, {}, r"several complex arrays \(a, b\)"),
+        ("k.npz", write_objects, {}, "array 'notes' cannot be read .Object arrays"),
         ("k.mat", write_real, {}, "no such file"),
         ("k.dat", lambda path: path.write_bytes(b"x"), {}, "not a k-space format known here"),
     ],
