@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ddip_ray.adaptation.lora import Adapter
@@ -20,6 +21,7 @@ from ddip_ray.solvers.learner import Learner
 from ddip_ray.solvers.mbir import DiffusionMBIR
 from ddip_ray.solvers.mbir_admm import ADMM
 from ddip_ray.solvers.method import Method
+from ddip_ray.solvers.noise_search import NoiseSearch
 from ddip_ray.solvers.per_slice import PerSlice
 from ddip_ray.solvers.predictor_corrector import PredictorCorrector
 from ddip_ray.solvers.problem import SlabProblem
@@ -55,6 +57,35 @@ def with_prior(
     config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
 ) -> Method:
     """`build_method` for the methods that have a prior."""
+    if not searches_noise(config, problem):
+        return for_noise(config, problem, communicator, prior)
+
+    def method_for(factor: float) -> Method:
+        known = replace(problem, noise_std=factor * problem.noise_std)
+        return for_noise(config, known, communicator, prior)
+
+    plain = config.sampler.model_copy(update={"start": "noise", "start_t": None})  # sees no held-out ray
+    rule = rule_for(config.model_copy(update={"method": "dds"}), prior.schedule)
+    trial = Sampler(problem, communicator, prior, plain, config.seed, rule_for=rule)
+    return NoiseSearch(trial, config.noise, method_for)
+
+
+def searches_noise(config: RunConfig, problem: SlabProblem) -> bool:
+    """Whether the noise is but an estimate, and the method listens to it."""
+    predicts = config.mbir.trajectory == "predictor_corrector" and config.method == "diffusionmbir"
+    return (
+        config.noise.level == "auto"
+        and problem.noise_is_estimated
+        and problem.noise_std > 0
+        and config.sampler.gamma is None
+        and not (predicts or config.method in ("dps", "score-sde"))
+    )
+
+
+def for_noise(
+    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
+) -> Method:
+    """The method for a noise that is known."""
     volume = Slab(0, problem.num_slices)
     rule = rule_for(config, prior.schedule)
     match config.method:

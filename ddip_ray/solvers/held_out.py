@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ddip_ray.errors import InputError
 from ddip_ray.operators.coil_sensitivity import calibration_size, central_square
+from ddip_ray.operators.inner_product import slice_dot_real
 from ddip_ray.operators.masked import Masked
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.operators.sense import Sense
+from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.slab import Slab
@@ -20,12 +24,38 @@ _VIEWS = 0x41D  # keys the choice of views apart from the image noise
 _LARGEST_CENTRE = 16  # samples along each side that are never held out
 
 
-def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> tuple[SlabProblem, Tensor]:
-    """Every ``spacing``-th slice without ``share`` of its views or samples, and the mask of those it keeps.
+@dataclass(frozen=True)
+class HeldOut:
+    """Some slices of ``problem``, those at ``rows``, without some of their measurements: ``seen``.
 
-    Which is drawn for every slice. The mask is (z, *measurement), broadcastable.
+    ``mask`` is 1 for those they keep, (len(rows), *measurement), broadcastable.
     """
-    indices, A = list(every(problem.slab, spacing)), problem.operator
+
+    problem: SlabProblem
+    rows: list[int]
+    mask: Tensor
+    seen: SlabProblem
+
+    def misfit(self, x: Tensor, communicator: Communicator) -> float:
+        """‖A x − y‖/‖y‖ over the held-out measurements of all workers; ``x`` (len(rows), y, x)."""
+        sums = torch.zeros(2, self.seen.num_slices, dtype=torch.float64, device=x.device)
+        if self.rows:  # a small slab may have none of these slices
+            y = (1 - self.mask) * self.problem.y[self.rows]
+            missed = (1 - self.mask) * self.problem.operator.of_slices(self.rows).forward(x) - y
+            own = [slice_dot_real(part, part) for part in (missed, y)]
+            sums[:, self.seen.slab.start : self.seen.slab.stop] = torch.stack(own)
+        # A slice a column, so that the sum is the same on any workers.
+        total, signal = communicator.all_reduce(sums).sum(1).tolist()
+        return math.sqrt(total / max(signal, torch.finfo(torch.float64).tiny))
+
+
+def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> HeldOut:
+    """Every ``spacing``-th slice without ``share`` of its views or samples, drawn for every slice.
+
+    Raises:
+        InputError: k-space that has nothing outside its centre.
+    """
+    indices, A = list(_every(problem.slab, spacing)), problem.operator
     rows = [z - problem.slab.start for z in indices]
     numbers = [key(seed, _VIEWS, z) for z in indices]
     kept = [_kept(A.of_slices([row]), share, n) for row, n in zip(rows, numbers, strict=True)]
@@ -41,10 +71,25 @@ def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> tup
         earlier,
         norm=problem.operator_norm(),
     )
-    return seen, mask
+    return HeldOut(problem, rows, mask, seen)
 
 
-def every(slab: Slab, spacing: int) -> Sequence[int]:
+def least(misfits: Mapping[float, float]) -> float:
+    """Where the square of the misfit is least: of the parabola through the least one and its neighbours.
+
+    At either end, the end; of equals the first.
+    """
+    tried = sorted(misfits)
+    k = min(range(len(tried)), key=lambda k: misfits[tried[k]])
+    if k in (0, len(tried) - 1):
+        return tried[k]
+    a, b, c = tried[k - 1 : k + 2]
+    left, right = ((misfits[s] ** 2 - misfits[b] ** 2) / (s - b) for s in (a, c))
+    # left <= 0 <= right are the slopes of the two chords, those of the parabola at their middles.
+    return b if left == right else (a + b) / 2 - left * (c - a) / 2 / (right - left)
+
+
+def _every(slab: Slab, spacing: int) -> Sequence[int]:
     """Multiples of ``spacing`` in the slab, so that the choice does not know the slabs."""
     return range(-(-slab.start // spacing) * spacing, slab.stop, spacing)
 
@@ -64,7 +109,10 @@ def _kept_samples(sampling_mask: Tensor, share: float, number: int) -> Tensor:
     kept, outside = torch.ones_like(sampling_mask), sampling_mask.clone()
     central_square(outside, min(calibration_size(sampling_mask), _LARGEST_CENTRE)).zero_()
     if not bool(outside.any()):
-        raise InputError("adaptation.policy auto: k-space has nothing to hold out", "Use --adapt fixed.")
+        raise InputError(
+            "k-space has no sample outside its centre to hold out",
+            "Use --adapt fixed and noise.level: given.",
+        )
     lines = torch.nonzero(outside.amin(1))[:, 0]
     if len(lines) and bool((sampling_mask == sampling_mask[:, :1]).all()):
         kept[lines[_spread(len(lines), share, number)]] = 0

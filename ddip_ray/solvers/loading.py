@@ -15,7 +15,7 @@ from ddip_ray.io.schema import CartesianMRI, ParallelCT
 from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.solvers.loading_mri import load_mri
-from ddip_ray.solvers.problem import SlabProblem, noise_std
+from ddip_ray.solvers.problem import SlabProblem, is_estimated, noise_std
 from ddip_ray.solvers.slab import Slab
 
 
@@ -37,7 +37,8 @@ def load_problem(
         scale = metadata.intensity.measurement_scale
         y = torch.from_numpy(acquisition.read_measurements(slab.start, slab.stop)).to(device) / scale
         operator, std = build_operator(metadata.acquisition, device), noise_std(metadata.noise) / scale
-        problem = SlabProblem(operator, y, slab, acquisition.num_slices, std)
+        estimated = is_estimated(metadata.noise)
+        problem = SlabProblem(operator, y, slab, acquisition.num_slices, std, noise_is_estimated=estimated)
     if start_from is None:
         return problem
     earlier = _earlier(start_from, acquisition, slab).to(device)

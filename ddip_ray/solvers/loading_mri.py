@@ -12,7 +12,7 @@ from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.schema import MEASUREMENTS, SAMPLING_MASK, SENSITIVITY_MAPS
 from ddip_ray.operators.coil_sensitivity import calibration_size, low_resolution, low_resolution_maps
 from ddip_ray.operators.sense import Sense
-from ddip_ray.solvers.problem import SlabProblem, noise_std
+from ddip_ray.solvers.problem import SlabProblem, is_estimated, noise_std
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.threads import one_thread
 
@@ -40,6 +40,7 @@ def load_mri(acquisition: Acquisition, slab: Slab, device: str | torch.device) -
         noise_std(metadata.noise) / scale,
         # The maps' squares add up to 1, so nothing becomes larger; the centre's samples stay what they are.
         norm=1.0,
+        noise_is_estimated=is_estimated(metadata.noise),
         phase=own.phase,
         typical=Sense(middle.mask[0], middle.maps[0]),
     )

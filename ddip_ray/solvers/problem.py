@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ddip_ray.io.schema import Noise
+from ddip_ray.io.schema import MeasuredNoise, Noise
 from ddip_ray.operators.inner_product import product
 from ddip_ray.operators.operator_norm import operator_norm
 from ddip_ray.operators.protocol import LinearOperator, gram
@@ -26,7 +26,8 @@ class SlabProblem:
     Images are in the acquisition's normalised units (about 0…1) or, after `in_image_range`,
     in those of a prior. ``earlier`` is a reconstruction (z, y, x) to start from, if there is one. With
     ``num_copies`` > 1 there are so many volumes, and their slices z lie side by side. ``norm`` is ‖A‖, where
-    it is to be that of another operator.
+    it is to be that of another operator. ``phase`` (z, y, x) is in the operator, and not in the image;
+    ``typical`` is the operator of the volume's middle slice where slices differ.
     """
 
     operator: LinearOperator
@@ -37,6 +38,7 @@ class SlabProblem:
     earlier: Tensor | None = None
     num_copies: int = 1
     norm: float | None = None
+    noise_is_estimated: bool = False
     phase: Tensor | None = None
     typical: LinearOperator | None = None
 
@@ -111,3 +113,8 @@ class SlabProblem:
 def noise_std(noise: Noise) -> float:
     """Standard deviation of a stored measurement; 0 for clean or unknown noise."""
     return getattr(noise, "std", None) or 0.0
+
+
+def is_estimated(noise: Noise) -> bool:
+    """Whether it was found in the measurements themselves."""
+    return isinstance(noise, MeasuredNoise)

@@ -115,6 +115,18 @@ class AdaptationSettings(Settings):
         return self.adapt_end_t <= t <= self.adapt_start_t
 
 
+class NoiseSettings(Settings):
+    """How far the methods with a prior trust measured data."""
+
+    level: Literal["auto", "given"] = Field(
+        "auto",
+        description="auto: where the store's noise is an estimate, held-out measurements choose a multiple",
+    )
+    factors: tuple[PositiveFloat, ...] = Field((1.0, 2.0, 4.0), min_length=1, description="multiples to try")
+    num_slices: PositiveInt = Field(4, description="slices to try them on, about")
+    held_out_share: float = Field(0.1, gt=0, lt=1, description="of the views, at least one")
+
+
 class ValidationSettings(Settings):
     """How measurements decide on the adaptation (policy: auto)."""
 
@@ -233,6 +245,7 @@ class RunConfig(Settings):
         None, description="slices a network call; none: 1 on a CPU, which gains nothing from more, 8 on a GPU"
     )
     sampler: SamplerSettings = SamplerSettings()
+    noise: NoiseSettings = NoiseSettings()
     adaptation: AdaptationSettings = AdaptationSettings()
     validation: ValidationSettings = ValidationSettings()
     meta: MetaSettings = MetaSettings()

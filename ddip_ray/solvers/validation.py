@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 import torch
 
 from ddip_ray.adaptation.lora import Adapter
-from ddip_ray.operators.inner_product import squared_modulus
-from ddip_ray.solvers.held_out import every, held_out
+from ddip_ray.solvers.held_out import held_out, least
 from ddip_ray.solvers.sampler import Sampler
 from ddip_ray.solvers.settings import ValidationSettings
 from ddip_ray.solvers.steps import Network
@@ -25,17 +21,16 @@ class Validation:
 
     def __init__(self, sampler: Sampler, settings: ValidationSettings) -> None:
         self.settings, self.communicator = settings, sampler.communicator
-        self.problem = sampler.problem
-        spacing = 1 if sampler.rule.couples_slices else max(1, self.problem.num_slices // settings.num_slices)
-        self.seen, self.mask = held_out(self.problem, spacing, settings.held_out_share, sampler.seed)
-        self.rows = [z - self.problem.slab.start for z in every(self.problem.slab, spacing)]
-        self.shadow = sampler.on(self.seen)
+        num_slices = sampler.problem.num_slices
+        spacing = 1 if sampler.rule.couples_slices else max(1, num_slices // settings.num_slices)
+        self.held_out = held_out(sampler.problem, spacing, settings.held_out_share, sampler.seed)
+        self.shadow = sampler.on(self.held_out.seen)
         self.late: Sampler | None = None
         self.adapters: list[tuple[int, Adapter]] = []
 
     def num_calls(self, num_early: int, num_late: int) -> int:
         """Network calls over the whole volume, for so many early and late steps."""
-        return self.seen.num_slices * (num_early + len(self.settings.strengths) * num_late)
+        return self.held_out.seen.num_slices * (num_early + len(self.settings.strengths) * num_late)
 
     def first_pass(self, i: int, is_late: bool, network: Network | None) -> None:
         """The shadow's step ``i``, by the real one's ``network``; only up to where the late steps begin."""
@@ -62,25 +57,4 @@ class Validation:
         for i, adapter in self.adapters:
             with torch.no_grad():
                 shadow.advance(i, adapter.bind(shadow.prior.network, strength))
-        sums = torch.zeros(2, dtype=torch.float64, device=shadow.x0.device)
-        if self.rows:  # a small slab may have none of these slices
-            y = (1 - self.mask) * self.problem.y[self.rows]
-            missed = (1 - self.mask) * self.problem.operator.of_slices(self.rows).forward(shadow.x0) - y
-            sums = torch.stack([squared_modulus(part).double().sum() for part in (missed, y)])
-        total, signal = self.communicator.all_reduce(sums).tolist()
-        return math.sqrt(total / max(signal, torch.finfo(torch.float64).tiny))
-
-
-def least(misfits: Mapping[float, float]) -> float:
-    """Where the square of the misfit is least: of the parabola through the least one and its neighbours.
-
-    At either end, the end; of equals the weakest.
-    """
-    strengths = sorted(misfits)
-    k = min(range(len(strengths)), key=lambda k: misfits[strengths[k]])
-    if k in (0, len(strengths) - 1):
-        return strengths[k]
-    a, b, c = strengths[k - 1 : k + 2]
-    left, right = ((misfits[s] ** 2 - misfits[b] ** 2) / (s - b) for s in (a, c))
-    # left <= 0 <= right are the slopes of the two chords, those of the parabola at their middles.
-    return b if left == right else (a + b) / 2 - left * (c - a) / 2 / (right - left)
+        return self.held_out.misfit(shadow.x0, self.communicator)

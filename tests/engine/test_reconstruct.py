@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import zarr
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.events import StepEvent
@@ -100,6 +101,28 @@ def test_every_layout_gives_the_same_volume(small_scan: Path, prior: str, method
     if method in ("dds", "d3ip"):  # Ray by itself changes nothing for the others either
         one = volume(small_scan, "one", settings, num_workers=1, executor="ray")
         assert np.abs(one - here).max() <= bound
+
+
+@pytest.mark.parametrize("method", ["dds", "d3ip"])
+@pytest.mark.parametrize("kind", ["scan", "mri"])
+def test_decisions_of_held_out_measurements_in_every_layout(
+    small_scan: Path, small_mri: Path, prior: str, kind: str, method: str
+) -> None:
+    """On the noise, which is taken for an estimate, and on the strength of the adapter."""
+    store = {"scan": small_scan, "mri": small_mri}[kind]
+    root = zarr.open_group(store)
+    metadata = dict(root.attrs["ddip_ray"])
+    root.attrs["ddip_ray"] = {**metadata, "noise": {"kind": "measured", "std": 0.05}}
+    settings = config(method, prior)
+    adaptation = settings.adaptation.model_copy(update={"policy": "auto" if method == "d3ip" else "fixed"})
+    settings = settings.model_copy(update={"adaptation": adaptation})
+    here = volume(store, "here", settings, executor="local")
+    two = volume(store, "two", settings, num_workers=2)
+    np.testing.assert_array_equal(two, here)
+    found = [open_result(str(store.parent / f"{name}.zarr")).provenance["notes"] for name in ("here", "two")]
+    assert found[0] == found[1]
+    assert found[0][0].startswith("noise ")
+    assert len(found[0]) == (2 if method == "d3ip" else 1)
 
 
 def test_result_says_how_it_was_made(small_scan: Path, prior: str) -> None:

@@ -15,13 +15,12 @@ from ddip_ray.operators.coil_sensitivity import calibration_size
 from ddip_ray.operators.inner_product import product
 from ddip_ray.operators.proximal import project_to_ball, soft_threshold
 from ddip_ray.prior.network import DiffusionPrior
-from ddip_ray.solvers.held_out import held_out
+from ddip_ray.solvers.held_out import held_out, least
 from ddip_ray.solvers.loading import load_problem
 from ddip_ray.solvers.noise import slab_noise
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.rescan import check_rescannable, rescan
 from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.validation import least
 
 ADAPTATION = {
     "num_adapt_steps": 1,
@@ -103,7 +102,8 @@ def test_nothing_left_of_the_slices(scan: SlabProblem) -> None:
 
 
 def test_lines_are_held_out_but_not_the_centre(scan: SlabProblem) -> None:
-    seen, mask = held_out(scan, 5, 0.2, seed=0)
+    held = held_out(scan, 5, 0.2, seed=0)
+    seen, mask = held.seen, held.mask
     assert len(seen.y) == 3
     for row, z in enumerate((0, 5, 10)):
         taken = sense(scan).sampling_mask[z, 0, :, 0] > 0
@@ -124,7 +124,7 @@ def test_points_are_held_out(scan: SlabProblem) -> None:
     mask = (torch.rand(20, 24, generator=torch.Generator().manual_seed(0)) > 0.5).float()
     mask[6:14, 8:16] = 1
     points = Sense(mask, sense(scan).sensitivity_maps)
-    _, kept = held_out(SlabProblem(**{**vars(scan), "operator": points}), 5, 0.1, seed=0)
+    kept = held_out(SlabProblem(**{**vars(scan), "operator": points}), 5, 0.1, seed=0).mask
     dropped = kept[:, 0] == 0
     outside = mask.clone()
     size = calibration_size(mask)

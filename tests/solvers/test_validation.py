@@ -17,9 +17,8 @@ from workers import on_workers
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.held_out import held_out
+from ddip_ray.solvers.held_out import held_out, least
 from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.validation import least
 
 SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
 ADAPTATION = {"num_adapt_steps": 3, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 1e-2}
@@ -109,23 +108,23 @@ def test_the_shadow_begins_with_the_adapter_that_was_given(prior: DiffusionPrior
 
 def test_held_out_views_are_not_seen(prior: DiffusionPrior) -> None:
     scan = problem(phantom())
-    seen, mask = held_out(scan, 2, 0.1, seed=5)
+    held = held_out(scan, 2, 0.1, seed=5)
+    seen, mask = held.seen, held.mask
     assert seen.slab == Slab(0, 3)
     assert mask.shape == (3, 20, 1)
     assert (mask == 0).sum(dim=(1, 2)).tolist() == [2, 2, 2]
     assert len({tuple(row.flatten().tolist()) for row in mask}) > 1  # not the same views everywhere
     spoilt = scan.y.clone()
     spoilt[::2] = torch.where(mask == 0, 100.0, spoilt[::2])
-    other, _ = held_out(replace(scan, y=spoilt), 2, 0.1, seed=5)
-    assert torch.equal(other.y, seen.y)
+    other = held_out(replace(scan, y=spoilt), 2, 0.1, seed=5)
+    assert torch.equal(other.seen.y, seen.y)
     x = torch.rand(3, 24, 24)
     assert not ((1 - mask) * seen.operator.forward(x)).any()
 
 
 def test_masked_adjoint() -> None:
     scan = problem(phantom())
-    seen, _ = held_out(scan, 1, 0.2, seed=1)
-    A = seen.operator
+    A = held_out(scan, 1, 0.2, seed=1).seen.operator
     x, y = torch.rand(6, 24, 24), torch.rand_like(scan.y)
     left, right = (A.forward(x) * y).double().sum(), (x * A.adjoint(y)).double().sum()
     assert float(left) == pytest.approx(float(right), rel=1e-5)
