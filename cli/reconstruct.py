@@ -72,7 +72,9 @@ def reconstruct(
     ] = None,
     adapt: Annotated[
         Adapt | None,
-        typer.Option(help="auto: held-out measurements decide how strongly to adapt. Default: fixed."),
+        typer.Option(
+            help="auto: held-out measurements decide how strongly. Default: d3ip auto, others fixed."
+        ),
     ] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")] = None,
     prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,

@@ -12,6 +12,7 @@ Values = Mapping[str, Any]
 # Where a method wants something else than `RunConfig` says. SCD's steps are few and small: at ten times the
 # rate, or four steps a timestep, it was seen to end below DDS on this trajectory.
 _DEFAULT: dict[str, Values] = {
+    "d3ip": {"adaptation": {"policy": "auto"}},
     "scd": {
         "adaptation": {
             "judge": "measurements",

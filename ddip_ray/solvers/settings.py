@@ -275,5 +275,7 @@ class RunConfig(Settings):
         if self.adaptation.policy == "auto" and (
             self.method in ("d3ip-meta", "ddip", "scd") or self.adaptation.judge == "measurements"
         ):
-            raise ValueError("policy auto goes with judge twins and one adapter: d3ip or d3ip-mbir")
+            raise ValueError(
+                "policy auto goes with judge twins and one adapter: d3ip or d3ip-mbir; else policy fixed"
+            )
         return self

@@ -64,12 +64,14 @@ SCANS = {
     "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),
 }
 # Not a method's default: CG from zero at each timestep; DiffusionMBIR to convergence at each timestep, and by
-# ADMM on data and total variation together, as published; held-out views that decide; the papers' settings.
+# ADMM on data and total variation together, as published; without or with held-out views that decide; the
+# papers' settings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
     "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 20}},
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
-    "d3ip-auto": {"method": "d3ip", "adaptation": {"policy": "auto"}},
+    "d3ip-fixed": {"method": "d3ip", "adaptation": {"policy": "fixed"}},
+    "d3ip-mbir-auto": {"method": "d3ip-mbir", "adaptation": {"policy": "auto"}},
     "d3ip-paper": {"method": "d3ip", "preset": "paper"},
     "ddip-paper": {"method": "ddip", "preset": "paper"},
 }
@@ -90,8 +92,8 @@ SECTIONS = {
     "d3ip-mbir": ("sampler", "adaptation", "mbir"),
     "d3ip-meta": ("sampler", "adaptation", "meta"),
 }
-METHODS = "fbp,cg,tv,ddnm,diffpir,dds,diffusionmbir,scd,d3ip,d3ip-mbir,d3ip-meta,d3ip-auto"
-OTHERS = "dds-cold,diffusionmbir-slow,diffusionmbir-admm,dps,score-sde,ddip,d3ip-paper,ddip-paper"
+METHODS = "fbp,cg,tv,ddnm,diffpir,dds,diffusionmbir,scd,d3ip,d3ip-fixed,d3ip-mbir,d3ip-meta"
+OTHERS = ",".join([*sorted(VARIANTS.keys() - {"d3ip-fixed"}), "dps", "score-sde", "ddip"])
 Rows = list[dict[str, Any]]
 
 

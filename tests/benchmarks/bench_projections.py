@@ -55,7 +55,7 @@ SCANS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scans", default="savu,tooth")
-    parser.add_argument("--methods", default="fbp,cg,tv,dds,d3ip", help="also d3ip-auto")
+    parser.add_argument("--methods", default="fbp,cg,tv,dds,d3ip", help="also d3ip-fixed")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "projections.md")
     args = parser.parse_args()

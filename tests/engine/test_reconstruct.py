@@ -128,7 +128,11 @@ def test_decisions_of_held_out_measurements_in_every_layout(
 def test_result_says_how_it_was_made(small_scan: Path, prior: str) -> None:
     events: list[StepEvent] = []
     output = str(small_scan.parent / "out.zarr")
-    run = reconstruct(str(small_scan), output, config("d3ip", prior), num_workers=2, on_event=events.append)
+    settings = config("d3ip", prior)
+    fixed = settings.model_copy(
+        update={"adaptation": settings.adaptation.model_copy(update={"policy": "fixed"})}
+    )
+    run = reconstruct(str(small_scan), output, fixed, num_workers=2, on_event=events.append)
     provenance = open_result(output).provenance
     assert provenance["config"]["method"] == "d3ip"
     assert provenance["nfe"] == run.nfe == 4 + 4 + 2 * 4  # two passes, two twins
