@@ -11,7 +11,7 @@ from .output import print_acquisition, progress
 
 
 def import_mri(
-    file: Annotated[str, typer.Argument(help="Cartesian k-space: fastMRI HDF5, MATLAB, .npz or .npy.")],
+    file: Annotated[str, typer.Argument(help="Cartesian k-space: fastMRI, ISMRMRD, MATLAB, .npz or .npy.")],
     output: NewAcquisition,
     key: Annotated[str | None, typer.Option(help="Which array. Default: the only complex one.")] = None,
     axes: Annotated[
@@ -34,6 +34,17 @@ def import_mri(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of a random pattern.")] = 0,
+    maps: Annotated[
+        str,
+        typer.Option(
+            help="Coil sensitivities: espirit, kept in the store; low-resolution, found when reconstructing; "
+            "auto: espirit where it can be."
+        ),
+    ] = "auto",
+    whiten: Annotated[bool, typer.Option(help="Make the noise of the coils equal and independent.")] = True,
+    compress_coils: Annotated[
+        int | None, typer.Option(help="Combine the coils into so many. Default: keep all.")
+    ] = None,
     voxel_mm: VoxelMm = None,
     scale: Annotated[
         float | None, typer.Option(help="Value that becomes 1. Default: the zero-filled image's brightest.")
@@ -42,6 +53,7 @@ def import_mri(
     as_json: AsJson = False,
 ) -> None:
     """Import measured Cartesian k-space. What is 0 in every coil counts as not sampled."""
+    from ddip_ray.tasks.coils import CoilChoice, parse_maps
     from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling
     from ddip_ray.tasks.import_mri import import_mri as run
     from ddip_ray.tasks.simulate_mri import parse_pattern
@@ -49,6 +61,7 @@ def import_mri(
     chosen = parse_pattern(pattern)
     fewer = None if acceleration is None else Undersampling(acceleration, chosen, calibration, seed)
     choice = KSpaceChoice(key, axes, slices, transform_z, voxel_mm, scale)
+    coils = CoilChoice(parse_maps(maps), whiten, compress_coils)
     with progress("slices") as report:
-        run(file, output, choice, fewer, overwrite=overwrite, report=report)
+        run(file, output, choice, fewer, coils, overwrite=overwrite, report=report)
     print_acquisition(output, as_json)

@@ -1,33 +1,23 @@
-"""k-space files as they are: fastMRI HDF5, MATLAB, npz, npy. Slices first, then coils."""
+"""k-space files as they are: fastMRI HDF5, ISMRMRD, MATLAB, npz, npy. Slices first, then coils."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.hdf5_array import HDF5Array
 from ddip_ray.io.image_numpy import npz_array, open_npz
+from ddip_ray.io.kspace_ismrmrd import is_ismrmrd, numbers, read_ismrmrd
+from ddip_ray.io.raw_kspace import RawKSpace, cropped
 
-ACCEPTED = "Accepted: fastMRI HDF5 (.h5, .hdf5), MATLAB (.mat), .npz, .npy"
+ACCEPTED = "Accepted: fastMRI or ISMRMRD HDF5 (.h5, .hdf5), MATLAB (.mat), .npz, .npy"
 AXES = ("z", "coil", "ky", "kx")
 _FASTMRI_KEY, _FASTMRI_HEADER = "kspace", "ismrmrd_header"
-
-
-@dataclass(frozen=True)
-class RawKSpace:
-    """``data``: lazy dask array, complex64 (z, coil, ky, kx). ``voxel_mm``: (z, y, x) if the file knows."""
-
-    data: Any
-    format: str
-    voxel_mm: tuple[float, float, float] | None = None
-    history: tuple[str, ...] = ()
 
 
 def read_kspace(path: Path, key: str | None = None, axes: str | None = None) -> RawKSpace:
@@ -130,6 +120,8 @@ def _hdf5(path: Path, key: str | None, axes: str | None) -> RawKSpace:
 
     try:
         with h5py.File(path, "r") as file:
+            if key is None and is_ismrmrd(file):
+                return read_ismrmrd(path)
             is_fastmri = key is None and _FASTMRI_KEY in file
             header = file[_FASTMRI_HEADER][()] if _FASTMRI_HEADER in file else None
             shape = file[_FASTMRI_KEY].shape if is_fastmri else ()
@@ -164,37 +156,15 @@ def _without_oversampling(path: Path, raw: RawKSpace, header: Any) -> RawKSpace:
     """fastMRI's readout, the third axis, covers twice the field of view: the outer half holds no object."""
     try:
         root = ElementTree.fromstring(header)
-        spaces = {name: root.find(f".//{{*}}{name}") for name in ("encodedSpace", "reconSpace")}
-        encoded, recon = ({f: _numbers(space, f) for f in _FIELDS} for space in spaces.values())
+        spaces = [root.find(f".//{{*}}{name}") for name in ("encodedSpace", "reconSpace")]
+        encoded, recon = (numbers(space, "matrixSize") for space in spaces)
+        fov = numbers(spaces[0], "fieldOfView_mm")
     except (ElementTree.ParseError, AttributeError, ValueError, TypeError) as error:
         raise InputError(f"{path}: {_FASTMRI_HEADER} is not an ISMRMRD header ({error!r})") from error
-    rows, wanted = raw.data.shape[2], int(recon["matrixSize"][0])
-    fov = encoded["fieldOfView_mm"]
-    voxel = (float(fov[2]), float(fov[0]) / encoded["matrixSize"][0], float(fov[1]) / raw.data.shape[3])
-    history = raw.history
-    data = raw.data
-    if rows == int(encoded["matrixSize"][0]) and wanted < rows:
-        data = data.map_blocks(cropped_along_ky, wanted, chunks=(*data.chunks[:2], (wanted,), data.chunks[3]))
+    rows, wanted = raw.data.shape[2], int(recon[0])
+    voxel = (fov[2], fov[0] / encoded[0], fov[1] / raw.data.shape[3])
+    data, history = raw.data, raw.history
+    if rows == int(encoded[0]) and wanted < rows:
+        data = data.map_blocks(cropped, wanted, 2, chunks=(*data.chunks[:2], (wanted,), data.chunks[3]))
         history = (*history, f"readout oversampling removed: {wanted} of {rows} rows of the image kept")
     return RawKSpace(data, raw.format, voxel, history)
-
-
-_FIELDS = ("matrixSize", "fieldOfView_mm")
-
-
-def _numbers(space: Any, field: str) -> tuple[float, float, float]:
-    x, y, z = (float(space.find(f"{{*}}{field}/{{*}}{axis}").text) for axis in "xyz")
-    return x, y, z
-
-
-def cropped_along_ky(k: NDArray[np.complex64], size: int) -> NDArray[np.complex64]:
-    """k-space of the image's ``size`` central rows: (z, coil, ky, kx)."""
-    first = k.shape[2] // 2 - size // 2
-    image = centred(np.fft.ifft, k, 2)[:, :, first : first + size]
-    return centred(np.fft.fft, image, 2).astype(np.complex64)
-
-
-def centred(transform: Any, x: NDArray[Any], axis: int) -> NDArray[Any]:
-    """An orthonormal transform along one axis, origin and zero frequency at size // 2."""
-    out: NDArray[Any] = np.fft.fftshift(transform(np.fft.ifftshift(x, axis), axis=axis, norm="ortho"), axis)
-    return out

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition, create_acquisition
-from ddip_ray.io.kspace_files import centred, read_kspace
+from ddip_ray.io.kspace_files import read_kspace
+from ddip_ray.io.raw_kspace import centred
 from ddip_ray.io.schema import (
     SAMPLING_MASK,
+    SENSITIVITY_MAPS,
     AcquisitionMetadata,
     CartesianMRI,
     Intensity,
@@ -22,13 +25,22 @@ from ddip_ray.io.schema import (
     Sampling,
     Source,
 )
+from ddip_ray.operators.coil_sensitivity import calibration_size
 from ddip_ray.operators.sampling_mask import default_calibration, sampling_mask
+from ddip_ray.tasks.coils import (
+    CoilChoice,
+    KSpace,
+    MapsName,
+    espirit,
+    estimate_noise,
+    mixing,
+    why_not_espirit,
+)
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.slices import parse_range
 
 MAX_SLICES = 8  # that scale and noise are estimated from
 _BRIGHTEST = 99.9  # percentile of the zero-filled image that becomes 1
-_OUTER = 0.9  # of the way to the edge of k-space; beyond it noise is estimated
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,7 @@ def import_mri(
     output: str,
     choice: KSpaceChoice | None = None,
     undersampling: Undersampling | None = None,
+    coils: CoilChoice | None = None,
     *,
     overwrite: bool = False,
     report: Report = silent,
@@ -67,7 +80,7 @@ def import_mri(
     Raises:
         InputError: the file, a choice or the output is not what it should be; nothing is written then.
     """
-    choice = choice or KSpaceChoice()
+    choice, coils = choice or KSpaceChoice(), coils or CoilChoice()
     raw = read_kspace(Path(path), choice.key, choice.axes)
     data, history = raw.data, list(raw.history)
     if choice.transform_z:
@@ -76,11 +89,16 @@ def import_mri(
         history.append("inverse Fourier transform along z")
     chosen = parse_range(choice.slices, data.shape[0], "slices")
     data = data[chosen.start : chosen.stop].rechunk((1, -1, -1, -1))
-    num_slices, num_coils, ny, nx = data.shape
+    num_slices, _, ny, nx = data.shape
     sampling, kept = Sampling(pattern="given"), None
     if undersampling is not None:
         sampling, kept = _undersampled(undersampling, (ny, nx))
     some = _some_slices(data, kept)
+    mix = mixing(some, coils, raw.noise)
+    history += mix.notes
+    some = mix(some)
+    num_coils = len(mix.matrix)
+    finds_maps = _finds_maps(some, coils.maps, history)
     scale = choice.scale if choice.scale is not None else estimate_scale(some)
     if not (np.isfinite(scale) and scale > 0):
         raise InputError(f"{path}: brightest value {scale:g}, expected a positive one", "Give --scale")
@@ -97,7 +115,12 @@ def import_mri(
         source=Source(name=path, format=raw.format, history=tuple(history)),
     )
     with create_acquisition(
-        output, metadata, num_slices, with_reference=False, overwrite=overwrite
+        output,
+        metadata,
+        num_slices,
+        with_reference=False,
+        with_sensitivity_maps=finds_maps,
+        overwrite=overwrite,
     ) as writer:
         for start in range(0, num_slices, writer.shard_slices):
             stop = min(start + writer.shard_slices, num_slices)
@@ -106,8 +129,11 @@ def import_mri(
             if not mask.any(axis=(1, 2)).all():
                 empty = start + int(np.argmin(mask.any(axis=(1, 2))))
                 raise InputError(f"{path}: slice {empty} has no sample", "Leave it out with --slices")
-            writer.write_measurements(start, np.where(mask[:, None], y, 0))
+            y = mix(np.where(mask[:, None], y, 0))
+            writer.write_measurements(start, y)
             writer.write(SAMPLING_MASK, start, mask)
+            if finds_maps:
+                writer.write(SENSITIVITY_MAPS, start, _maps(path, start, y, mask))
             report(stop, num_slices, "importing")
         return writer.commit()
 
@@ -124,21 +150,31 @@ def estimate_scale(y: NDArray[np.complex64]) -> float:
     return float(np.percentile(np.sqrt(np.square(np.abs(images)).sum(axis=1)), _BRIGHTEST))
 
 
-def estimate_noise(y: NDArray[np.complex64]) -> float:
-    """Standard deviation of the real part, and of the imaginary part, of the noise: (z, coil, ky, kx).
+def _finds_maps(y: KSpace, name: MapsName, history: list[str]) -> bool:
+    """Whether ESPIRiT shall find the maps, judged by some slices (z, coil, ky, kx)."""
+    if name == "low-resolution":
+        return False
+    calibration = min(calibration_size(torch.from_numpy(mask).float()) for mask in sampled(y))
+    hindrance = why_not_espirit(y.shape[1], calibration)
+    if hindrance is None:
+        history.append("sensitivity maps by ESPIRiT")
+        return True
+    if name == "espirit":
+        raise InputError(f"--maps espirit: {hindrance}", "Use --maps low-resolution")
+    history.append(f"no sensitivity maps ({hindrance})")
+    return False
 
-    From the outermost samples, by the median of their sizes in each coil, which few strong ones do not move;
-    the median over coils. What signal there is makes it too large.
-    """
-    ky, kx = (np.abs(np.arange(n) - n // 2) / max(1, n // 2) for n in y.shape[2:])
-    outer = np.maximum(ky[:, None], kx[None, :]) > _OUTER
+
+def _maps(path: str, start: int, y: KSpace, masks: NDArray[np.bool_]) -> KSpace:
+    """Of some slices, (z, coil, y, x), the first of which is slice ``start``."""
     found = []
-    for coil in range(y.shape[1]):
-        samples = y[:, coil, outer]
-        taken = samples[samples != 0]
-        if len(taken):
-            found.append(np.median(np.abs(np.stack([taken.real, taken.imag]))) / 0.6745)
-    return float(np.median(found)) if found else 0.0
+    for z, (own, mask) in enumerate(zip(y, masks, strict=True), start=start):
+        calibration = calibration_size(torch.from_numpy(mask).float())
+        hindrance = why_not_espirit(len(own), calibration)
+        if hindrance is not None:
+            raise InputError(f"{path}: slice {z}: {hindrance}", "Use --maps low-resolution")
+        found.append(espirit(own, calibration))
+    return np.stack(found)
 
 
 def _undersampled(u: Undersampling, image_shape: tuple[int, int]) -> tuple[Sampling, NDArray[np.bool_]]:

@@ -15,10 +15,11 @@ from ddip_ray.engine.config import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.io.kspace_files import centred, cropped_along_ky
+from ddip_ray.io.raw_kspace import centred, cropped
 from ddip_ray.io.schema import SAMPLING_MASK
+from ddip_ray.tasks.coils import CoilChoice
 from ddip_ray.tasks.evaluate import evaluate
-from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling, estimate_noise, import_mri
+from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling, import_mri
 
 Kspace = np.ndarray[Any, np.dtype[np.complex64]]
 
@@ -30,8 +31,9 @@ def kspace(small_mri: Path) -> Kspace:
 
 
 def imported(path: Path, tmp_path: Path, **choice: Any) -> Kspace:
-    """What was stored, in the file's units."""
-    store = import_mri(str(path), str(tmp_path / "vol.zarr"), KSpaceChoice(**choice), overwrite=True)
+    """What was stored, in the file's units, with the coils as they are."""
+    output, as_it_is = str(tmp_path / "vol.zarr"), CoilChoice("low-resolution", whiten=False)
+    store = import_mri(str(path), output, KSpaceChoice(**choice), coils=as_it_is, overwrite=True)
     y = store.read_measurements(0, store.num_slices)
     assert ((y != 0).any(axis=1) == store.read(SAMPLING_MASK, 0, store.num_slices)).all()
     return y
@@ -97,7 +99,7 @@ def test_fastmri(tmp_path: Path) -> None:
 
 def test_cropping_keeps_white_noise_as_large_as_it_is() -> None:
     noise = np.random.default_rng(0).standard_normal((2, 3, 64, 32, 2), dtype=np.float32).view(np.complex64)
-    assert np.abs(cropped_along_ky(noise[..., 0], 32)).std() == pytest.approx(np.abs(noise).std(), rel=0.05)
+    assert np.abs(cropped(noise[..., 0], 32, 2)).std() == pytest.approx(np.abs(noise).std(), rel=0.05)
 
 
 def test_fewer_samples_reconstruct_what_all_do(small_image: Path, tmp_path: Path) -> None:
@@ -113,17 +115,6 @@ def test_fewer_samples_reconstruct_what_all_do(small_image: Path, tmp_path: Path
         reconstruct(stores[name], output, load_config(None, {"method": "cg"}), executor="local")
     assert open_acquisition(stores["half"]).metadata.acquisition.sampling.acceleration == 2.0
     assert evaluate(str(tmp_path / "half-cg.zarr"), str(tmp_path / "all-cg.zarr")).psnr > 15
-
-
-def test_noise_is_estimated_from_the_outermost_samples(kspace: Kspace) -> None:
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal((4, 3, 96, 96, 2), dtype=np.float32).view(np.complex64)[..., 0]
-    y = 0.3 * noise
-    y[:, :, 40:56, 40:56] += 50
-    assert estimate_noise(y) == pytest.approx(0.3, rel=0.05)
-    y[:, :, ::2] = 0
-    assert estimate_noise(y) == pytest.approx(0.3, rel=0.05)
-    assert estimate_noise(np.zeros((1, 1, 8, 8), np.complex64)) == 0
 
 
 def write_real(path: Path) -> None:

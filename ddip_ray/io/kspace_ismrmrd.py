@@ -1,0 +1,180 @@
+"""ISMRMRD files: acquisitions with headers of their own, sorted into Cartesian k-space.
+
+The layout is that of Inati et al. (2017, doi:10.1002/mrm.26089).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.raw_kspace import RawKSpace, central, centred, cropped
+
+# Bits of an acquisition's flags, counted from 1.
+_NOISE, _CALIBRATION, _CALIBRATION_AND_IMAGE, _REVERSE = 19, 20, 21, 22
+_NOT_IMAGE = (23, 24, 26, 27, 28, 29, 30, 31)  # navigators, phase corrections, feedback, dummies
+_KEPT_FIRST = ("contrast", "phase", "repetition", "set")  # of several images of a slice
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the file says of the scan: matrix (x, y, z), pixels (x, y, z) in mm, where zero frequency is."""
+
+    matrix: tuple[int, int, int]
+    recon_x: int
+    voxel: tuple[float, float, float]
+    centre: tuple[int, int]  # of ky and kz
+
+
+def is_ismrmrd(file: Any) -> bool:
+    """Whether an open HDF5 file has a group of acquisitions."""
+    return _group(file) is not None
+
+
+def read_ismrmrd(path: Path) -> RawKSpace:
+    """Cartesian k-space: the slices of a 2D scan, or a 3D scan cut into slices along its readout.
+
+    Lines that were taken more than once are averaged; readout oversampling is removed. The third dimension
+    of a 3D scan becomes ky, its second kx.
+
+    Raises:
+        InputError: not Cartesian, echoes in both directions, or lines that do not fit the matrix.
+    """
+    import dask.array as da
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        group = file[_group(file)]
+        header = parse_header(path, group["xml"][0])
+        acquisitions = group["data"][:]
+    heads = acquisitions["head"]
+    is_noise = _flagged(heads, _NOISE)
+    calibrates = _flagged(heads, _CALIBRATION) & ~_flagged(heads, _CALIBRATION_AND_IMAGE)
+    chosen, history = _one_image(heads, ~(is_noise | calibrates | _flagged(heads, *_NOT_IMAGE)))
+    if not chosen.any():
+        raise InputError(f"{path}: no acquisition of an image among {len(heads)}")
+    if _flagged(heads[chosen], _REVERSE).any():
+        raise InputError(
+            f"{path}: echoes in both directions (EPI) need a phase correction", "Correct and sort them first"
+        )
+    k = _sorted(path, acquisitions[chosen], header)
+    noise = [_samples(acquisition) for acquisition in acquisitions[is_noise]]
+    x, y, z = header.voxel
+    if k.shape[2] == 1:
+        k, voxel = k[:, :, 0], (z, y, x)
+        k = cropped(k, header.recon_x, 3) if header.recon_x < k.shape[3] else k
+    elif len(k) == 1:
+        image = central(centred(np.fft.ifft, k[0], 3), header.recon_x, 3)
+        k, voxel = np.moveaxis(image, 3, 0).astype(np.complex64), (x, z, y)
+        history.append("3D scan: slices along its readout; ky is its third dimension, kx its second")
+    else:
+        raise InputError(f"{path}: {len(k)} slabs of 3D k-space, expected one", "Write one slab a file")
+    if header.recon_x < header.matrix[0]:
+        history.append(f"readout oversampling removed: {header.recon_x} of {header.matrix[0]} kept")
+    data = da.from_array(k, chunks=(1, -1, -1, -1), name=False)
+    together = np.concatenate(noise, axis=1) if noise else None
+    return RawKSpace(data, "ISMRMRD", voxel, tuple(history), together)
+
+
+def parse_header(path: Path, text: bytes | str) -> Header:
+    """The first encoding of the XML header."""
+    try:
+        encoding = _found(ElementTree.fromstring(text), "encoding")
+        trajectory = _found(encoding, "trajectory").text
+        x, y, z = (int(n) for n in numbers(_found(encoding, "encodedSpace"), "matrixSize"))
+        fov = numbers(_found(encoding, "encodedSpace"), "fieldOfView_mm")
+        recon_x = int(numbers(_found(encoding, "reconSpace"), "matrixSize")[0])
+        centre = [encoding.find(f".//{{*}}kspace_encoding_step_{k}/{{*}}center") for k in (1, 2)]
+        centre_y, centre_z = (
+            n // 2 if found is None else int(found.text or "")
+            for found, n in zip(centre, (y, z), strict=True)
+        )
+    except (ElementTree.ParseError, AttributeError, ValueError, TypeError, LookupError) as error:
+        raise InputError(f"{path}: the XML header is not one of ISMRMRD ({error!r})") from error
+    if trajectory != "cartesian":
+        raise InputError(f"{path}: trajectory {trajectory}, expected cartesian", "Grid it first")
+    voxel = (fov[0] / x, fov[1] / y, fov[2] / z)
+    return Header((x, y, z), min(recon_x, x), voxel, (centre_y, centre_z))
+
+
+def numbers(space: Any, field: str) -> tuple[float, float, float]:
+    """x, y and z of a field of ``encodedSpace`` or ``reconSpace``."""
+    x, y, z = (float(space.find(f"{{*}}{field}/{{*}}{axis}").text) for axis in "xyz")
+    return x, y, z
+
+
+def _found(element: Any, name: str) -> Any:
+    found = element.find(f"{{*}}{name}")
+    if found is None:
+        raise LookupError(f"no {name}")
+    return found
+
+
+def _group(file: Any) -> str | None:
+    import h5py
+
+    for name, item in file.items():
+        if isinstance(item, h5py.Group) and {"data", "xml"} <= set(item):
+            fields = item["data"].dtype.names or ()
+            if {"head", "data"} <= set(fields):
+                return str(name)
+    return None
+
+
+def _flagged(heads: Any, *bits: int) -> NDArray[np.bool_]:
+    mask = np.uint64(sum(1 << (bit - 1) for bit in bits))
+    flagged: NDArray[np.bool_] = (heads["flags"] & mask) != 0
+    return flagged
+
+
+def _one_image(heads: Any, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[str]]:
+    """Of several contrasts, phases, repetitions or sets, the first."""
+    history = []
+    for counter in _KEPT_FIRST:
+        values = np.unique(heads["idx"][counter][chosen])
+        if len(values) > 1:
+            chosen = chosen & (heads["idx"][counter] == values[0])
+            history.append(f"{counter} {values[0]} of {len(values)}")
+    return chosen, history
+
+
+def _sorted(path: Path, acquisitions: Any, header: Header) -> NDArray[np.complex64]:
+    """(slice, coil, kz, ky, kx), the mean of what belongs to the same line."""
+    nx, ny, nz = header.matrix
+    heads = acquisitions["head"]
+    num_coils = np.unique(heads["active_channels"])
+    if len(num_coils) != 1:
+        raise InputError(f"{path}: {', '.join(map(str, num_coils))} coils in different acquisitions")
+    num_slices = int(heads["idx"]["slice"].max()) + 1
+    k = np.zeros((num_slices, int(num_coils[0]), nz, ny, nx), np.complex64)
+    count = np.zeros((num_slices, nz, ny, nx), np.float32)
+    for acquisition in acquisitions:
+        head, samples = acquisition["head"], _samples(acquisition)
+        first = nx // 2 - (int(head["center_sample"]) - int(head["discard_pre"]))
+        row = int(head["idx"]["kspace_encode_step_1"]) - header.centre[0] + ny // 2
+        plane = int(head["idx"]["kspace_encode_step_2"]) - header.centre[1] + nz // 2
+        stop = first + samples.shape[1]
+        if not (0 <= row < ny and 0 <= plane < nz and first >= 0 and stop <= nx):
+            raise InputError(
+                f"{path}: acquisition {head['scan_counter']} lies at kx {first} to {stop - 1}, ky {row}, "
+                f"kz {plane}, outside the matrix of {nx} x {ny} x {nz}"
+            )
+        z = int(head["idx"]["slice"])
+        k[z, :, plane, row, first:stop] += samples
+        count[z, plane, row, first:stop] += 1
+    k /= np.maximum(count, 1)[:, None]
+    return k
+
+
+def _samples(acquisition: Any) -> NDArray[np.complex64]:
+    """(coil, sample) of one acquisition, without what is to be discarded."""
+    head = acquisition["head"]
+    data = np.asarray(acquisition["data"], np.float32).view(np.complex64)
+    samples = data.reshape(int(head["active_channels"]), int(head["number_of_samples"]))
+    return samples[:, int(head["discard_pre"]) : samples.shape[1] - int(head["discard_post"])]

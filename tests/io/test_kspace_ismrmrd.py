@@ -1,0 +1,136 @@
+"""ISMRMRD files written by their own library: the same k-space comes back, in whatever order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ismrmrd
+import numpy as np
+import pytest
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.kspace_files import read_kspace
+from ddip_ray.io.raw_kspace import centred
+
+Array = np.ndarray[Any, np.dtype[np.complex64]]
+
+
+def header(nx: int, ny: int, nz: int, recon_x: int, centre_y: int, trajectory: str = "cartesian") -> str:
+    space = "<{0}><matrixSize><x>{1}</x><y>{2}</y><z>{3}</z></matrixSize><fieldOfView_mm><x>{4}</x><y>{5}</y>"
+    space += "<z>{6}</z></fieldOfView_mm></{0}>"
+    encoded = space.format("encodedSpace", nx, ny, nz, 2.0 * nx, 1.5 * ny, 3.0 * nz)
+    recon = space.format("reconSpace", recon_x, ny, nz, 2.0 * recon_x, 1.5 * ny, 3.0 * nz)
+    limit = "<kspace_encoding_step_1><minimum>0</minimum><maximum>{0}</maximum><center>{1}</center>"
+    limits = (limit + "</kspace_encoding_step_1>").format(ny - 1, centre_y)
+    return (
+        '<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">'
+        "<experimentalConditions><H1resonanceFrequency_Hz>1</H1resonanceFrequency_Hz></experimentalConditions>"
+        f"<encoding>{encoded}{recon}<encodingLimits>{limits}</encodingLimits>"
+        f"<trajectory>{trajectory}</trajectory></encoding></ismrmrdHeader>"
+    )
+
+
+def line(samples: Array, flag: int | None = None, centre: int | None = None, **counters: int) -> Any:
+    """An acquisition of (coil, sample)."""
+    acquisition = ismrmrd.Acquisition.from_array(np.ascontiguousarray(samples))
+    acquisition.center_sample = samples.shape[1] // 2 if centre is None else centre
+    for name, value in counters.items():
+        setattr(acquisition.idx, name, value)
+    if flag is not None:
+        acquisition.setFlag(flag)
+    return acquisition
+
+
+def write(path: Path, xml: str, lines: list[Any]) -> Path:
+    with ismrmrd.Dataset(str(path), "dataset") as dataset:
+        dataset.write_xml_header(xml.encode())
+        for acquisition in lines:
+            dataset.append_acquisition(acquisition)
+    return path
+
+
+def random(*shape: int) -> Array:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((*shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+
+
+def oversampled(k: Array) -> Array:
+    """k-space of twice the field of view along the last axis, with nothing in the outer half."""
+    image, n = centred(np.fft.ifft, k, k.ndim - 1), k.shape[-1]
+    padded = np.pad(image, [*[(0, 0)] * (k.ndim - 1), (n // 2, n - n // 2)])
+    return centred(np.fft.fft, padded, k.ndim - 1).astype(np.complex64)
+
+
+def test_slices_with_noise_calibration_averages_and_oversampling(tmp_path: Path) -> None:
+    k = random(2, 3, 10, 12)  # slice, coil, ky, kx
+    wide = oversampled(k)
+    noise = line(random(3, 64), ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+    lines = [noise, line(9 * wide[0, :, 4], ismrmrd.ACQ_IS_PARALLEL_CALIBRATION, kspace_encode_step_1=4)]
+    lines.append(line(7 * wide[0, :, 1], ismrmrd.ACQ_IS_NAVIGATION_DATA, kspace_encode_step_1=1))
+    order = np.random.default_rng(1).permutation(20)
+    for z, row in zip(*np.divmod(order, 10), strict=True):
+        if row == 3:
+            continue  # not taken
+        for average in (0, 1):
+            samples = wide[z, :, row] * (0.5 + average)  # whose mean is what it should be
+            counters = {"slice": int(z), "kspace_encode_step_1": int(row), "average": average}
+            lines.append(line(samples, **counters))
+    lines.append(line(5 * wide[0, :, 2], kspace_encode_step_1=2, repetition=1))
+    raw = read_kspace(write(tmp_path / "scan.h5", header(24, 10, 1, 12, 5), lines))
+    expected = k.copy()
+    expected[:, :, 3] = 0
+    np.testing.assert_allclose(raw.data.compute(), expected, atol=1e-5)
+    assert raw.format == "ISMRMRD"
+    assert raw.voxel_mm == (3.0, 1.5, 2.0)
+    assert raw.history == ("repetition 0 of 2", "readout oversampling removed: 12 of 24 kept")
+    assert raw.noise is not None
+    np.testing.assert_array_equal(raw.noise, noise.data)
+
+
+def test_partial_echoes_and_an_uncentred_matrix_land_where_they_belong(tmp_path: Path) -> None:
+    k = random(1, 2, 8, 10)
+    k[..., :3] = 0  # an echo that begins late
+    k[:, :, 7] = 0  # the step 8, at which row 7 would be, was not taken
+    lines = [line(k[0, :, row, 3:], centre=2, kspace_encode_step_1=row + 1) for row in range(7)]
+    raw = read_kspace(write(tmp_path / "scan.h5", header(10, 8, 1, 10, 5), lines))
+    np.testing.assert_allclose(raw.data.compute(), k, atol=1e-6)
+
+
+def test_a_3d_scan_becomes_slices_along_its_readout(tmp_path: Path) -> None:
+    k = random(2, 4, 6, 8)  # coil, kz, ky, kx
+    wide = oversampled(k)
+    lines = [
+        line(wide[:, plane, row], kspace_encode_step_1=row, kspace_encode_step_2=plane)
+        for plane in range(4)
+        for row in range(6)
+    ]
+    raw = read_kspace(write(tmp_path / "scan.h5", header(16, 6, 4, 8, 3), lines))
+    expected = np.moveaxis(centred(np.fft.ifft, k, 3), 3, 0)  # x, coil, kz, ky
+    np.testing.assert_allclose(raw.data.compute(), expected, atol=1e-5)
+    assert raw.voxel_mm == (2.0, 3.0, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("xml", "lines", "message"),
+    [
+        (header(8, 4, 1, 8, 2, "spiral"), [line(random(1, 8))], "trajectory spiral, expected cartesian"),
+        ("<html/>", [line(random(1, 8))], "the XML header is not one of ISMRMRD"),
+        (header(8, 4, 1, 8, 2), [line(random(1, 8), ismrmrd.ACQ_IS_REVERSE)], "echoes in both directions"),
+        (header(8, 4, 1, 8, 2), [line(random(1, 8), ismrmrd.ACQ_IS_NOISE_MEASUREMENT)], "no acquisition of"),
+        (
+            header(8, 4, 1, 8, 2),
+            [line(random(1, 8), kspace_encode_step_1=9)],
+            "kx 0 to 7, ky 9, kz 0, outside",
+        ),
+        (header(8, 4, 1, 8, 2), [line(random(1, 8)), line(random(2, 8))], "1, 2 coils in different"),
+        (
+            header(8, 4, 2, 8, 2),
+            [line(random(1, 8), slice=1), line(random(1, 8))],
+            "2 slabs of 3D k-space, expected one",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_said(tmp_path: Path, xml: str, lines: list[Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_kspace(write(tmp_path / "scan.h5", xml, lines))

@@ -1,0 +1,158 @@
+"""Coils: white noise, fewer of them, and sensitivities that explain the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.io.schema import SENSITIVITY_MAPS
+from ddip_ray.tasks import coils
+from ddip_ray.tasks.coils import (
+    CoilChoice,
+    compression,
+    espirit,
+    estimate_noise,
+    mixing,
+    noise_covariance,
+    outer_samples,
+)
+from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling, import_mri
+from ddip_ray.tasks.synthetic_mri import coil_maps
+
+Array = np.ndarray[Any, np.dtype[np.complex64]]
+
+
+def complex_normal(*shape: int, seed: int = 0) -> Array:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((*shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+
+
+def scan(size: int = 48, num_coils: int = 6) -> tuple[Array, Array, Array]:
+    """Image, maps and k-space (coil, ky, kx) of an ellipse with structure inside."""
+    c = np.linspace(-1, 1, size)
+    inside = (1.6 * c[:, None] ** 2 + 1.2 * c**2 < 0.8).astype(np.float32)
+    image = inside * (0.7 + 0.2 * np.sin(9 * c[:, None] + 4 * c))
+    maps = coil_maps(num_coils, range(1), (1, size, size), 0)[0]
+    return image, maps, fourier(maps * image)
+
+
+def fourier(x: Array) -> Array:
+    k = np.fft.fft2(np.fft.ifftshift(x, (-2, -1)), norm="ortho")
+    return np.fft.fftshift(k, (-2, -1)).astype(np.complex64)
+
+
+def test_noise_is_estimated_from_the_outermost_samples() -> None:
+    y = 0.3 * complex_normal(4, 3, 96, 96)
+    y[:, :, 40:56, 40:56] += 50
+    assert estimate_noise(y) == pytest.approx(0.3, rel=0.05)
+    y[:, :, ::2] = 0
+    assert estimate_noise(y) == pytest.approx(0.3, rel=0.05)
+    assert estimate_noise(np.zeros((1, 1, 8, 8), np.complex64)) == 0
+
+
+def test_whitening_makes_noise_equal_and_independent() -> None:
+    root = complex_normal(4, 4, seed=1) * np.array([0.1, 1, 3, 0.5])[:, None]
+    y = np.einsum("dc,zcyx->zdyx", root, complex_normal(3, 4, 64, 64)).astype(np.complex64)
+    before = noise_covariance(outer_samples(y))
+    mixed = mixing(y, CoilChoice())(y)
+    after = noise_covariance(outer_samples(mixed))
+    mean = np.trace(before).real / 4
+    np.testing.assert_allclose(after, mean * np.eye(4), atol=0.01 * mean)
+    assert estimate_noise(mixed) == pytest.approx(np.sqrt(mean / 2), rel=0.05)
+
+
+def test_a_noise_scan_says_more_than_the_outermost_samples() -> None:
+    root = complex_normal(3, 3, seed=1)
+    noise = root @ complex_normal(3, 5000, seed=2)
+    y = 10 * complex_normal(1, 3, 32, 32)  # signal everywhere
+    mix = mixing(y, CoilChoice(), noise)
+    after = noise_covariance(mix.matrix @ noise)
+    np.testing.assert_allclose(after, np.trace(after).real / 3 * np.eye(3), atol=1e-3 * np.abs(after).max())
+    assert mix.notes == ("noise of the coils made white and independent, as found in a noise scan",)
+    with pytest.raises(InputError, match="a noise scan of 2 coils with k-space of 3"):
+        mixing(y, CoilChoice(), noise[:2])
+
+
+def test_a_coil_that_is_not_connected_stays_silent() -> None:
+    y = complex_normal(1, 3, 32, 32)
+    y[:, 1] = 0
+    mixed = mixing(y, CoilChoice())(y)
+    assert np.abs(mixed[:, 1]).max() < 1e-3 * np.abs(mixed).max()
+    nothing = np.zeros_like(y)
+    assert not mixing(nothing, CoilChoice())(nothing).any()
+
+
+def test_compression_keeps_what_few_coils_can_hold() -> None:
+    sources = complex_normal(2, 2, 16, 16)
+    y = np.einsum("dc,zcyx->zdyx", complex_normal(5, 2, seed=1), sources).astype(np.complex64)
+    kept, share = compression(y, 2)
+    assert share == pytest.approx(1)
+    np.testing.assert_allclose(kept @ kept.conj().T, np.eye(2), atol=1e-5)
+    choice = mixing(y, CoilChoice(whiten=False, num_coils=2))
+    assert np.linalg.norm(choice(y)) == pytest.approx(np.linalg.norm(y), rel=1e-5)
+    assert "5 coils compressed to 2 with 100.00%" in choice.notes[0]
+    with pytest.raises(InputError, match="--compress-coils: found 6, expected 1 to 5"):
+        mixing(y, CoilChoice(num_coils=6))
+
+
+def test_espirit_finds_the_coils_up_to_a_common_factor() -> None:
+    image, maps, k = scan()
+    found = espirit(k + 1e-4 * complex_normal(*k.shape), 24)
+    total = np.sqrt(np.square(np.abs(maps)).sum(0))
+    agreement = np.abs((found.conj() * maps / total).sum(0))  # 1 where they agree
+    assert agreement[image > 0].mean() > 0.99
+    np.testing.assert_allclose(np.square(np.abs(found)).sum(0)[image > 0], 1, atol=1e-3)
+    assert not found[:, :4, :4].any()  # no object in the corner
+
+
+def test_import_keeps_the_maps_and_reconstructs_better_by_them(tmp_path: Path) -> None:
+    from ddip_ray.engine.config import load_config
+    from ddip_ray.engine.run import reconstruct
+    from ddip_ray.tasks.evaluate import evaluate
+
+    _, _, k = scan(64, 8)
+    noise = 1e-3 * np.abs(k).max() * complex_normal(1, *k.shape)
+    np.save(tmp_path / "k.npy", k[None] + noise)
+    file, scale = str(tmp_path / "k.npy"), KSpaceChoice(scale=1.0)
+
+    def cg(name: str, fewer: Undersampling | None, choice: CoilChoice) -> str:
+        store, output = str(tmp_path / f"{name}.zarr"), str(tmp_path / f"{name}-cg.zarr")
+        import_mri(file, store, scale, fewer, choice)
+        reconstruct(store, output, load_config(None, {"method": "cg"}), executor="local")
+        return output
+
+    fewer = Undersampling(4.0, calibration=12)
+    full = cg("full", None, CoilChoice())
+    with_maps, coarse = cg("maps", fewer, CoilChoice()), cg("coarse", fewer, CoilChoice("low-resolution"))
+    assert SENSITIVITY_MAPS in open_acquisition(tmp_path / "maps.zarr").names
+    assert SENSITIVITY_MAPS not in open_acquisition(tmp_path / "coarse.zarr").names
+    assert evaluate(with_maps, full).psnr > evaluate(coarse, full).psnr + 1
+    history = open_acquisition(tmp_path / "maps.zarr").metadata.source.history
+    assert "sensitivity maps by ESPIRiT" in history
+    assert any("white" in note for note in history)
+
+
+@pytest.mark.parametrize(
+    ("num_coils", "calibration", "message"),
+    [(1, 16, "one coil needs no sensitivity map"), (6, 8, "10 x 10 samples at the centre, ESPIRiT needs 12")],
+)
+def test_where_espirit_cannot_be(tmp_path: Path, num_coils: int, calibration: int, message: str) -> None:
+    np.save(tmp_path / "k.npy", scan()[2][None, :num_coils])
+    fewer = Undersampling(3.0, "gaussian2d", calibration)
+    words = str(tmp_path / "k.npy"), str(tmp_path / "vol.zarr"), None, fewer
+    with pytest.raises(InputError, match=message):
+        import_mri(*words, CoilChoice("espirit"))
+    assert not (tmp_path / "vol.zarr").exists()
+    store = import_mri(*words)
+    assert SENSITIVITY_MAPS not in store.names
+    assert f"no sensitivity maps ({message})" in store.metadata.source.history
+
+
+def test_without_sigpy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coils.importlib.util, "find_spec", lambda name: None)
+    assert coils.why_not_espirit(8, 24) == "ESPIRiT needs sigpy: pip install 'ddip-ray[mri]'"
