@@ -11,7 +11,9 @@ from .output import print_acquisition, progress
 
 
 def import_mri(
-    file: Annotated[str, typer.Argument(help="Cartesian k-space: fastMRI, ISMRMRD, MATLAB, .npz or .npy.")],
+    file: Annotated[
+        str, typer.Argument(help="Cartesian k-space: fastMRI, ISMRMRD, twix, MATLAB, npz or npy.")
+    ],
     output: NewAcquisition,
     key: Annotated[str | None, typer.Option(help="Which array. Default: the only complex one.")] = None,
     axes: Annotated[

@@ -1,4 +1,4 @@
-"""k-space files as they are: fastMRI HDF5, ISMRMRD, MATLAB, npz, npy. Slices first, then coils."""
+"""k-space files as they are: fastMRI HDF5, ISMRMRD, twix, MATLAB, npz, npy. Slices first, then coils."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.hdf5_array import HDF5Array
 from ddip_ray.io.image_numpy import npz_array, open_npz
 from ddip_ray.io.kspace_ismrmrd import is_ismrmrd, numbers, read_ismrmrd
+from ddip_ray.io.kspace_twix import read_twix
 from ddip_ray.io.raw_kspace import RawKSpace, cropped
 
-ACCEPTED = "Accepted: fastMRI or ISMRMRD HDF5 (.h5, .hdf5), MATLAB (.mat), .npz, .npy"
+ACCEPTED = "Accepted: fastMRI or ISMRMRD HDF5 (.h5, .hdf5), Siemens twix (.dat), MATLAB (.mat), .npz, .npy"
 AXES = ("z", "coil", "ky", "kx")
 _FASTMRI_KEY, _FASTMRI_HEADER = "kspace", "ismrmrd_header"
 
@@ -33,6 +34,8 @@ def read_kspace(path: Path, key: str | None = None, axes: str | None = None) -> 
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file", "Check the path")
+    if path.suffix.lower() == ".dat":
+        return read_twix(path)
     readers = {".h5": _hdf5, ".hdf5": _hdf5, ".mat": _matlab, ".npz": _npz, ".npy": _npy}
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: not a k-space format known here", ACCEPTED)

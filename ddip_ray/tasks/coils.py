@@ -18,8 +18,9 @@ MAPS: tuple[MapsName, ...] = get_args(MapsName)
 _OUTER = 0.9  # of the way to the edge of k-space; beyond it is hardly more than noise
 _LEAST_VARIANCE = 1e-6  # of the largest: less is a coil that is not connected
 _KERNEL, _LARGEST_CENTRE, _LEAST_CENTRE = 6, 24, 12  # samples along each side
-# Of an eigenvalue of ESPIRiT, which is 1 where there is an object; of a singular value, to the largest.
-_EIGENVALUE, _SINGULAR_VALUE = 0.5, 0.02
+# Of an eigenvalue of ESPIRiT, below which a map ends: where no coil sees, a prior invents. Of a singular
+# value, to the largest.
+_EIGENVALUE, _SINGULAR_VALUE = 0.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def why_not_espirit(num_coils: int, calibration: int) -> str | None:
 
 
 def espirit(y: KSpace, calibration: int) -> KSpace:
-    """Sensitivity maps (coil, y, x) of a slice (coil, ky, kx), 0 where there is no object.
+    """Sensitivity maps (coil, y, x) of a slice (coil, ky, kx); their squares add up to 1 at each pixel.
 
     ESPIRiT's first set (Uecker et al. 2014, doi:10.1002/mrm.24751), by sigpy.
     """

@@ -106,8 +106,7 @@ def test_espirit_finds_the_coils_up_to_a_common_factor() -> None:
     total = np.sqrt(np.square(np.abs(maps)).sum(0))
     agreement = np.abs((found.conj() * maps / total).sum(0))  # 1 where they agree
     assert agreement[image > 0].mean() > 0.99
-    np.testing.assert_allclose(np.square(np.abs(found)).sum(0)[image > 0], 1, atol=1e-3)
-    assert not found[:, :4, :4].any()  # no object in the corner
+    np.testing.assert_allclose(np.square(np.abs(found)).sum(0), 1, atol=1e-3)
 
 
 def test_import_keeps_the_maps_and_reconstructs_better_by_them(tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+"""Siemens raw data (twix, .dat), by twixtools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.raw_kspace import RawKSpace, central, centred, cropped
+
+_KEPT_FIRST = {
+    "Rep": "repetition",
+    "Phs": "phase",
+    "Eco": "echo",
+    "Set": "set",
+    **{f"Id{letter}": f"counter {letter}" for letter in "abcde"},
+}
+_AVERAGED = ("Ave", "Seg")
+_SHORTEST_HEADER, _MAX_SCANS = 10_000, 64
+
+
+def read_twix(path: Path) -> RawKSpace:
+    """The last scan of a Cartesian measurement, lines taken more than once averaged.
+
+    Of several echoes, phases, repetitions or sets the first is read. A 3D scan is cut into slices along its
+    readout: partitions become ky, lines kx. Readout oversampling is removed.
+
+    Raises:
+        InputError: not a twix file, no image in it, or twixtools is missing.
+    """
+    import dask.array as da
+
+    try:
+        import twixtools
+    except ImportError as error:
+        raise InputError(f"{path}: Siemens raw data need twixtools", "pip install 'ddip-ray[mri]'") from error
+    if not is_twix(path):
+        raise InputError(f"{path}: cannot be read as Siemens twix (no header of it)")
+    try:
+        scans = twixtools.map_twix(str(path), verbose=False)
+    except Exception as error:  # whatever its parser meets in a broken file
+        raise InputError(f"{path}: cannot be read as Siemens twix ({error!r})") from error
+    if not scans or "image" not in scans[-1]:
+        raise InputError(f"{path}: the last scan in the file holds no image")
+    image, header = scans[-1]["image"], scans[-1]["hdr"]
+    k, history = _one_image(image)  # (slice, partition, line, coil, column)
+    for axis, centre in (
+        (1, image.kspace_center_par),
+        (2, image.kspace_center_lin),
+        (4, image.kspace_center_col),
+    ):
+        k = centred_at(k, axis, int(centre))
+    k = np.moveaxis(k, 3, 1)  # (slice, coil, partition, line, column)
+    factor = float(header.get("Meas", {}).get("flReadoutOSFactor") or 1.0)
+    columns = round(k.shape[4] / factor)
+    field = _field_mm(header)
+    voxel = None if field is None else _voxel(field, k.shape[2:4], k.shape[4] / factor)
+    if k.shape[2] == 1:
+        k = k[:, :, 0]
+        k = cropped(k, columns, 3) if columns < k.shape[3] else k
+    elif len(k) == 1:
+        k = np.moveaxis(central(centred(np.fft.ifft, k[0], 3), columns, 3), 3, 0).astype(np.complex64)
+        voxel = None if voxel is None else (voxel[2], voxel[0], voxel[1])
+        history.append("3D scan: slices along its readout; ky are its partitions, kx its lines")
+    else:
+        raise InputError(f"{path}: {len(k)} slabs of 3D k-space, expected one")
+    if factor > 1:
+        history.append(f"readout oversampling removed: {columns} of {round(columns * factor)} kept")
+    noise = [scan["noise"][:] for scan in scans if "noise" in scan]
+    together = None
+    if noise:
+        samples = np.moveaxis(noise[-1], -2, 0)
+        together = samples.reshape(len(samples), -1).astype(np.complex64)
+    data = da.from_array(k, chunks=(1, -1, -1, -1), name=False)
+    return RawKSpace(data, "Siemens twix", voxel, tuple(history), together)
+
+
+def is_twix(path: Path) -> bool:
+    """Whether the file begins as VB data do, with their header's length, or later ones, with their scans."""
+    words = np.fromfile(path, "<u4", 2)
+    if len(words) < 2:
+        return False
+    first, second = map(int, words)
+    return 1 <= second <= _MAX_SCANS if first < _SHORTEST_HEADER else first < path.stat().st_size
+
+
+def centred_at(k: NDArray[np.complex64], axis: int, centre: int) -> NDArray[np.complex64]:
+    """Zeros added where a partial acquisition stopped, so that ``centre`` becomes size // 2.
+
+    A ``centre`` of 0 is one that the sequence did not set: the middle.
+    """
+    n = k.shape[axis]
+    if centre in (0, n // 2):
+        return k
+    half = max(centre, n - centre)
+    padding = [(0, 0)] * k.ndim
+    padding[axis] = (half - centre, 2 * half - n - (half - centre))
+    return np.pad(k, padding)
+
+
+def _one_image(image: Any) -> tuple[NDArray[np.complex64], list[str]]:
+    history, index = [], []
+    for name, size in zip(image.dims, image.shape, strict=True):
+        first = name in _KEPT_FIRST and size > 1
+        index.append(slice(0, 1) if first else slice(None))
+        if first:
+            history.append(f"{_KEPT_FIRST[name]} 0 of {size}")
+    image.flags["average"].update(dict.fromkeys(_AVERAGED, True))
+    order = ("Sli", "Par", "Lin", "Cha", "Col")
+    read = image[tuple(index)]
+    axes = [image.dims.index(name) for name in order]
+    others = [axis for axis in range(read.ndim) if axis not in axes]
+    k: NDArray[np.complex64] = read.transpose(others + axes).reshape([read.shape[axis] for axis in axes])
+    return k.astype(np.complex64), history
+
+
+def _field_mm(header: Any) -> tuple[float, float, float] | None:
+    """Thickness of a slice or slab, and fields of view along phase and readout."""
+    try:
+        first = header["MeasYaps"]["sSliceArray"]["asSlice"][0]
+        return float(first["dThickness"]), float(first["dPhaseFOV"]), float(first["dReadoutFOV"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def _voxel(
+    field: tuple[float, float, float], planes_and_lines: tuple[int, ...], columns: float
+) -> tuple[float, float, float]:
+    thickness, phase, readout = field
+    return thickness / planes_and_lines[0], phase / planes_and_lines[1], readout / columns
