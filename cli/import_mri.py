@@ -43,7 +43,10 @@ def import_mri(
             "auto: espirit where it can be."
         ),
     ] = "auto",
-    whiten: Annotated[bool, typer.Option(help="Make the noise of the coils equal and independent.")] = True,
+    whiten: Annotated[
+        bool,
+        typer.Option(help="Make the coils' noise equal and independent, by a noise scan in the file."),
+    ] = True,
     compress_coils: Annotated[
         int | None, typer.Option(help="Combine the coils into so many. Default: keep all.")
     ] = None,

@@ -25,7 +25,8 @@ _EIGENVALUE, _SINGULAR_VALUE = 0.0, 0.02
 
 @dataclass(frozen=True)
 class CoilChoice:
-    """What becomes of the coils. ``maps`` auto: ESPIRiT where it can be; ``num_coils`` None: all stay."""
+    """What becomes of the coils. ``maps`` auto: ESPIRiT where it can be; ``whiten``: where there is a noise
+    scan; ``num_coils`` None: all stay."""
 
     maps: MapsName = "auto"
     whiten: bool = True
@@ -56,7 +57,8 @@ def parse_maps(text: str) -> MapsName:
 def mixing(y: KSpace, choice: CoilChoice, noise: KSpace | None = None) -> Mixing:
     """Whitens the noise and keeps what sees most, as found in some slices ``y: (z, coil, ky, kx)``.
 
-    ``noise``: samples of noise alone, (coil, sample); None: the outermost ones of ``y``.
+    ``noise``: samples of noise alone, (coil, sample), without which nothing is whitened: the outermost
+    samples of k-space hold too much of the image.
 
     Raises:
         InputError: more coils wanted than there are, or a noise scan of other coils.
@@ -67,10 +69,9 @@ def mixing(y: KSpace, choice: CoilChoice, noise: KSpace | None = None) -> Mixing
     if noise is not None and len(noise) != num_coils:
         raise InputError(f"a noise scan of {len(noise)} coils with k-space of {num_coils}", "Use --no-whiten")
     matrix = np.eye(num_coils, dtype=np.complex64)
-    if choice.whiten and num_coils > 1:
-        found_in = "a noise scan" if noise is not None else "the outermost samples"
-        matrix = whitening(noise_covariance(outer_samples(y) if noise is None else noise))
-        notes.append(f"noise of the coils made white and independent, as found in {found_in}")
+    if choice.whiten and noise is not None:
+        matrix = whitening(noise_covariance(noise))
+        notes.append("noise of the coils made equal and independent, by the noise scan in the file")
     if choice.num_coils is not None and choice.num_coils < num_coils:
         kept, share = compression(Mixing(matrix)(y), choice.num_coils)
         matrix = kept @ matrix
@@ -108,32 +109,20 @@ def noise_covariance(samples: KSpace) -> NDArray[np.complex128]:
     return covariance
 
 
-def outer_samples(y: KSpace) -> KSpace:
-    """The outermost samples that were taken, (coil, sample), of (z, coil, ky, kx)."""
-    samples = np.moveaxis(y, 1, 0)[:, :, outermost(y.shape[2:])].reshape(y.shape[1], -1)
-    return samples[:, (samples != 0).any(axis=0)]
-
-
 def estimate_noise(y: KSpace) -> float:
     """Standard deviation of the real part, and of the imaginary part, of the noise: (z, coil, ky, kx).
 
     From the outermost samples, by the median of their sizes in each coil, which few strong ones do not move;
     the median over coils. What signal there is makes it too large.
     """
-    outer, found = outermost(y.shape[2:]), []
+    ky, kx = (np.abs(np.arange(n) - n // 2) / max(1, n // 2) for n in y.shape[2:])
+    outer, found = np.maximum(ky[:, None], kx[None, :]) > _OUTER, []
     for coil in range(y.shape[1]):
         samples = y[:, coil, outer]
         taken = samples[samples != 0]
         if len(taken):
             found.append(np.median(np.abs(np.stack([taken.real, taken.imag]))) / 0.6745)
     return float(np.median(found)) if found else 0.0
-
-
-def outermost(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Samples (ky, kx) that hold hardly more than noise."""
-    ky, kx = (np.abs(np.arange(n) - n // 2) / max(1, n // 2) for n in shape)
-    outer: NDArray[np.bool_] = np.maximum(ky[:, None], kx[None, :]) > _OUTER
-    return outer
 
 
 def why_not_espirit(num_coils: int, calibration: int) -> str | None:

@@ -32,7 +32,7 @@ def kspace(small_mri: Path) -> Kspace:
 
 def imported(path: Path, tmp_path: Path, **choice: Any) -> Kspace:
     """What was stored, in the file's units, with the coils as they are."""
-    output, as_it_is = str(tmp_path / "vol.zarr"), CoilChoice("low-resolution", whiten=False)
+    output, as_it_is = str(tmp_path / "vol.zarr"), CoilChoice("low-resolution")
     store = import_mri(str(path), output, KSpaceChoice(**choice), coils=as_it_is, overwrite=True)
     y = store.read_measurements(0, store.num_slices)
     assert ((y != 0).any(axis=1) == store.read(SAMPLING_MASK, 0, store.num_slices)).all()

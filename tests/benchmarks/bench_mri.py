@@ -1,0 +1,113 @@
+"""Real k-space from fewer of its samples, scored against all of them.
+
+    python tests/benchmarks/bench_mri.py
+
+writes results/mri.md and, with --pictures FOLDER, a PNG a scan. The reference is the zero-filled image of
+all samples with their own sensitivity maps. Magnitudes are compared; NRMSE is ‖x − reference‖/‖reference‖.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench_methods import config_of
+from numpy.typing import NDArray
+
+from ddip_ray.engine.config import load_config
+from ddip_ray.engine.run import reconstruct
+from ddip_ray.io.result import open_result
+from ddip_ray.tasks.evaluate import evaluate
+from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling, import_mri
+from ddip_ray.tasks.prior_card import draw_rows
+
+HERE = Path(__file__).parent
+DATA = HERE.parents[2] / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A file, which array in it, its axes, and lines kept in full at the centre."""
+
+    path: Path
+    key: str
+    axes: str
+    accelerations: tuple[float, ...]
+    calibration: int
+
+
+SCANS = {
+    "brain": Scan(
+        DATA / "kspace_16ch_brain_pulseq" / "kspace_16ch.npz", "kspace", "coil,ky,kx", (2, 3, 4), 24
+    ),
+    "ulf": Scan(DATA / "kspace_ulf_3dgre_coronal" / "kspace_stack.npz", "kspace", "z,ky,kx", (2, 4), 16),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--scans", default="brain,ulf")
+    parser.add_argument("--methods", default="zero-filled,cg,tv,dds,d3ip")
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "mri.md")
+    args = parser.parse_args()
+    rows = [
+        "| scan | R | samples | method | NRMSE | PSNR (dB) | SSIM | seconds | decided |",
+        "|" + "---|" * 9,
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.scans.split(","):
+            rows += compare(name, args.methods.split(","), folder, args.pictures)
+    command = shlex.join(["python", "tests/benchmarks/bench_mri.py", *sys.argv[1:]])
+    where = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    lines = ["# Real k-space from fewer samples", "", f"`{command}`. {where}.", "", *rows]
+    args.output.write_text("\n".join(lines) + "\n")
+
+
+def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -> list[str]:
+    scan = SCANS[name]
+    full, reference = f"{folder}/{name}.zarr", f"{folder}/{name}-reference.zarr"
+    choice = KSpaceChoice(scan.key, scan.axes)
+    all_samples = import_mri(str(scan.path), full, choice)
+    reconstruct(full, reference, load_config(None, {"method": "zero-filled"}), executor="local")
+    same = KSpaceChoice(scan.key, scan.axes, scale=all_samples.metadata.intensity.scale)
+    rows, truth = [], magnitude(reference)
+    for acceleration in scan.accelerations:
+        store = f"{folder}/{name}-{acceleration:g}.zarr"
+        fewer = Undersampling(acceleration, calibration=scan.calibration)
+        acquisition = import_mri(str(scan.path), store, same, fewer)
+        share = float(acquisition.read("sampling_mask", 0, 1).mean())
+        shown = {"all samples": truth}
+        for method in methods:
+            output = f"{folder}/{name}-{acceleration:g}-{method}.zarr"
+            run = reconstruct(store, output, config_of(method), executor="local")
+            shown[method], s = magnitude(output), evaluate(output, reference)
+            nrmse = float(np.linalg.norm(shown[method] - truth) / np.linalg.norm(truth))
+            cells = [name, f"{acceleration:g}", f"{share:.2f}", method, f"{nrmse:.4f}", f"{s.psnr:.2f}"]
+            cells += ["" if s.ssim is None else f"{s.ssim:.4f}", f"{run.seconds:.0f}"]
+            cells.append("; ".join(note.split(";")[0] for note in run.notes))
+            rows.append("| " + " | ".join(cells) + " |")
+            print(rows[-1], flush=True)
+        if pictures is not None:
+            pictures.mkdir(parents=True, exist_ok=True)
+            chosen = np.unique(np.linspace(0, len(truth) - 1, 3).round().astype(int))
+            images = {key: volume[chosen] / truth.max() for key, volume in shown.items()}
+            (pictures / f"{name}-{acceleration:g}.png").write_bytes(draw_rows(images))
+    return rows
+
+
+def magnitude(path: str) -> NDArray[np.float32]:
+    result = open_result(path)
+    return np.abs(result.read(0, result.shape[0]))
+
+
+if __name__ == "__main__":
+    main()
