@@ -143,8 +143,8 @@ def watcher(report: Report) -> Callable[[StepEvent], None]:
 
 def in_words(result: RunResult) -> str:
     """The run in a few lines."""
-    calls = f", {result.nfe} network calls" if result.nfe else ""
-    calls += f" and {result.adapt_nfe} to adapt" if result.adapt_nfe else ""
+    calls = f", {result.nfe} network calls a slice" if result.nfe else ""
+    calls += f" and {result.adapt_nfe} to adapt or decide" if result.adapt_nfe else ""
     workers = f"{result.num_workers} worker" + ("s" if result.num_workers > 1 else "")
     lines = [
         f"{result.method}: {result.num_slices} slices on {workers} "

@@ -35,11 +35,20 @@ def read_kspace(path: Path, key: str | None = None, axes: str | None = None) -> 
     if not path.is_file():
         raise InputError(f"{path}: no such file", "Check the path")
     if path.suffix.lower() == ".dat":
+        _require_no_choice(path, key, axes)
         return read_twix(path)
     readers = {".h5": _hdf5, ".hdf5": _hdf5, ".mat": _matlab, ".npz": _npz, ".npy": _npy}
     if path.suffix.lower() not in readers:
         raise InputError(f"{path}: not a k-space format known here", ACCEPTED)
     return readers[path.suffix.lower()](path, key, axes)
+
+
+def _require_no_choice(path: Path, key: str | None, axes: str | None) -> None:
+    for option, value in (("--key", key), ("--axes", axes)):
+        if value is not None:
+            raise InputError(
+                f"{path}: {option} {value}, but the file says itself what it holds", "Leave it out"
+            )
 
 
 def arranged(where: str, array: Any, axes: Sequence[str] | None) -> Any:
@@ -123,7 +132,8 @@ def _hdf5(path: Path, key: str | None, axes: str | None) -> RawKSpace:
 
     try:
         with h5py.File(path, "r") as file:
-            if key is None and is_ismrmrd(file):
+            if is_ismrmrd(file):
+                _require_no_choice(path, key, axes)
                 return read_ismrmrd(path)
             is_fastmri = key is None and _FASTMRI_KEY in file
             header = file[_FASTMRI_HEADER][()] if _FASTMRI_HEADER in file else None

@@ -121,7 +121,7 @@ def _group(file: Any) -> str | None:
 
     for name, item in file.items():
         if isinstance(item, h5py.Group) and {"data", "xml"} <= set(item):
-            fields = item["data"].dtype.names or ()
+            fields = getattr(item["data"], "dtype", np.dtype(float)).names or ()
             if {"head", "data"} <= set(fields):
                 return str(name)
     return None

@@ -38,7 +38,7 @@ class Method(Protocol):
 
     @property
     def adapt_nfe(self) -> int:
-        """Network calls to adapt, over the whole volume."""
+        """Network calls to adapt or to decide on settings, over the whole volume."""
         ...
 
     @property

@@ -77,7 +77,7 @@ def _result(facts: Mapping[str, Any]) -> dict[str, str]:
         words["seed"] = str(config.get("seed", "unknown"))
         if run.get("prior_digest"):
             words["prior"] = f"{config.get('prior', '')} {run['prior_digest'][:12]}"
-            words["network calls"] = f"{run['nfe']}, and {run['adapt_nfe']} for the adaptation"
+            words["network calls"] = f"{run['nfe']} a slice, and {run['adapt_nfe']} to adapt or decide"
         words["residual"] = f"{run['residual']:.4g} of the measurements' norm"
         words["seconds"] = f"{run['seconds']['total']:.1f}"
         words["acquisition"] = run["acquisition"]["path"]

@@ -168,6 +168,12 @@ def write_header(path: Path) -> None:
         ("k.npz", write_several, {}, r"several complex arrays \(a, b\)"),
         ("k.npz", write_objects, {}, "array 'notes' cannot be read .Object arrays"),
         ("k.mat", write_real, {}, "no such file"),
+        (
+            "k.dat",
+            lambda path: path.write_bytes(b"x" * 99),
+            {"axes": "ky,kx"},
+            "--axes ky,kx, but the file says",
+        ),
         ("k.raw", lambda path: path.write_bytes(b"x"), {}, "not a k-space format known here"),
         ("k.dat", lambda path: path.write_bytes(b"x" * 99), {}, "cannot be read as Siemens twix"),
     ],
