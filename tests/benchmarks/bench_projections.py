@@ -96,7 +96,7 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
     rows = []
     for method in methods:
         output = f"{folder}/{name}-{method}.zarr"
-        run = reconstruct(sparse.path, output, config_of(method))
+        run = reconstruct(sparse.path, output, config_of(method), executor="local")
         shown[method] = read_volume(output)
         s = evaluate(output, reference, circle=True)
         ssim = "" if s.ssim is None else f"{s.ssim:.4f}"
