@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,8 @@ def read_twix(path: Path) -> RawKSpace:
     if not is_twix(path):
         raise InputError(f"{path}: cannot be read as Siemens twix (no header of it)")
     try:
-        scans = twixtools.map_twix(str(path), verbose=False)
+        with contextlib.redirect_stdout(sys.stderr):  # where its warnings belong
+            scans = twixtools.map_twix(str(path), verbose=False)
     except Exception as error:  # whatever its parser meets in a broken file
         raise InputError(f"{path}: cannot be read as Siemens twix ({error!r})") from error
     if not scans or "image" not in scans[-1]:

@@ -99,7 +99,7 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
             chosen = np.unique(np.linspace(0, len(truth) - 1, 3).round().astype(int))
-            images = {key: volume[chosen] / truth.max() for key, volume in shown.items()}
+            images = {key: volume[chosen] / np.percentile(truth, 99.9) for key, volume in shown.items()}
             (pictures / f"{name}-{acceleration:g}.png").write_bytes(draw_rows(images))
     return rows
 

@@ -18,9 +18,10 @@ FOLDER = "kspace_16ch_brain_pulseq"
     ("name", "key"), [("2024-02-06-164128.dat", "kspace"), ("2024-02-06-164120.dat", "kspace_bodycoil")]
 )
 def test_a_brain_is_read_as_it_was_sorted_by_hand(
-    real_data: Callable[[str], Path], name: str, key: str
+    real_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str], name: str, key: str
 ) -> None:
     raw = read_kspace(real_data(f"{FOLDER}/{name}"))
+    assert capsys.readouterr().out == ""  # of what may be JSON
     with np.load(real_data(f"{FOLDER}/kspace_16ch.npz")) as file:
         np.testing.assert_array_equal(raw.data.compute()[0], file[key])
     assert raw.format == "Siemens twix"
