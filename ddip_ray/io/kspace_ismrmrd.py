@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.raw_kspace import RawKSpace, central, centred, cropped
+from ddip_ray.io.raw_kspace import RawKSpace, central, centred, cropped, stack_order
 
 # Bits of an acquisition's flags, counted from 1.
 _NOISE, _CALIBRATION, _CALIBRATION_AND_IMAGE, _REVERSE = 19, 20, 21, 22
@@ -54,9 +54,9 @@ def read_ismrmrd(path: Path) -> RawKSpace:
         header = parse_header(path, group["xml"][0])
         acquisitions = group["data"][:]
     heads = acquisitions["head"]
-    is_noise = _flagged(heads, _NOISE)
+    is_noise, is_first = _flagged(heads, _NOISE), heads["encoding_space_ref"] == 0
     calibrates = _flagged(heads, _CALIBRATION) & ~_flagged(heads, _CALIBRATION_AND_IMAGE)
-    chosen, history = _one_image(heads, ~(is_noise | calibrates | _flagged(heads, *_NOT_IMAGE)))
+    chosen, history = _one_image(heads, is_first & ~(is_noise | calibrates | _flagged(heads, *_NOT_IMAGE)))
     if not chosen.any():
         raise InputError(f"{path}: no acquisition of an image among {len(heads)}")
     if _flagged(heads[chosen], _REVERSE).any():
@@ -64,10 +64,13 @@ def read_ismrmrd(path: Path) -> RawKSpace:
             f"{path}: echoes in both directions (EPI) need a phase correction", "Correct and sort them first"
         )
     k = _sorted(path, acquisitions[chosen], header)
-    noise = [_samples(acquisition) for acquisition in acquisitions[is_noise]]
+    noise = [_samples(path, acquisition) for acquisition in acquisitions[is_noise]]
+    _num_coils(path, heads[is_noise])
     x, y, z = header.voxel
+    order, distance = stack_order(_positions(heads[chosen], len(k)))
+    k = k[order]
     if k.shape[2] == 1:
-        k, voxel = k[:, :, 0], (z, y, x)
+        k, voxel = k[:, :, 0], (z if distance is None else distance, y, x)
         k = cropped(k, header.recon_x, 3) if header.recon_x < k.shape[3] else k
     elif len(k) == 1:
         image = central(centred(np.fft.ifft, k[0], 3), header.recon_x, 3)
@@ -97,6 +100,8 @@ def parse_header(path: Path, text: bytes | str) -> Header:
         )
     except (ElementTree.ParseError, AttributeError, ValueError, TypeError, LookupError) as error:
         raise InputError(f"{path}: the XML header is not one of ISMRMRD ({error!r})") from error
+    if min(x, y, z) < 1:
+        raise InputError(f"{path}: a matrix of {x} x {y} x {z}")
     if trajectory != "cartesian":
         raise InputError(f"{path}: trajectory {trajectory}, expected cartesian", "Grid it first")
     voxel = (fov[0] / x, fov[1] / y, fov[2] / z)
@@ -148,14 +153,11 @@ def _sorted(path: Path, acquisitions: Any, header: Header) -> NDArray[np.complex
     """(slice, coil, kz, ky, kx), the mean of what belongs to the same line."""
     nx, ny, nz = header.matrix
     heads = acquisitions["head"]
-    num_coils = np.unique(heads["active_channels"])
-    if len(num_coils) != 1:
-        raise InputError(f"{path}: {', '.join(map(str, num_coils))} coils in different acquisitions")
     num_slices = int(heads["idx"]["slice"].max()) + 1
-    k = np.zeros((num_slices, int(num_coils[0]), nz, ny, nx), np.complex64)
+    k = np.zeros((num_slices, _num_coils(path, heads), nz, ny, nx), np.complex64)
     count = np.zeros((num_slices, nz, ny, nx), np.float32)
     for acquisition in acquisitions:
-        head, samples = acquisition["head"], _samples(acquisition)
+        head, samples = acquisition["head"], _samples(path, acquisition)
         first = nx // 2 - (int(head["center_sample"]) - int(head["discard_pre"]))
         row = int(head["idx"]["kspace_encode_step_1"]) - header.centre[0] + ny // 2
         plane = int(head["idx"]["kspace_encode_step_2"]) - header.centre[1] + nz // 2
@@ -172,9 +174,29 @@ def _sorted(path: Path, acquisitions: Any, header: Header) -> NDArray[np.complex
     return k
 
 
-def _samples(acquisition: Any) -> NDArray[np.complex64]:
+def _num_coils(path: Path, heads: Any) -> int:
+    num_coils = np.unique(heads["active_channels"])
+    if len(num_coils) > 1:
+        raise InputError(f"{path}: {', '.join(map(str, num_coils))} coils in different acquisitions")
+    return int(num_coils[0]) if len(num_coils) else 0
+
+
+def _positions(heads: Any, num_slices: int) -> NDArray[np.float64]:
+    """The centre of each slice in mm, (slice, 3)."""
+    positions = np.zeros((num_slices, 3))
+    positions[heads["idx"]["slice"]] = heads["position"]
+    return positions
+
+
+def _samples(path: Path, acquisition: Any) -> NDArray[np.complex64]:
     """(coil, sample) of one acquisition, without what is to be discarded."""
     head = acquisition["head"]
-    data = np.asarray(acquisition["data"], np.float32).view(np.complex64)
-    samples = data.reshape(int(head["active_channels"]), int(head["number_of_samples"]))
+    data = np.asarray(acquisition["data"], np.float32)
+    shape = int(head["active_channels"]), int(head["number_of_samples"])
+    if data.size != 2 * shape[0] * shape[1]:
+        raise InputError(
+            f"{path}: acquisition {head['scan_counter']} has {data.size} numbers for {shape[0]} coils of "
+            f"{shape[1]} complex samples"
+        )
+    samples = data.view(np.complex64).reshape(shape)
     return samples[:, int(head["discard_pre"]) : samples.shape[1] - int(head["discard_post"])]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.raw_kspace import RawKSpace, central, centred, cropped
+from ddip_ray.io.raw_kspace import RawKSpace, central, centred, cropped, stack_order
 
 _KEPT_FIRST = {
     "Rep": "repetition",
@@ -21,20 +21,19 @@ _KEPT_FIRST = {
     **{f"Id{letter}": f"counter {letter}" for letter in "abcde"},
 }
 _AVERAGED = ("Ave", "Seg")
-_SHORTEST_HEADER, _MAX_SCANS = 10_000, 64
+_SHORTEST_HEADER, _MAX_SCANS, _CARTESIAN = 10_000, 64, 1
 
 
 def read_twix(path: Path) -> RawKSpace:
-    """The last scan of a Cartesian measurement, lines taken more than once averaged.
+    """The last scan of a measurement, lines taken more than once averaged.
 
     Of several echoes, phases, repetitions or sets the first is read. A 3D scan is cut into slices along its
     readout: partitions become ky, lines kx. Readout oversampling is removed.
 
     Raises:
-        InputError: not a twix file, no image in it, or twixtools is missing.
+        InputError: not a twix file, no image in it, not Cartesian, echoes in both directions, or twixtools is
+            missing.
     """
-    import dask.array as da
-
     try:
         import twixtools
     except ImportError as error:
@@ -43,13 +42,33 @@ def read_twix(path: Path) -> RawKSpace:
         raise InputError(f"{path}: cannot be read as Siemens twix (no header of it)")
     try:
         with contextlib.redirect_stdout(sys.stderr):  # where its warnings belong
-            scans = twixtools.map_twix(str(path), verbose=False)
+            return _read(path, twixtools.map_twix(str(path), verbose=False))
+    except InputError:
+        raise
     except Exception as error:  # whatever its parser meets in a broken file
         raise InputError(f"{path}: cannot be read as Siemens twix ({error!r})") from error
+
+
+def _read(path: Path, scans: Any) -> RawKSpace:
+    import dask.array as da
+
     if not scans or "image" not in scans[-1]:
         raise InputError(f"{path}: the last scan in the file holds no image")
     image, header = scans[-1]["image"], scans[-1]["hdr"]
+    scan = header.get("MeasYaps", {}).get("sKSpace", {})
+    if scan.get("ucTrajectory", _CARTESIAN) != _CARTESIAN:
+        raise InputError(f"{path}: not a Cartesian trajectory", "Grid it first")
+    if any(block.is_flag_set("REFLECT") for block in image.mdb_list):
+        raise InputError(
+            f"{path}: echoes in both directions (EPI) need a phase correction", "Correct and sort them first"
+        )
     k, history = _one_image(image)  # (slice, partition, line, coil, column)
+    positions = np.zeros((len(k), 3))
+    for block in image.mdb_list:
+        at = block.mdh.SliceData.SlicePos
+        positions[block.mdh.Counter.Sli] = at.Sag, at.Cor, at.Tra
+    order, distance = stack_order(positions)
+    k = k[order]
     for axis, centre in (
         (1, image.kspace_center_par),
         (2, image.kspace_center_lin),
@@ -62,6 +81,7 @@ def read_twix(path: Path) -> RawKSpace:
     field = _field_mm(header)
     voxel = None if field is None else _voxel(field, k.shape[2:4], k.shape[4] / factor)
     if k.shape[2] == 1:
+        voxel = voxel if voxel is None or distance is None else (distance, *voxel[1:])
         k = k[:, :, 0]
         k = cropped(k, columns, 3) if columns < k.shape[3] else k
     elif len(k) == 1:
@@ -121,10 +141,12 @@ def _one_image(image: Any) -> tuple[NDArray[np.complex64], list[str]]:
 
 
 def _field_mm(header: Any) -> tuple[float, float, float] | None:
-    """Thickness of a slice or slab, and fields of view along phase and readout."""
+    """Thickness of a slice or slab, and fields of view along phase and readout, oversampling included."""
     try:
-        first = header["MeasYaps"]["sSliceArray"]["asSlice"][0]
-        return float(first["dThickness"]), float(first["dPhaseFOV"]), float(first["dReadoutFOV"])
+        first, scan = header["MeasYaps"]["sSliceArray"]["asSlice"][0], header["MeasYaps"]["sKSpace"]
+        slab = float(first["dThickness"]) * (1 + float(scan.get("dSliceOversamplingForDialog", 0)))
+        phase = float(first["dPhaseFOV"]) * (1 + float(scan.get("dPhaseOversamplingForDialog", 0)))
+        return slab, phase, float(first["dReadoutFOV"])
     except (KeyError, IndexError, TypeError, ValueError):
         return None
 

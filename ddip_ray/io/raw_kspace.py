@@ -36,6 +36,34 @@ def central(x: NDArray[Any], size: int, axis: int) -> NDArray[Any]:
 
 
 def cropped(k: NDArray[np.complex64], size: int, axis: int) -> NDArray[np.complex64]:
-    """k-space of the image's ``size`` central entries along ``axis``: (z, coil, ky, kx)."""
+    """k-space of the image's ``size`` central entries along ``axis``: (z, coil, ky, kx).
+
+    What lies outside the frequencies that were taken stays 0.
+    """
+    others = tuple(other for other in range(k.ndim) if other != axis)
+    taken = np.flatnonzero((k != 0).any(axis=others))
     image = central(centred(np.fft.ifft, k, axis), size, axis)
-    return centred(np.fft.fft, image, axis).astype(np.complex64)
+    out = np.moveaxis(centred(np.fft.fft, image, axis).astype(np.complex64), axis, -1)
+    before = k.shape[axis] // 2 + (np.arange(size) - size // 2) * k.shape[axis] / size
+    if len(taken):
+        out[..., (before < taken[0]) | (before > taken[-1])] = 0
+    return np.moveaxis(out, -1, axis)
+
+
+def stack_order(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], float | None]:
+    """The slices in the order in which they lie, and their distance, from their centres (slice, 3) in mm.
+
+    Their counter may tell when they were taken. Without positions, or where two coincide, it is all there is.
+    """
+    apart = positions - positions[0]
+    farthest = apart[np.argmax(np.linalg.norm(apart, axis=1))]
+    length = float(np.linalg.norm(farthest))
+    if length == 0:
+        return np.arange(len(positions)), None
+    upwards = np.sign(farthest[np.argmax(np.abs(farthest))])
+    height = apart @ farthest / length * upwards
+    order = np.argsort(height)
+    steps = np.diff(height[order])
+    if steps.min() < 1e-3 * steps.max():
+        return np.arange(len(positions)), None
+    return order, float(np.median(steps))

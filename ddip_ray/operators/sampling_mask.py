@@ -119,6 +119,9 @@ def _discs(reach: NDArray[np.float64], order: NDArray[np.int64]) -> Mask:
             for j in range(max(0, column - k), min(nx, column + k + 1)):
                 if mask[i, j] and (i - row) ** 2 + (j - column) ** 2 < r * r:
                     free = False
+                    break
+            if not free:
+                break
         mask[row, column] = free
     return mask
 

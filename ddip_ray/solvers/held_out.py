@@ -26,22 +26,23 @@ _LARGEST_CENTRE = 16  # samples along each side that are never held out
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Some slices of ``problem``, those at ``rows``, without some of their measurements: ``seen``.
+    """Some slices without some of their measurements, ``seen``; ``mask`` is 1 for those they keep.
 
-    ``mask`` is 1 for those they keep, (len(rows), *measurement), broadcastable.
+    ``operator`` and ``y`` are of the same slices with all measurements, (slice, *measurement) like the mask,
+    which is broadcastable.
     """
 
-    problem: SlabProblem
-    rows: list[int]
+    operator: LinearOperator
+    y: Tensor
     mask: Tensor
     seen: SlabProblem
 
     def misfit(self, x: Tensor, communicator: Communicator) -> float:
-        """‖A x − y‖/‖y‖ over the held-out measurements of all workers; ``x`` (len(rows), y, x)."""
+        """‖A x − y‖/‖y‖ over the held-out measurements of all workers; ``x`` (slice, y, x)."""
         sums = torch.zeros(2, self.seen.num_slices, dtype=torch.float64, device=x.device)
-        if self.rows:  # a small slab may have none of these slices
-            y = (1 - self.mask) * self.problem.y[self.rows]
-            missed = (1 - self.mask) * self.problem.operator.of_slices(self.rows).forward(x) - y
+        if len(self.y):  # a small slab may have none of these slices
+            y = (1 - self.mask) * self.y
+            missed = (1 - self.mask) * self.operator.forward(x) - y
             own = [slice_dot_real(part, part) for part in (missed, y)]
             sums[:, self.seen.slab.start : self.seen.slab.stop] = torch.stack(own)
         # A slice a column, so that the sum is the same on any workers.
@@ -59,19 +60,20 @@ def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> Hel
     rows = [z - problem.slab.start for z in indices]
     numbers = [key(seed, _VIEWS, z) for z in indices]
     kept = [_kept(A.of_slices([row]), share, n) for row, n in zip(rows, numbers, strict=True)]
-    mask = torch.stack(kept).to(problem.y.device) if kept else problem.y.real.new_ones(0, 1, 1)
+    some, y = A.of_slices(rows), problem.y[rows]
+    mask = torch.stack(kept).to(y.device) if kept else y.real.new_ones(0, *[1] * (y.ndim - 1))
     slab = Slab(-(-problem.slab.start // spacing), -(-problem.slab.stop // spacing))
     earlier = None if problem.earlier is None else problem.earlier[rows]
     seen = SlabProblem(
-        Masked(A.of_slices(rows), mask),
-        mask * problem.y[rows],
+        Masked(some, mask),
+        mask * y,
         slab,
         -(-problem.num_slices // spacing),
         problem.noise_std,
         earlier,
         norm=problem.operator_norm(),
     )
-    return HeldOut(problem, rows, mask, seen)
+    return HeldOut(some, y, mask, seen)
 
 
 def least(misfits: Mapping[float, float]) -> float:

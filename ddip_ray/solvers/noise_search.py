@@ -56,7 +56,7 @@ class NoiseSearch:
     def decide(self) -> str:
         """The method for the noise that meets the held-out measurements best, and why."""
         factor = 2 ** least({math.log2(factor): misfit for factor, misfit in self.misfits.items()})
-        del self.method  # before its successor needs the memory
+        del self.method, self.trials, self.held_out  # before the successor needs the memory
         self.method = self.method_for(factor)
         found = ", ".join(f"{misfit:.5f} at {factor:g}" for factor, misfit in self.misfits.items())
         return f"noise {factor:.3g} times the store's estimate; misfit of held-out measurements {found}"

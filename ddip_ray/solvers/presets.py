@@ -73,8 +73,12 @@ _PAPER: dict[str, Values] = {
         "adaptation": _SCD,
         "scd": {"tv_weight": 1e-3},
     },
-    "ddnm": {"sampler": {**_EVEN, "num_steps": 100, "cg_iterations": 200}},
+    "ddnm": {
+        "sampler": {**_EVEN, "num_steps": 100, "cg_iterations": 200},
+        "noise": {"level": "given"},
+    },
     "diffpir": {
+        "noise": {"level": "given"},
         "sampler": {**_EVEN, "num_steps": 100, "eta": 0.3**0.5, "cg_iterations": 200},
         "diffpir": {"lam": 7.0},
     },

@@ -15,7 +15,7 @@ KSpace = NDArray[np.complex64]
 MapsName = Literal["auto", "espirit", "low-resolution"]
 MAPS: tuple[MapsName, ...] = get_args(MapsName)
 
-_OUTER = 0.9  # of the way to the edge of k-space; beyond it is hardly more than noise
+_OUTER = 0.9  # of the way to the edge of k-space, or of the samples: beyond is hardly more than noise
 _LEAST_VARIANCE = 1e-6  # of the largest: less is a coil that is not connected
 _KERNEL, _LARGEST_CENTRE, _LEAST_CENTRE = 6, 24, 12  # samples along each side
 # Of an eigenvalue of ESPIRiT, below which a map ends: where no coil sees, a prior invents. Of a singular
@@ -66,10 +66,11 @@ def mixing(y: KSpace, choice: CoilChoice, noise: KSpace | None = None) -> Mixing
     num_coils, notes = y.shape[1], []
     if choice.num_coils is not None and not 1 <= choice.num_coils <= num_coils:
         raise InputError(f"--compress-coils: found {choice.num_coils}, expected 1 to {num_coils}")
-    if noise is not None and len(noise) != num_coils:
-        raise InputError(f"a noise scan of {len(noise)} coils with k-space of {num_coils}", "Use --no-whiten")
     matrix = np.eye(num_coils, dtype=np.complex64)
     if choice.whiten and noise is not None:
+        if len(noise) != num_coils:
+            message = f"a noise scan of {len(noise)} coils with k-space of {num_coils}"
+            raise InputError(message, "Use --no-whiten")
         matrix = whitening(noise_covariance(noise))
         notes.append("noise of the coils made equal and independent, by the noise scan in the file")
     if choice.num_coils is not None and choice.num_coils < num_coils:
@@ -112,11 +113,13 @@ def noise_covariance(samples: KSpace) -> NDArray[np.complex128]:
 def estimate_noise(y: KSpace) -> float:
     """Standard deviation of the real part, and of the imaginary part, of the noise: (z, coil, ky, kx).
 
-    From the outermost samples, by the median of their sizes in each coil, which few strong ones do not move;
-    the median over coils. What signal there is makes it too large.
+    From the outermost samples that were taken, by the median of their sizes in each coil, which few strong
+    ones do not move; the median over coils. What signal there is makes it too large.
     """
     ky, kx = (np.abs(np.arange(n) - n // 2) / max(1, n // 2) for n in y.shape[2:])
-    outer, found = np.maximum(ky[:, None], kx[None, :]) > _OUTER, []
+    distance, found = np.maximum(ky[:, None], kx[None, :]), []
+    where = distance[(y != 0).any(axis=(0, 1))]
+    outer = distance > min(_OUTER, np.quantile(where, _OUTER)) if len(where) else distance > _OUTER
     for coil in range(y.shape[1]):
         samples = y[:, coil, outer]
         taken = samples[samples != 0]

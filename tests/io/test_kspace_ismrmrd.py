@@ -11,7 +11,7 @@ import pytest
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.kspace_files import read_kspace
-from ddip_ray.io.raw_kspace import centred
+from ddip_ray.io.raw_kspace import centred, stack_order
 
 Array = np.ndarray[Any, np.dtype[np.complex64]]
 
@@ -97,6 +97,38 @@ def test_partial_echoes_and_an_uncentred_matrix_land_where_they_belong(tmp_path:
     np.testing.assert_allclose(raw.data.compute(), k, atol=1e-6)
 
 
+def test_a_partial_echo_with_oversampling_stays_partial(tmp_path: Path) -> None:
+    k = oversampled(random(1, 2, 8, 10))
+    lines = [line(k[0, :, row, 6:], centre=4, kspace_encode_step_1=row) for row in range(8)]
+    y = read_kspace(write(tmp_path / "scan.h5", header(20, 8, 1, 10, 4), lines)).data.compute()
+    assert not y[..., :3].any()
+    assert (y[..., 3:] != 0).all()
+
+
+def test_slices_lie_in_the_order_of_their_positions(tmp_path: Path) -> None:
+    """Taken interleaved; another encoding of the same lines is left out."""
+    k = random(4, 2, 6, 8)
+    places = [2, 0, 3, 1]  # of the counters 0 to 3
+    lines = []
+    for counter, place in enumerate(places):
+        for row in range(6):
+            acquisition = line(k[place, :, row], kspace_encode_step_1=row, slice=counter)
+            acquisition.position[:] = (0.0, 1.0, 7.5 * place - 10.0)
+            lines.append(acquisition)
+    lines.append(line(9 * k[0, :, 0], kspace_encode_step_1=0))
+    lines[-1].encoding_space_ref = 1
+    raw = read_kspace(write(tmp_path / "scan.h5", header(8, 6, 1, 8, 3), lines))
+    np.testing.assert_allclose(raw.data.compute(), k, atol=1e-6)
+    assert raw.voxel_mm == pytest.approx((7.5, 1.5, 2.0))
+
+
+def test_slices_without_positions_of_their_own_keep_their_order() -> None:
+    for positions in (np.zeros((3, 3)), np.ones((1, 3)), np.array([[0.0, 0, 0], [0, 0, 2], [0, 0, 0]])):
+        order, distance = stack_order(positions)
+        assert order.tolist() == list(range(len(positions)))
+        assert distance is None
+
+
 def test_a_3d_scan_becomes_slices_along_its_readout(tmp_path: Path) -> None:
     k = random(2, 4, 6, 8)  # coil, kz, ky, kx
     wide = oversampled(k)
@@ -109,6 +141,9 @@ def test_a_3d_scan_becomes_slices_along_its_readout(tmp_path: Path) -> None:
     expected = np.moveaxis(centred(np.fft.ifft, k, 3), 3, 0)  # x, coil, kz, ky
     np.testing.assert_allclose(raw.data.compute(), expected, atol=1e-5)
     assert raw.voxel_mm == (2.0, 3.0, 1.5)
+
+
+NOISY = [line(random(1, 8)), *(line(random(n, 8), ismrmrd.ACQ_IS_NOISE_MEASUREMENT) for n in (1, 2))]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +159,8 @@ def test_a_3d_scan_becomes_slices_along_its_readout(tmp_path: Path) -> None:
             "kx 0 to 7, ky 9, kz 0, outside",
         ),
         (header(8, 4, 1, 8, 2), [line(random(1, 8)), line(random(2, 8))], "1, 2 coils in different"),
+        (header(8, 4, 1, 8, 2), NOISY, "1, 2 coils in different acquisitions"),
+        (header(8, 0, 1, 8, 2), [line(random(1, 8))], "a matrix of 8 x 0 x 1"),
         (
             header(8, 4, 2, 8, 2),
             [line(random(1, 8), slice=1), line(random(1, 8))],

@@ -15,8 +15,10 @@ from small_problem import build, operator, phantom, problem, solve
 from torch import Tensor
 from workers import on_workers
 
+from ddip_ray.engine.config import load_config
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.build import searches_noise
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.loading import load_problem
 from ddip_ray.solvers.noise_search import NoiseSearch
@@ -74,6 +76,17 @@ def test_same_volume_on_any_workers(prior: DiffusionPrior, method: str, edges: l
     assert (on_workers(edges, work) - work(Slab(0, 6), Alone())).abs().max() <= 1e-5
 
 
+def test_mri_on_a_worker_without_any_of_these_slices(prior: DiffusionPrior, small_mri: Path) -> None:
+    """Several coils, and the slices 0, 4 and 8 of twelve."""
+    settings = {"sampler": SAMPLER, "noise": {"num_slices": 3}}
+
+    def work(slab: Slab, communicator: Any) -> Tensor:
+        scan = replace(load_problem(open_acquisition(small_mri), slab), noise_is_estimated=True)
+        return solve(build("dds", scan, copy.deepcopy(prior), communicator, **settings))
+
+    assert torch.equal(on_workers([0, 1, 3, 12], work), work(Slab(0, 12), Alone()))
+
+
 def test_the_rest_goes_as_with_the_noise_that_was_found(prior: DiffusionPrior) -> None:
     scan = measured(phantom())
     search = build("dds", scan, prior, sampler=SAMPLER)
@@ -99,17 +112,28 @@ def test_an_earlier_result_which_saw_all_is_not_shown_to_the_trials(prior: Diffu
 
 
 @pytest.mark.parametrize(
-    ("scan", "settings"),
+    ("method", "scan", "settings"),
     [
-        (problem(phantom(), noise_std=0.05), {}),
-        (replace(measured(phantom()), noise_std=0.0), {}),
-        (measured(phantom()), {"noise": {"level": "given"}}),
-        (measured(phantom()), {"sampler": {"gamma": 5.0}}),
+        ("dds", problem(phantom(), noise_std=0.05), {}),
+        ("dds", replace(measured(phantom()), noise_std=0.0), {}),
+        ("dds", measured(phantom()), {"noise": {"level": "given"}}),
+        ("dds", measured(phantom()), {"sampler": {"gamma": 5.0}}),
+        ("dps", measured(phantom()), {}),
+        ("score-sde", measured(phantom()), {}),
+        ("diffusionmbir", measured(phantom()), {"mbir": {"trajectory": "predictor_corrector"}}),
     ],
-    ids=["known", "none", "given", "gamma"],
+    ids=["known", "none", "given", "gamma", "dps", "score-sde", "predictor-corrector"],
 )
-def test_nothing_to_search(prior: DiffusionPrior, scan: SlabProblem, settings: dict[str, Any]) -> None:
-    assert not isinstance(build("dds", scan, prior, **settings), NoiseSearch)
+def test_nothing_to_search(
+    prior: DiffusionPrior, method: str, scan: SlabProblem, settings: dict[str, Any]
+) -> None:
+    assert not isinstance(build(method, scan, prior, **settings), NoiseSearch)
+
+
+def test_settings_of_a_paper_are_not_searched_for() -> None:
+    for method in ("dds", "ddnm", "diffpir", "d3ip", "ddip", "scd", "d3ip-mbir", "diffusionmbir"):
+        config = load_config(None, {"method": method, "preset": "paper"})
+        assert not searches_noise(config, measured(phantom())), method
 
 
 def test_only_measured_noise_is_an_estimate(small_scan: Path) -> None:

@@ -53,6 +53,8 @@ def test_noise_is_estimated_from_the_outermost_samples() -> None:
     assert estimate_noise(y) == pytest.approx(0.3, rel=0.05)
     y[:, :, ::2] = 0
     assert estimate_noise(y) == pytest.approx(0.3, rel=0.05)
+    y[:, :, :8], y[:, :, -8:], y[..., :8], y[..., -8:] = 0, 0, 0, 0  # k-space that was taken in part
+    assert estimate_noise(y) == pytest.approx(0.3, rel=0.1)
     assert estimate_noise(np.zeros((1, 1, 8, 8), np.complex64)) == 0
 
 
@@ -68,6 +70,7 @@ def test_a_noise_scan_makes_noise_equal_and_independent() -> None:
     np.testing.assert_array_equal(mixing(y, CoilChoice())(y), y)
     with pytest.raises(InputError, match="a noise scan of 2 coils with k-space of 4"):
         mixing(y, CoilChoice(), noise[:2])
+    np.testing.assert_array_equal(mixing(y, CoilChoice(whiten=False), noise[:2])(y), y)
 
 
 def test_a_coil_that_is_not_connected_stays_silent() -> None:
