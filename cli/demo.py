@@ -15,7 +15,7 @@ from .reconstruct import in_words, watcher
 VIEWS = 30
 WORKERS = 2
 METHOD = "d3ip"
-FULL_STRENGTH = {"policy": "fixed"}  # the default tries several, which takes half as long again
+FULL_STRENGTH = {"policy": "fixed"}  # the default tries several, which takes longer
 
 
 def demo(

@@ -1,9 +1,10 @@
-"""What all tests share: quiet libraries, and one small simulated scan."""
+"""What all tests share: quiet libraries, real data where there are any, and small simulated scans."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,20 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+DATA = Path(__file__).parents[2] / "shared" / "data"
 SMALL_SHAPE = (12, 20, 24)
+
+
+@pytest.fixture
+def real_data() -> Callable[[str], Path]:
+    """Path of a real data file of the developers; skips, saying so, where they are not."""
+
+    def find(name: str) -> Path:
+        if not (DATA / name).exists():
+            pytest.skip(f"../shared/data absent: {name}")
+        return DATA / name
+
+    return find
 
 
 @pytest.fixture(scope="session")

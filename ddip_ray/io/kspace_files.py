@@ -115,12 +115,13 @@ def _npy(path: Path, key: str | None, axes: str | None) -> RawKSpace:
 
 
 def _matlab(path: Path, key: str | None, axes: str | None) -> RawKSpace:
+    import h5py
     from scipy.io import loadmat
 
+    if h5py.is_hdf5(path):  # version 7.3, which turns axes round
+        return _hdf5_array(path, key, ",".join(reversed(_axes(axes) or AXES)), "MATLAB 7.3")
     try:
         arrays = loadmat(path)
-    except NotImplementedError:  # version 7.3 is HDF5, its axes reversed
-        return _hdf5_array(path, key, ",".join(reversed(_axes(axes) or AXES)), "MATLAB 7.3")
     except (ValueError, OSError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as a MATLAB file ({error})") from error
     name, array = _only_complex(path, {k: v for k, v in arrays.items() if not k.startswith("__")}, key)

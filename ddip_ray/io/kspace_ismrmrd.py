@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.raw_kspace import RawKSpace, central, centred, cropped, stack_order
+from ddip_ray.io.raw_kspace import BOTH_DIRECTIONS, RawKSpace, as_slices, stack_order
 
 # Bits of an acquisition's flags, counted from 1.
 _NOISE, _CALIBRATION, _CALIBRATION_AND_IMAGE, _REVERSE = 19, 20, 21, 22
@@ -60,26 +60,15 @@ def read_ismrmrd(path: Path) -> RawKSpace:
     if not chosen.any():
         raise InputError(f"{path}: no acquisition of an image among {len(heads)}")
     if _flagged(heads[chosen], _REVERSE).any():
-        raise InputError(
-            f"{path}: echoes in both directions (EPI) need a phase correction", "Correct and sort them first"
-        )
+        message, hint = BOTH_DIRECTIONS
+        raise InputError(f"{path}: {message}", hint)
     k = _sorted(path, acquisitions[chosen], header)
     noise = [_samples(path, acquisition) for acquisition in acquisitions[is_noise]]
     _num_coils(path, heads[is_noise])
+    order, distance = stack_order(_positions(heads[chosen]))
+    k, is_3d = as_slices(path, k[order], header.recon_x, history)
     x, y, z = header.voxel
-    order, distance = stack_order(_positions(heads[chosen], len(k)))
-    k = k[order]
-    if k.shape[2] == 1:
-        k, voxel = k[:, :, 0], (z if distance is None else distance, y, x)
-        k = cropped(k, header.recon_x, 3) if header.recon_x < k.shape[3] else k
-    elif len(k) == 1:
-        image = central(centred(np.fft.ifft, k[0], 3), header.recon_x, 3)
-        k, voxel = np.moveaxis(image, 3, 0).astype(np.complex64), (x, z, y)
-        history.append("3D scan: slices along its readout; ky is its third dimension, kx its second")
-    else:
-        raise InputError(f"{path}: {len(k)} slabs of 3D k-space, expected one", "Write one slab a file")
-    if header.recon_x < header.matrix[0]:
-        history.append(f"readout oversampling removed: {header.recon_x} of {header.matrix[0]} kept")
+    voxel = (x, z, y) if is_3d else (distance or z, y, x)
     data = da.from_array(k, chunks=(1, -1, -1, -1), name=False)
     together = np.concatenate(noise, axis=1) if noise else None
     return RawKSpace(data, "ISMRMRD", voxel, tuple(history), together)
@@ -153,10 +142,10 @@ def _sorted(path: Path, acquisitions: Any, header: Header) -> NDArray[np.complex
     """(slice, coil, kz, ky, kx), the mean of what belongs to the same line."""
     nx, ny, nz = header.matrix
     heads = acquisitions["head"]
-    num_slices = int(heads["idx"]["slice"].max()) + 1
-    k = np.zeros((num_slices, _num_coils(path, heads), nz, ny, nx), np.complex64)
-    count = np.zeros((num_slices, nz, ny, nx), np.float32)
-    for acquisition in acquisitions:
+    counters, slices = np.unique(heads["idx"]["slice"], return_inverse=True)
+    k = np.zeros((len(counters), _num_coils(path, heads), nz, ny, nx), np.complex64)
+    count = np.zeros((len(counters), nz, ny, nx), np.float32)
+    for z, acquisition in zip(slices, acquisitions, strict=True):
         head, samples = acquisition["head"], _samples(path, acquisition)
         first = nx // 2 - (int(head["center_sample"]) - int(head["discard_pre"]))
         row = int(head["idx"]["kspace_encode_step_1"]) - header.centre[0] + ny // 2
@@ -167,7 +156,6 @@ def _sorted(path: Path, acquisitions: Any, header: Header) -> NDArray[np.complex
                 f"{path}: acquisition {head['scan_counter']} lies at kx {first} to {stop - 1}, ky {row}, "
                 f"kz {plane}, outside the matrix of {nx} x {ny} x {nz}"
             )
-        z = int(head["idx"]["slice"])
         k[z, :, plane, row, first:stop] += samples
         count[z, plane, row, first:stop] += 1
     k /= np.maximum(count, 1)[:, None]
@@ -181,10 +169,10 @@ def _num_coils(path: Path, heads: Any) -> int:
     return int(num_coils[0]) if len(num_coils) else 0
 
 
-def _positions(heads: Any, num_slices: int) -> NDArray[np.float64]:
+def _positions(heads: Any) -> NDArray[np.float64]:
     """The centre of each slice in mm, (slice, 3)."""
-    positions = np.zeros((num_slices, 3))
-    positions[heads["idx"]["slice"]] = heads["position"]
+    _, firsts = np.unique(heads["idx"]["slice"], return_index=True)
+    positions: NDArray[np.float64] = heads["position"][firsts].astype(np.float64)
     return positions
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.raw_kspace import RawKSpace, central, centred, cropped, stack_order
+from ddip_ray.io.raw_kspace import BOTH_DIRECTIONS, RawKSpace, as_slices, stack_order
 
 _KEPT_FIRST = {
     "Rep": "repetition",
@@ -20,7 +20,6 @@ _KEPT_FIRST = {
     "Set": "set",
     **{f"Id{letter}": f"counter {letter}" for letter in "abcde"},
 }
-_AVERAGED = ("Ave", "Seg")
 _SHORTEST_HEADER, _MAX_SCANS, _CARTESIAN = 10_000, 64, 1
 
 
@@ -59,10 +58,9 @@ def _read(path: Path, scans: Any) -> RawKSpace:
     if scan.get("ucTrajectory", _CARTESIAN) != _CARTESIAN:
         raise InputError(f"{path}: not a Cartesian trajectory", "Grid it first")
     if any(block.is_flag_set("REFLECT") for block in image.mdb_list):
-        raise InputError(
-            f"{path}: echoes in both directions (EPI) need a phase correction", "Correct and sort them first"
-        )
-    k, history = _one_image(image)  # (slice, partition, line, coil, column)
+        message, hint = BOTH_DIRECTIONS
+        raise InputError(f"{path}: {message}", hint)
+    k, history = _one_image(image)
     positions = np.zeros((len(k), 3))
     for block in image.mdb_list:
         at = block.mdh.SliceData.SlicePos
@@ -78,20 +76,12 @@ def _read(path: Path, scans: Any) -> RawKSpace:
     k = np.moveaxis(k, 3, 1)  # (slice, coil, partition, line, column)
     factor = float(header.get("Meas", {}).get("flReadoutOSFactor") or 1.0)
     columns = round(k.shape[4] / factor)
-    field = _field_mm(header)
-    voxel = None if field is None else _voxel(field, k.shape[2:4], k.shape[4] / factor)
-    if k.shape[2] == 1:
-        voxel = voxel if voxel is None or distance is None else (distance, *voxel[1:])
-        k = k[:, :, 0]
-        k = cropped(k, columns, 3) if columns < k.shape[3] else k
-    elif len(k) == 1:
-        k = np.moveaxis(central(centred(np.fft.ifft, k[0], 3), columns, 3), 3, 0).astype(np.complex64)
-        voxel = None if voxel is None else (voxel[2], voxel[0], voxel[1])
-        history.append("3D scan: slices along its readout; ky are its partitions, kx its lines")
-    else:
-        raise InputError(f"{path}: {len(k)} slabs of 3D k-space, expected one")
-    if factor > 1:
-        history.append(f"readout oversampling removed: {columns} of {round(columns * factor)} kept")
+    _, _, partitions, lines, _ = k.shape
+    k, is_3d = as_slices(path, k, columns, history)
+    voxel = _voxel_mm(header, (partitions, lines, columns))
+    if voxel is not None:
+        z, y, x = voxel
+        voxel = (x, z, y) if is_3d else (distance or z, y, x)
     noise = [scan["noise"][:] for scan in scans if "noise" in scan]
     together = None
     if noise:
@@ -125,13 +115,13 @@ def centred_at(k: NDArray[np.complex64], axis: int, centre: int) -> NDArray[np.c
 
 
 def _one_image(image: Any) -> tuple[NDArray[np.complex64], list[str]]:
+    """The first image, (slice, partition, line, coil, column); averages are twixtools' own."""
     history, index = [], []
     for name, size in zip(image.dims, image.shape, strict=True):
         first = name in _KEPT_FIRST and size > 1
         index.append(slice(0, 1) if first else slice(None))
         if first:
             history.append(f"{_KEPT_FIRST[name]} 0 of {size}")
-    image.flags["average"].update(dict.fromkeys(_AVERAGED, True))
     order = ("Sli", "Par", "Lin", "Cha", "Col")
     read = image[tuple(index)]
     axes = [image.dims.index(name) for name in order]
@@ -140,19 +130,12 @@ def _one_image(image: Any) -> tuple[NDArray[np.complex64], list[str]]:
     return k.astype(np.complex64), history
 
 
-def _field_mm(header: Any) -> tuple[float, float, float] | None:
-    """Thickness of a slice or slab, and fields of view along phase and readout, oversampling included."""
+def _voxel_mm(header: Any, shape: tuple[int, int, int]) -> tuple[float, float, float] | None:
+    """Of a scan of so many partitions, lines and columns; None if the header does not say."""
     try:
         first, scan = header["MeasYaps"]["sSliceArray"]["asSlice"][0], header["MeasYaps"]["sKSpace"]
         slab = float(first["dThickness"]) * (1 + float(scan.get("dSliceOversamplingForDialog", 0)))
         phase = float(first["dPhaseFOV"]) * (1 + float(scan.get("dPhaseOversamplingForDialog", 0)))
-        return slab, phase, float(first["dReadoutFOV"])
+        return slab / shape[0], phase / shape[1], float(first["dReadoutFOV"]) / shape[2]
     except (KeyError, IndexError, TypeError, ValueError):
         return None
-
-
-def _voxel(
-    field: tuple[float, float, float], planes_and_lines: tuple[int, ...], columns: float
-) -> tuple[float, float, float]:
-    thickness, phase, readout = field
-    return thickness / planes_and_lines[0], phase / planes_and_lines[1], readout / columns

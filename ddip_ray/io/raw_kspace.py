@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
+
+BOTH_DIRECTIONS = "echoes in both directions (EPI) need a phase correction", "Correct and sort them first"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,31 @@ def cropped(k: NDArray[np.complex64], size: int, axis: int) -> NDArray[np.comple
     if len(taken):
         out[..., (before < taken[0]) | (before > taken[-1])] = 0
     return np.moveaxis(out, -1, axis)
+
+
+def as_slices(
+    path: Path, k: NDArray[np.complex64], columns: int, history: list[str]
+) -> tuple[NDArray[np.complex64], bool]:
+    """k-space (slice, coil, kz, ky, kx) as slices (z, coil, ky, kx), and whether they are cut from a 3D scan.
+
+    Of the readout, kx, the image's central ``columns`` are kept. A 3D scan is cut into slices along it: kz
+    becomes ky, ky becomes kx. What was done is added to ``history``.
+
+    Raises:
+        InputError: several slabs of 3D k-space.
+    """
+    is_3d, wide = k.shape[2] > 1, k.shape[4]
+    if is_3d and len(k) > 1:
+        raise InputError(f"{path}: {len(k)} slabs of 3D k-space, expected one", "Write one slab a file")
+    if is_3d:
+        image = central(centred(np.fft.ifft, k[0], 3), columns, 3)
+        k = np.moveaxis(image, 3, 0).astype(np.complex64)
+        history.append("3D scan: slices along its readout; ky is its third dimension, kx its second")
+    else:
+        k = cropped(k[:, :, 0], columns, 3) if columns < wide else k[:, :, 0]
+    if columns < wide:
+        history.append(f"readout oversampling removed: {columns} of {wide} kept")
+    return k, is_3d
 
 
 def stack_order(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], float | None]:

@@ -113,7 +113,7 @@ def _kept_samples(sampling_mask: Tensor, share: float, number: int) -> Tensor:
     if not bool(outside.any()):
         raise InputError(
             "k-space has no sample outside its centre to hold out",
-            "Use --adapt fixed and noise.level: given.",
+            "Use --adapt fixed, and noise.level: given in the --config",
         )
     lines = torch.nonzero(outside.amin(1))[:, 0]
     if len(lines) and bool((sampling_mask == sampling_mask[:, :1]).all()):

@@ -1,8 +1,7 @@
-"""Measured coils: noise made white and independent, fewer of them, and their sensitivities."""
+"""What becomes of measured coils: which are stored, and how noisy they are."""
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,17 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
+from ddip_ray.operators.coil_mixing import compression, noise_covariance, whitening
+from ddip_ray.operators.espirit import KSpace
 
-KSpace = NDArray[np.complex64]
 MapsName = Literal["auto", "espirit", "low-resolution"]
 MAPS: tuple[MapsName, ...] = get_args(MapsName)
 
 _OUTER = 0.9  # of the way to the edge of k-space, or of the samples: beyond is hardly more than noise
-_LEAST_VARIANCE = 1e-6  # of the largest: less is a coil that is not connected
-_KERNEL, _LARGEST_CENTRE, _LEAST_CENTRE = 6, 24, 12  # samples along each side
-# Of an eigenvalue of ESPIRiT, below which a map ends: where no coil sees, a prior invents. Of a singular
-# value, to the largest.
-_EIGENVALUE, _SINGULAR_VALUE = 0.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -80,36 +75,6 @@ def mixing(y: KSpace, choice: CoilChoice, noise: KSpace | None = None) -> Mixing
     return Mixing(matrix, tuple(notes))
 
 
-def whitening(covariance: NDArray[np.complex128]) -> NDArray[np.complex64]:
-    """The matrix (coil, coil) after which all coils have the mean of the variances, and no covariance."""
-    values, vectors = np.linalg.eigh(covariance)
-    mean = float(values.mean())
-    if mean <= 0:
-        return np.eye(len(covariance), dtype=np.complex64)
-    roots = np.sqrt(mean / np.maximum(values, _LEAST_VARIANCE * values.max()))
-    # The symmetric root: a coil stays nearly itself.
-    matrix: NDArray[np.complex64] = ((vectors * roots) @ vectors.conj().T).astype(np.complex64)
-    return matrix
-
-
-def compression(y: KSpace, num_coils: int) -> tuple[NDArray[np.complex64], float]:
-    """Orthonormal combinations (num_coils, coil) with the most energy, and the share of it they keep.
-
-    Principal components, as in Buehrer et al. (2007, doi:10.1002/mrm.21237).
-    """
-    flat = np.moveaxis(y, 1, 0).reshape(y.shape[1], -1).astype(np.complex128)
-    values, vectors = np.linalg.eigh(flat @ flat.conj().T)
-    kept: NDArray[np.complex64] = vectors[:, ::-1][:, :num_coils].conj().T.astype(np.complex64)
-    return kept, float(values[::-1][:num_coils].sum() / max(values.sum(), np.finfo(float).tiny))
-
-
-def noise_covariance(samples: KSpace) -> NDArray[np.complex128]:
-    """(coil, coil) of noise alone, (coil, sample)."""
-    exact = samples.astype(np.complex128)
-    covariance: NDArray[np.complex128] = exact @ exact.conj().T / max(1, samples.shape[1])
-    return covariance
-
-
 def estimate_noise(y: KSpace) -> float:
     """Standard deviation of the real part, and of the imaginary part, of the noise: (z, coil, ky, kx).
 
@@ -126,29 +91,3 @@ def estimate_noise(y: KSpace) -> float:
         if len(taken):
             found.append(np.median(np.abs(np.stack([taken.real, taken.imag]))) / 0.6745)
     return float(np.median(found)) if found else 0.0
-
-
-def why_not_espirit(num_coils: int, calibration: int) -> str | None:
-    """What stands in its way; ``calibration`` is the side of the fully sampled square at the centre."""
-    if num_coils == 1:
-        return "one coil needs no sensitivity map"
-    if calibration < _LEAST_CENTRE:
-        return f"{calibration} x {calibration} samples at the centre, ESPIRiT needs {_LEAST_CENTRE}"
-    if importlib.util.find_spec("sigpy") is None:
-        return "ESPIRiT needs sigpy: pip install 'ddip-ray[mri]'"
-    return None
-
-
-def espirit(y: KSpace, calibration: int) -> KSpace:
-    """Sensitivity maps (coil, y, x) of a slice (coil, ky, kx); their squares add up to 1 at each pixel.
-
-    ESPIRiT's first set (Uecker et al. 2014, doi:10.1002/mrm.24751), by sigpy.
-    """
-    import sigpy.mri
-
-    size = min(calibration, _LARGEST_CENTRE)
-    app = sigpy.mri.app.EspiritCalib(
-        y, size, _SINGULAR_VALUE, min(_KERNEL, size), _EIGENVALUE, show_pbar=False
-    )  # fmt: skip
-    maps: KSpace = app.run().astype(np.complex64)
-    return maps

@@ -26,16 +26,9 @@ from ddip_ray.io.schema import (
     Source,
 )
 from ddip_ray.operators.coil_sensitivity import calibration_size
+from ddip_ray.operators.espirit import KSpace, espirit, why_not_espirit
 from ddip_ray.operators.sampling_mask import default_calibration, sampling_mask
-from ddip_ray.tasks.coils import (
-    CoilChoice,
-    KSpace,
-    MapsName,
-    espirit,
-    estimate_noise,
-    mixing,
-    why_not_espirit,
-)
+from ddip_ray.tasks.coils import CoilChoice, MapsName, estimate_noise, mixing
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.slices import parse_range
 

@@ -8,18 +8,12 @@ all samples with their own sensitivity maps. Magnitudes are compared; NRMSE is â
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
-import shlex
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from bench_methods import config_of
+from measured import DATA, draw, row, write_table
 from numpy.typing import NDArray
 
 from ddip_ray.engine.config import load_config
@@ -27,10 +21,6 @@ from ddip_ray.engine.run import reconstruct
 from ddip_ray.io.result import open_result
 from ddip_ray.tasks.evaluate import evaluate
 from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling, import_mri
-from ddip_ray.tasks.prior_card import draw_rows
-
-HERE = Path(__file__).parent
-DATA = HERE.parents[2] / "shared" / "data"
 
 
 @dataclass(frozen=True)
@@ -53,23 +43,17 @@ SCANS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--scans", default="brain,ulf")
-    parser.add_argument("--methods", default="zero-filled,cg,tv,dds,d3ip")
-    parser.add_argument("--pictures", type=Path)
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "mri.md")
-    args = parser.parse_args()
-    rows = [
-        "| scan | R | samples | method | NRMSE | PSNR (dB) | SSIM | seconds | decided |",
-        "|" + "---|" * 9,
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        for name in args.scans.split(","):
-            rows += compare(name, args.methods.split(","), folder, args.pictures)
-    command = shlex.join(["python", "tests/benchmarks/bench_mri.py", *sys.argv[1:]])
-    where = f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
-    lines = ["# Real k-space from fewer samples", "", f"`{command}`. {where}.", "", *rows]
-    args.output.write_text("\n".join(lines) + "\n")
+    write_table(
+        Path(__file__).name,
+        __doc__,
+        title="Real k-space from fewer samples",
+        note="Reference: the zero-filled image of all samples.",
+        columns=["scan", "R", "samples", "method", "NRMSE", "PSNR (dB)", "SSIM", "seconds", "decided"],
+        scans=SCANS,
+        methods="zero-filled,cg,tv,dds,d3ip",
+        output="mri.md",
+        compare=compare,
+    )
 
 
 def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -> list[str]:
@@ -94,13 +78,11 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
             cells = [name, f"{acceleration:g}", f"{share:.2f}", method, f"{nrmse:.4f}", f"{s.psnr:.2f}"]
             cells += ["" if s.ssim is None else f"{s.ssim:.4f}", f"{run.seconds:.0f}"]
             cells.append("; ".join(note.split(";")[0] for note in run.notes))
-            rows.append("| " + " | ".join(cells) + " |")
+            rows.append(row(cells))
             print(rows[-1], flush=True)
-        if pictures is not None:
-            pictures.mkdir(parents=True, exist_ok=True)
-            chosen = np.unique(np.linspace(0, len(truth) - 1, 3).round().astype(int))
-            images = {key: volume[chosen] / np.percentile(truth, 99.9) for key, volume in shown.items()}
-            (pictures / f"{name}-{acceleration:g}.png").write_bytes(draw_rows(images))
+        brightest = np.percentile(truth, 99.9)
+        images = {title: volume / brightest for title, volume in shown.items()}
+        draw(pictures, f"{name}-{acceleration:g}", images)
     return rows
 
 

@@ -9,18 +9,13 @@ out, ‖A x − y‖/‖y‖ over them, which asks no other reconstruction for i
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
-import shlex
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from bench_methods import config_of
+from measured import DATA, draw, row, write_table
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.run import reconstruct
@@ -29,11 +24,8 @@ from ddip_ray.io.result import open_result
 from ddip_ray.solvers.loading import build_operator
 from ddip_ray.tasks.evaluate import evaluate
 from ddip_ray.tasks.import_projections import ImportSettings, ProjectionChoice, import_projections
-from ddip_ray.tasks.prior_card import draw_rows
 from ddip_ray.tasks.volumes import read_result, recorded_intensity
 
-HERE = Path(__file__).parent
-DATA = HERE.parents[2] / "shared" / "data"
 EVERY = 3
 
 
@@ -53,32 +45,17 @@ SCANS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--scans", default="savu,tooth")
-    parser.add_argument("--methods", default="fbp,cg,tv,dds,d3ip", help="also d3ip-fixed")
-    parser.add_argument("--pictures", type=Path)
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "projections.md")
-    args = parser.parse_args()
-    rows = [
-        "| scan | views | method | PSNR (dB) | SSIM | misfit of the unseen views | seconds |",
-        "|" + "---|" * 7,
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        for name in args.scans.split(","):
-            rows += compare(name, args.methods.split(","), folder, args.pictures)
-    command = shlex.join(["python", "tests/benchmarks/bench_projections.py", *sys.argv[1:]])
-    text = "\n".join(
-        [
-            "# Real projections from a third of their views",
-            "",
-            f"`{command}`. {platform.machine()}, {os.cpu_count()} cores, "
-            f"torch {torch.__version__}. Reference: FBP with a Hann window of all views.",
-            "",
-            *rows,
-        ]
+    write_table(
+        Path(__file__).name,
+        __doc__,
+        title="Real projections from a third of their views",
+        note="Reference: FBP with a Hann window of all views.",
+        columns=["scan", "views", "method", "PSNR (dB)", "SSIM", "misfit of the unseen views", "seconds"],
+        scans=SCANS,
+        methods="fbp,cg,tv,dds,d3ip",
+        output="projections.md",
+        compare=compare,
     )
-    args.output.parent.mkdir(exist_ok=True)
-    args.output.write_text(text + "\n")
 
 
 def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -> list[str]:
@@ -102,13 +79,9 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
         ssim = "" if s.ssim is None else f"{s.ssim:.4f}"
         cells = [name, len(sparse.metadata.acquisition.angles_deg), method, f"{s.psnr:.2f}", ssim]
         cells += [f"{unseen_misfit(full, shown[method]):.4f}", f"{run.seconds:.0f}"]
-        rows.append("| " + " | ".join(map(str, cells)) + " |")
+        rows.append(row(cells))
         print(rows[-1], flush=True)
-    if pictures is not None:
-        pictures.mkdir(parents=True, exist_ok=True)
-        chosen = np.unique(np.linspace(0, full.num_slices - 1, 3).round().astype(int))
-        images = {key: volume[chosen] for key, volume in shown.items()}
-        (pictures / f"{name}.png").write_bytes(draw_rows(images))
+    draw(pictures, name, shown)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What the io tests share: the developers' real data, a small acquisition, an S3 server on loopback."""
+"""What the io tests share: a small image and acquisition, an S3 server on loopback."""
 
 from __future__ import annotations
 
@@ -14,20 +14,6 @@ import numpy as np
 import pytest
 
 from ddip_ray.io.schema import AcquisitionMetadata, GaussianNoise, Intensity, ParallelCT, Source
-
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-@pytest.fixture
-def real_data() -> Callable[[str], Path]:
-    """Path of a real data file; skips, saying so, where the data are not installed."""
-
-    def find(name: str) -> Path:
-        if not (DATA / name).exists():
-            pytest.skip(f"../shared/data absent: {name}")
-        return DATA / name
-
-    return find
 
 
 @pytest.fixture
@@ -51,6 +37,15 @@ def metadata() -> AcquisitionMetadata:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def volume(rng):
+    """(z, y, x) = (4, 5, 6), integers that survive any format."""
+    return rng.integers(-1000, 1000, (4, 5, 6)).astype(np.int16)
+
+
+# NIfTI
 
 
 @pytest.fixture(scope="session")

@@ -106,13 +106,13 @@ def test_a_partial_echo_with_oversampling_stays_partial(tmp_path: Path) -> None:
 
 
 def test_slices_lie_in_the_order_of_their_positions(tmp_path: Path) -> None:
-    """Taken interleaved; another encoding of the same lines is left out."""
+    """Taken interleaved, counted with gaps; another encoding of the same lines is left out."""
     k = random(4, 2, 6, 8)
     places = [2, 0, 3, 1]  # of the counters 0 to 3
     lines = []
     for counter, place in enumerate(places):
         for row in range(6):
-            acquisition = line(k[place, :, row], kspace_encode_step_1=row, slice=counter)
+            acquisition = line(k[place, :, row], kspace_encode_step_1=row, slice=2 * counter + 1)
             acquisition.position[:] = (0.0, 1.0, 7.5 * place - 10.0)
             lines.append(acquisition)
     lines.append(line(9 * k[0, :, 0], kspace_encode_step_1=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -17,7 +18,6 @@ from ddip_ray.operators import ParallelBeam, ParallelBeamGeometry, filtered_back
 from ddip_ray.operators.filtered_backprojection import FilterName, angular_weights, ramp_response
 from ddip_ray.operators.parallel_beam import Backend
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 DISC = (6.0, -4.0, 20.0, 20.0, 0.0, 1.0)
 GEOMETRY = ParallelBeamGeometry.centered((80, 80), half_turn(180), 115)
 
@@ -112,11 +112,10 @@ def test_wrong_arguments() -> None:
         filtered_backprojection(operator, torch.zeros(1, 180, 115), "ramp")  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="measured data not beside the checkout")
-def test_agrees_with_scikit_image_on_measured_projections() -> None:
+def test_agrees_with_scikit_image_on_measured_projections(real_data: Callable[[str], Path]) -> None:
     """Real synchrotron rows, axis off centre: the same picture the same way up."""
     transform = pytest.importorskip("skimage.transform")
-    data = np.load(SHARED / "proj_savu_parallel" / "projections_parallel.npz")
+    data = np.load(real_data("proj_savu_parallel/projections_parallel.npz"))
     degrees, center = data["angles_deg"][:90], 86.0
     rows = data["line_integrals"][:90, 80:82].transpose(1, 0, 2).astype(np.float32)  # (z, view, detector)
     n = rows.shape[2]

@@ -13,15 +13,10 @@ from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io.result import open_result
 from ddip_ray.io.schema import SENSITIVITY_MAPS
-from ddip_ray.tasks import coils
-from ddip_ray.tasks.coils import (
-    CoilChoice,
-    compression,
-    espirit,
-    estimate_noise,
-    mixing,
-    noise_covariance,
-)
+from ddip_ray.operators import espirit as espirit_module
+from ddip_ray.operators.coil_mixing import compression, noise_covariance
+from ddip_ray.operators.espirit import espirit
+from ddip_ray.tasks.coils import CoilChoice, estimate_noise, mixing
 from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling, import_mri
 from ddip_ray.tasks.synthetic_mri import coil_maps
 
@@ -136,5 +131,5 @@ def test_where_espirit_cannot_be(tmp_path: Path, num_coils: int, calibration: in
 
 
 def test_without_sigpy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coils.importlib.util, "find_spec", lambda name: None)
-    assert coils.why_not_espirit(8, 24) == "ESPIRiT needs sigpy: pip install 'ddip-ray[mri]'"
+    monkeypatch.setattr(espirit_module.importlib.util, "find_spec", lambda name: None)
+    assert espirit_module.why_not_espirit(8, 24) == "ESPIRiT needs sigpy: pip install 'ddip-ray[mri]'"
