@@ -69,7 +69,8 @@ def npz_array(path: Path, archive: Any, name: str) -> NDArray[Any]:
     try:
         array: NDArray[Any] = archive[name]
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: array {name!r} cannot be read ({error})") from error
+        message = f"{path}: array {name!r} cannot be read ({error})"
+        raise InputError(message, "Write the file without it") from error
     return array
 
 

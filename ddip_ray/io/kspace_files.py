@@ -93,8 +93,11 @@ def _only_complex(path: Path, arrays: dict[str, Any], key: str | None) -> tuple[
         return key, found[key]
     chosen = [name for name, array in found.items() if array.dtype.kind == "c"]
     if len(chosen) != 1:
-        kind = "no complex array" if not chosen else f"several complex arrays ({', '.join(sorted(chosen))})"
-        raise InputError(f"{path}: {kind} among {', '.join(sorted(found)) or 'none'}", "Name one: --key NAME")
+        there = f"among {', '.join(sorted(found)) or 'none'}"
+        if not chosen:
+            raise InputError(f"{path}: no complex array {there}", "k-space is complex")
+        several = ", ".join(sorted(chosen))
+        raise InputError(f"{path}: several complex arrays ({several}) {there}", "Name one: --key NAME")
     return chosen[0], found[chosen[0]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import io
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,13 @@ def read_twix(path: Path) -> RawKSpace:
     if not is_twix(path):
         raise InputError(f"{path}: cannot be read as Siemens twix (no header of it)")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where its warnings belong
+        with contextlib.redirect_stdout(io.StringIO()):  # its remarks
             return _read(path, twixtools.map_twix(str(path), verbose=False))
     except InputError:
         raise
     except Exception as error:  # whatever its parser meets in a broken file
-        raise InputError(f"{path}: cannot be read as Siemens twix ({error!r})") from error
+        message = f"{path}: cannot be read as Siemens twix ({error!r})"
+        raise InputError(message, "Is the file whole?") from error
 
 
 def _read(path: Path, scans: Any) -> RawKSpace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def import_mri(
     sampling, kept = Sampling(pattern="given"), None
     if undersampling is not None:
         sampling, kept = _undersampled(undersampling, (ny, nx))
-    some = _some_slices(data, kept)
+    some = _some_slices(path, data, kept, chosen.start)
     mix = mixing(some, coils, raw.noise)
     history += mix.notes
     some = mix(some)
@@ -118,15 +119,17 @@ def import_mri(
         for start in range(0, num_slices, writer.shard_slices):
             stop = min(start + writer.shard_slices, num_slices)
             y = data[start:stop].compute(scheduler="threads")
+            first = chosen.start + start  # in the file
+            _require_finite(path, y, range(first, first + len(y)))
             mask = sampled(y) if kept is None else sampled(y) & kept
             if not mask.any(axis=(1, 2)).all():
-                empty = start + int(np.argmin(mask.any(axis=(1, 2))))
+                empty = first + int(np.argmin(mask.any(axis=(1, 2))))
                 raise InputError(f"{path}: slice {empty} has no sample", "Leave it out with --slices")
             y = mix(np.where(mask[:, None], y, 0))
             writer.write_measurements(start, y)
             writer.write(SAMPLING_MASK, start, mask)
             if finds_maps:
-                writer.write(SENSITIVITY_MAPS, start, _maps(path, start, y, mask))
+                writer.write(SENSITIVITY_MAPS, start, _maps(path, first, y, mask))
             report(stop, num_slices, "importing")
         return writer.commit()
 
@@ -180,7 +183,17 @@ def _undersampled(u: Undersampling, image_shape: tuple[int, int]) -> tuple[Sampl
     return sampling, mask
 
 
-def _some_slices(data: Any, kept: NDArray[np.bool_] | None) -> NDArray[np.complex64]:
+def _some_slices(path: str, data: Any, kept: NDArray[np.bool_] | None, first: int) -> KSpace:
+    """Up to `MAX_SLICES` of the slices, of which the ``first`` has this number in the file."""
     rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), MAX_SLICES)).round().astype(int))
-    y: NDArray[np.complex64] = data[rows].compute(scheduler="threads")
+    y: KSpace = data[rows].compute(scheduler="threads")
+    _require_finite(path, y, first + rows)
     return y if kept is None else y * kept
+
+
+def _require_finite(path: str, y: KSpace, slices: Iterable[int]) -> None:
+    for z, samples in zip(slices, y, strict=True):
+        if not np.isfinite(samples).all():
+            raise InputError(
+                f"{path}: slice {z} has samples that are NaN or infinite", "Set what was not sampled to 0"
+            )

@@ -131,6 +131,12 @@ def write_empty_slice(path: Path) -> None:
     np.save(path, y)
 
 
+def write_nan(path: Path) -> None:
+    y = np.ones((12, 1, 8, 8), np.complex64)
+    y[7, 0, 2, 3] = np.nan
+    np.save(path, y)
+
+
 def write_nothing(path: Path) -> None:
     np.save(path, np.zeros((2, 1, 8, 8), np.complex64))
 
@@ -160,6 +166,8 @@ def write_header(path: Path) -> None:
         ("k.npy", write_three_axes, {}, r"shape \(3, 8, 8\), expected four axes"),
         ("k.npy", write_three_axes, {"axes": "z,ky"}, r"axes z,ky for an array of shape \(3, 8, 8\)"),
         ("k.npy", write_empty_slice, {}, "slice 1 has no sample"),
+        ("k.npy", write_nan, {"scale": 1.0}, "slice 7 has samples that are NaN or infinite"),
+        ("k.npy", write_nan, {"slices": "7:8"}, "slice 7 has samples that are NaN or infinite"),
         ("k.npy", write_nothing, {}, "brightest value 0, expected a positive one"),
         ("k.npy", write_nothing, {"scale": -1.0}, "brightest value -1"),
         ("k.h5", write_layout, {}, "no complex array among images/volume"),
