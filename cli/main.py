@@ -15,6 +15,7 @@ from . import (
     compare,
     demo,
     evaluate,
+    export,
     import_mri,
     import_projections,
     info,
@@ -42,6 +43,7 @@ app.command("import")(import_projections.import_projections)
 app.command("import-mri")(import_mri.import_mri)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.add_typer(prior.app, name="prior")
 app.command("demo")(demo.demo)

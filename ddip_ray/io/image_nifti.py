@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
+from ddip_ray.io import paths
 from ddip_ray.io.image_volume import (
     ImageVolume,
     canonical,
@@ -18,7 +21,10 @@ from ddip_ray.io.image_volume import (
     obliqueness_note,
     require_real_volume,
 )
-from ddip_ray.io.schema import Source
+from ddip_ray.io.schema import Orientation, Source
+
+SUFFIXES = (".nii", ".nii.gz")
+_LARGEST = 32767  # voxels along an axis of NIfTI-1
 
 
 def read_nifti(path: Path, volume_index: int) -> ImageVolume:
@@ -63,3 +69,44 @@ def read_nifti(path: Path, volume_index: int) -> ImageVolume:
 def lazy_xyz(stored: NDArray[Any]) -> Any:
     """A dask array (x, y, z) over a Fortran-ordered one, in blocks along its slowest axis z."""
     return lazy(stored.transpose(2, 1, 0)).transpose(2, 1, 0)
+
+
+def write_nifti(
+    path: Path,
+    slabs: Iterable[NDArray[np.float32]],
+    shape: tuple[int, int, int],
+    voxel_mm: tuple[float, float, float],
+    orientation: Orientation,
+) -> None:
+    """Write slabs (z, y, x) of a volume of ``shape``, one after the other; all or nothing.
+
+    Without an affine the file says how large voxels are, but not where they lie (sform and qform code 0).
+
+    Raises:
+        InputError: more voxels along an axis than the format counts, or a full disk.
+    """
+    import nibabel
+    from nibabel.openers import Opener
+
+    if max(shape) > _LARGEST:
+        raise InputError(f"{path}: {max(shape)} voxels along an axis, NIfTI-1 counts to {_LARGEST}")
+    header: Any = nibabel.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape(shape[::-1])
+    header.set_zooms(voxel_mm[::-1])
+    header.set_xyzt_units("mm")
+    if orientation.affine is not None:
+        header.set_sform(np.array(orientation.affine), "scanner")
+        header.set_qform(np.array(orientation.affine), "scanner")
+    header["vox_offset"] = header.single_vox_offset
+    ending = next(suffix for suffix in reversed(SUFFIXES) if path.name.endswith(suffix))
+    temporary = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}{ending}")
+    try:
+        with paths.storage_errors(path), Opener(str(temporary), "wb") as file:
+            header.write_to(file)
+            file.write(bytes(header.single_vox_offset - file.tell()))
+            for slab in slabs:
+                file.write(slab.tobytes())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

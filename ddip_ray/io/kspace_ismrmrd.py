@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.raw_kspace import BOTH_DIRECTIONS, RawKSpace, as_slices, stack_order
+from ddip_ray.io.raw_kspace import BOTH_DIRECTIONS, RawKSpace, as_slices, orientation, stack_order
+from ddip_ray.io.schema import Orientation
 
 # Bits of an acquisition's flags, counted from 1.
 _NOISE, _CALIBRATION, _CALIBRATION_AND_IMAGE, _REVERSE = 19, 20, 21, 22
@@ -65,13 +66,15 @@ def read_ismrmrd(path: Path) -> RawKSpace:
     k = _sorted(path, acquisitions[chosen], header)
     noise = [_samples(path, acquisition) for acquisition in acquisitions[is_noise]]
     _num_coils(path, heads[is_noise])
-    order, distance = stack_order(_positions(heads[chosen]))
+    positions = _positions(heads[chosen])
+    order, distance = stack_order(positions)
     k, is_3d = as_slices(path, k[order], header.recon_x, history)
     x, y, z = header.voxel
     voxel = (x, z, y) if is_3d else (distance or z, y, x)
+    place = _orientation(heads[chosen][0], positions[order], voxel, k.shape, is_3d=is_3d)
     data = da.from_array(k, chunks=(1, -1, -1, -1), name=False)
     together = np.concatenate(noise, axis=1) if noise else None
-    return RawKSpace(data, "ISMRMRD", voxel, tuple(history), together)
+    return RawKSpace(data, "ISMRMRD", voxel, tuple(history), together, place)
 
 
 def parse_header(path: Path, text: bytes | str) -> Header:
@@ -174,6 +177,21 @@ def _positions(heads: Any) -> NDArray[np.float64]:
     _, firsts = np.unique(heads["idx"]["slice"], return_index=True)
     positions: NDArray[np.float64] = heads["position"][firsts].astype(np.float64)
     return positions
+
+
+def _orientation(
+    head: Any, positions: NDArray[np.float64], voxel: tuple[float, float, float], shape: Any, *, is_3d: bool
+) -> Orientation:
+    """Of slices at ``positions``; a 3D scan lies around its one position, and its readout is z."""
+    read, phase, through = (head[f"{name}_dir"].astype(np.float64) for name in ("read", "phase", "slice"))
+    num_slices, _, ny, nx = shape
+    if is_3d:
+        steps = np.stack([phase, through, read]) * np.array(voxel[::-1])[:, None]
+        return orientation(positions[0] - num_slices // 2 * steps[2], steps, (ny, nx))
+    if num_slices > 1:  # wherever the slices are, which their normal may not tell the sign of
+        through = (positions[-1] - positions[0]) / (num_slices - 1) / voxel[0]
+    steps = np.stack([read, phase, through]) * np.array(voxel[::-1])[:, None]
+    return orientation(positions[0], steps, (ny, nx))
 
 
 def _samples(path: Path, acquisition: Any) -> NDArray[np.complex64]:

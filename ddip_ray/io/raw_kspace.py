@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
+from ddip_ray.io.schema import Orientation
 
 BOTH_DIRECTIONS = "echoes in both directions (EPI) need a phase correction", "Correct and sort them first"
 
@@ -18,7 +19,8 @@ BOTH_DIRECTIONS = "echoes in both directions (EPI) need a phase correction", "Co
 class RawKSpace:
     """``data``: lazy dask array, complex64 (z, coil, ky, kx). ``voxel_mm``: (z, y, x) if the file knows.
 
-    ``noise``: samples of noise alone, complex64 (coil, sample), if it has them.
+    ``noise``: samples of noise alone, complex64 (coil, sample), if it has them. ``orientation``: of its
+    slices as images.
     """
 
     data: Any
@@ -26,6 +28,7 @@ class RawKSpace:
     voxel_mm: tuple[float, float, float] | None = None
     history: tuple[str, ...] = ()
     noise: NDArray[np.complex64] | None = None
+    orientation: Orientation = field(default_factory=Orientation)
 
 
 def centred(transform: Any, x: NDArray[Any], axis: int) -> NDArray[Any]:
@@ -97,3 +100,28 @@ def stack_order(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], floa
     if steps.min() < 1e-3 * steps.max():
         return np.arange(len(positions)), None
     return order, float(np.median(steps))
+
+
+def orientation(
+    centre: NDArray[np.float64], steps: NDArray[np.float64], image_shape: tuple[int, int]
+) -> Orientation:
+    """Of a stack of images (y, x), from where in the scanner its first one lies.
+
+    ``centre``: the middle of that image, pixel (ny // 2, nx // 2). ``steps``: from voxel to voxel along x, y
+    and z, a row each. All in mm towards Left, Posterior and Superior, as ISMRMRD, DICOM and Siemens count.
+
+    Unknown if the steps do not span space: what the file says is no direction then.
+    """
+    from nibabel import aff2axcodes
+
+    ny, nx = image_shape
+    affine = np.eye(4)
+    affine[:3, :3] = steps.T
+    affine[:3, 3] = centre - nx // 2 * steps[0] - ny // 2 * steps[1]
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    lengths = np.linalg.norm(steps, axis=1)
+    if not abs(np.linalg.det(steps)) > 0.1 * lengths.prod() > 0:
+        return Orientation()
+    x, y, z = aff2axcodes(affine)
+    rows: Any = tuple(tuple(float(value) for value in row) for row in affine)
+    return Orientation(directions=f"{z}{y}{x}", affine=rows)

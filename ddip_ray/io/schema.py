@@ -225,6 +225,13 @@ class Orientation(Frozen):
     directions: Annotated[str, Field(pattern="^[SIAPRL]{3}$")] | None = None
     affine: Affine | None = None
 
+    def from_slice(self, first: int) -> Orientation:
+        """Of the volume whose slice 0 was slice ``first``."""
+        if self.affine is None:
+            return self
+        rows = tuple((a, b, c, d + first * c) for a, b, c, d in self.affine)
+        return Orientation.model_validate({**self.model_dump(), "affine": rows})
+
 
 class Source(Frozen):
     """What was read, and what was done to it, in words. ``name`` is a file name without its folder."""

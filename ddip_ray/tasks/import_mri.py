@@ -22,6 +22,7 @@ from ddip_ray.io.schema import (
     CartesianMRI,
     Intensity,
     MeasuredNoise,
+    Orientation,
     Pattern,
     Sampling,
     Source,
@@ -100,12 +101,15 @@ def import_mri(
     if voxel is None:
         voxel = (1.0, 1.0, 1.0)
         history.append("the file has no voxel size: 1 mm assumed")
+    # Where voxels lie hangs on how large they are.
+    orientation = raw.orientation if choice.voxel_mm is None else Orientation()
     metadata = AcquisitionMetadata(
         acquisition=CartesianMRI(
             num_coils=num_coils, image_shape=(ny, nx), voxel_mm=voxel, sampling=sampling
         ),
         intensity=Intensity(scale=scale, measurement_scale=scale),
         noise=MeasuredNoise(std=estimate_noise(some)),
+        orientation=orientation.from_slice(chosen.start),
         source=Source(name=path, format=raw.format, history=tuple(history)),
     )
     with create_acquisition(

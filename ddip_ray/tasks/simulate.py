@@ -13,7 +13,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition, AcquisitionWriter, create_acquisition
 from ddip_ray.io.image_volume import ImageVolume
 from ddip_ray.io.images import HU_WINDOW, normalise, open_image
-from ddip_ray.io.schema import AcquisitionMetadata, Intensity, Orientation, ParallelCT
+from ddip_ray.io.schema import AcquisitionMetadata, Intensity, ParallelCT
 from ddip_ray.solvers.loading import build_operator
 from ddip_ray.tasks.noise import (
     NO_NOISE,
@@ -141,19 +141,9 @@ def _metadata(volume: ImageVolume, scan: Scan, intensity: Intensity, chosen: ran
     return AcquisitionMetadata(
         acquisition=scan_geometry(scan, (ny, nx), volume.voxel_mm),
         intensity=intensity,
-        orientation=shifted(volume.orientation, chosen.start),
+        orientation=volume.orientation.from_slice(chosen.start),
         source=volume.source.noting(*notes),
     )
-
-
-def shifted(orientation: Orientation, first_slice: int) -> Orientation:
-    """The orientation of the volume whose slice 0 was slice ``first_slice``."""
-    if orientation.affine is None or first_slice == 0:
-        return orientation
-    affine = np.array(orientation.affine)
-    affine[:, 3] += affine[:, 2] * first_slice
-    rows = tuple(tuple(float(v) for v in row) for row in affine)
-    return Orientation.model_validate({**orientation.model_dump(), "affine": rows})
 
 
 def _project(writer: AcquisitionWriter, image: object, scan: Scan, report: Report) -> None:

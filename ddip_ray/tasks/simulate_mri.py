@@ -25,7 +25,7 @@ from ddip_ray.operators.sampling_mask import PATTERNS, default_calibration, samp
 from ddip_ray.operators.sense import Sense
 from ddip_ray.tasks.noise import NO_NOISE, NoiseRequest, describe_noise
 from ddip_ray.tasks.progress import Report, silent
-from ddip_ray.tasks.simulate import ImageChoice, shifted
+from ddip_ray.tasks.simulate import ImageChoice
 from ddip_ray.tasks.slices import parse_range, slabs
 from ddip_ray.tasks.synthetic_mri import coil_maps, smooth_phase
 
@@ -89,7 +89,7 @@ def simulate_mri(
             ),
         ),
         intensity=intensity,
-        orientation=shifted(volume.orientation, chosen.start),
+        orientation=volume.orientation.from_slice(chosen.start),
         source=volume.source.noting(*notes),
     )
     with create_acquisition(

@@ -143,6 +143,75 @@ def test_a_3d_scan_becomes_slices_along_its_readout(tmp_path: Path) -> None:
     assert raw.voxel_mm == (2.0, 3.0, 1.5)
 
 
+def rotation() -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Read, phase and slice direction of an oblique coronal scan, a row each."""
+    tilt, turn = 0.3, 0.2
+    read = np.array([np.cos(turn), np.sin(turn), 0])
+    phase = np.cross([-np.sin(tilt) * np.sin(turn), np.sin(tilt) * np.cos(turn), np.cos(tilt)], read)
+    phase = np.cross(read, phase)
+    return np.stack([read, phase / np.linalg.norm(phase), np.cross(read, phase / np.linalg.norm(phase))])
+
+
+def place(acquisition: Any, directions: Any, position: Any) -> Any:
+    for name, direction in zip(("read_dir", "phase_dir", "slice_dir"), directions, strict=True):
+        getattr(acquisition, name)[:] = direction
+    acquisition.position[:] = position
+    return acquisition
+
+
+def point_at(orientation: Any, image: Array) -> Any:
+    """Where in the scanner (Left, Posterior, Superior) the brightest voxel lies."""
+    z, y, x = np.unravel_index(np.argmax(np.abs(image)), image.shape)
+    return np.array([-1, -1, 1]) * (np.array(orientation.affine) @ [x, y, z, 1])[:3]
+
+
+def test_a_point_lies_where_it_was_in_the_scanner(tmp_path: Path) -> None:
+    """A point source at a voxel's centre, its signal by the definition of the gradients."""
+    directions, centre = rotation(), np.array([12.0, -30.0, 45.0])
+    r = centre + directions.T @ np.array([3 * 2.0, -2 * 1.5, 2 * 3.0])  # voxels of 2 x 1.5 x 3 mm
+    kx, ky = (np.arange(n) - n // 2 for n in (8, 6))
+    along = directions @ (r - centre)
+    phase = kx[None] / 16.0 * along[0] + ky[:, None] / 9.0 * along[1]
+    k = np.exp(-2j * np.pi * phase).astype(np.complex64)
+    lines = []
+    for z, offset in enumerate((-3.0, 0.0, 3.0, 6.0, 9.0)):
+        strength = 1.0 if offset == 6 else 0.1
+        for row in range(6):
+            acquisition = line(strength * k[None, row], kspace_encode_step_1=row, slice=z)
+            lines.append(place(acquisition, directions, centre + offset * directions[2]))
+    raw = read_kspace(write(tmp_path / "scan.h5", header(8, 6, 1, 8, 3), lines))
+    image = centred(np.fft.ifft, centred(np.fft.ifft, raw.data.compute()[:, 0], 1), 2)
+    np.testing.assert_allclose(point_at(raw.orientation, image), r, atol=1e-4)
+    assert raw.orientation.directions == "PSL"
+    assert point_at(raw.orientation.from_slice(1), image[1:]) == pytest.approx(r, abs=1e-4)
+
+
+def test_a_point_in_a_3d_scan(tmp_path: Path) -> None:
+    directions, centre = rotation(), np.array([5.0, 6.0, -7.0])
+    along = np.array([-2 * 2.0, 1 * 1.5, -1 * 3.0])
+    kx, ky, kz = (np.arange(n) - n // 2 for n in (16, 6, 4))  # twice the field of view along x
+    phase = kx / 32.0 * along[0] + ky[:, None] / 9.0 * along[1] + kz[:, None, None] / 12.0 * along[2]
+    k = np.exp(-2j * np.pi * phase).astype(np.complex64)
+    lines = [
+        place(
+            line(k[None, plane, row], kspace_encode_step_1=row, kspace_encode_step_2=plane),
+            directions,
+            centre,
+        )
+        for plane in range(4)
+        for row in range(6)
+    ]
+    raw = read_kspace(write(tmp_path / "scan.h5", header(16, 6, 4, 8, 3), lines))
+    image = centred(np.fft.ifft, centred(np.fft.ifft, raw.data.compute()[:, 0], 1), 2)
+    np.testing.assert_allclose(point_at(raw.orientation, image), centre + directions.T @ along, atol=1e-4)
+
+
+def test_without_directions_nobody_knows_the_place(tmp_path: Path) -> None:
+    lines = [line(random(1, 8), kspace_encode_step_1=row) for row in range(6)]
+    raw = read_kspace(write(tmp_path / "scan.h5", header(8, 6, 1, 8, 3), lines))
+    assert raw.orientation.affine is None
+
+
 NOISY = [line(random(1, 8)), *(line(random(n, 8), ismrmrd.ACQ_IS_NOISE_MEASUREMENT) for n in (1, 2))]
 
 

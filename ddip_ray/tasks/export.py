@@ -1,0 +1,51 @@
+"""A result as a NIfTI file, for everything that does not read Zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
+from ddip_ray.io import paths
+from ddip_ray.io.image_nifti import SUFFIXES, write_nifti
+from ddip_ray.io.result import Result, open_result
+from ddip_ray.tasks.progress import Report, silent
+from ddip_ray.tasks.slices import slabs
+
+
+def export(
+    result: str, output: Path, *, phase: bool = False, overwrite: bool = False, report: Report = silent
+) -> None:
+    """Write the result's values in its own unit; of a complex image the magnitude, or the phase in radians.
+
+    Raises:
+        InputError: no result, a phase of a real image, or an output that cannot be.
+    """
+    source = open_result(result)
+    if phase and not source.is_complex:
+        raise InputError(f"{result}: the image is real and has no phase", "Leave --phase out")
+    if not output.name.endswith(SUFFIXES):
+        raise InputError(f"{output}: expected a name ending in {' or '.join(SUFFIXES)}")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output}: already exists", "Choose another name, or replace it with --overwrite")
+    if not output.absolute().parent.is_dir():
+        raise InputError(
+            f"{output}: there is no folder {output.absolute().parent}", "Create it or correct the path"
+        )
+    paths.require_free_space(output, 4 * int(np.prod(source.shape)))
+    values = _slabs(source, phase, report)
+    write_nifti(output, values, source.shape, source.voxel_mm, source.metadata.orientation)
+
+
+def _slabs(result: Result, phase: bool, report: Report) -> Iterator[NDArray[np.float32]]:
+    """(z, y, x) each."""
+    num_slices, ny, nx = result.shape
+    for start, stop in slabs(num_slices, result.shard_slices, 8 * ny * nx):
+        slab = result.read(start, stop)
+        if result.is_complex:
+            slab = np.angle(slab) if phase else np.abs(slab)
+        yield slab.astype(np.float32, copy=False)
+        report(stop, num_slices, "exporting")
