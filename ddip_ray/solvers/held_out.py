@@ -39,6 +39,10 @@ class HeldOut:
 
     def misfit(self, x: Tensor, communicator: Communicator) -> float:
         """‖A x − y‖/‖y‖ over the held-out measurements of all workers; ``x`` (slice, y, x)."""
+        return math.sqrt(float(self.squared_misfits(x, communicator).sum()))
+
+    def squared_misfits(self, x: Tensor, communicator: Communicator) -> Tensor:
+        """The share of each slice in the square of ``misfit``, (slice,) of all workers."""
         sums = torch.zeros(2, self.seen.num_slices, dtype=torch.float64, device=x.device)
         if len(self.y):  # a small slab may have none of these slices
             y = (1 - self.mask) * self.y
@@ -46,8 +50,9 @@ class HeldOut:
             own = [slice_dot_real(part, part) for part in (missed, y)]
             sums[:, self.seen.slab.start : self.seen.slab.stop] = torch.stack(own)
         # A slice a column, so that the sum is the same on any workers.
-        total, signal = communicator.all_reduce(sums).sum(1).tolist()
-        return math.sqrt(total / max(signal, torch.finfo(torch.float64).tiny))
+        missed, signal = communicator.all_reduce(sums)
+        squared: Tensor = missed / signal.sum().clamp_min(torch.finfo(torch.float64).tiny)
+        return squared
 
 
 def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> HeldOut:
@@ -89,6 +94,17 @@ def least(misfits: Mapping[float, float]) -> float:
     left, right = ((misfits[s] ** 2 - misfits[b] ** 2) / (s - b) for s in (a, c))
     # left <= 0 <= right are the slopes of the two chords, those of the parabola at their middles.
     return b if left == right else (a + b) / 2 - left * (c - a) / 2 / (right - left)
+
+
+def is_clearly_less(squared: Tensor, than: Tensor) -> bool:
+    """Whether squared misfits, (slice,), are less by more than two standard errors of their difference.
+
+    Slice by slice, which tells small gains that all slices share from gains of chance. One slice has no
+    standard error: there less is less.
+    """
+    gain = than - squared
+    error = float(gain.std() / math.sqrt(len(gain))) if len(gain) > 1 else 0.0
+    return float(gain.mean()) > 2 * error
 
 
 def _every(slab: Slab, spacing: int) -> Sequence[int]:

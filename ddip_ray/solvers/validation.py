@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
-from ddip_ray.solvers.held_out import held_out, least
+from ddip_ray.solvers.held_out import held_out, is_clearly_less, least
 from ddip_ray.solvers.sampler import Sampler
 from ddip_ray.solvers.settings import ValidationSettings
 from ddip_ray.solvers.steps import Network
@@ -44,17 +47,21 @@ class Validation:
         self.adapters.append((i, adapter.copy()))
 
     def choose(self) -> tuple[float, str]:
-        """The strength with the least misfit of the held-out measurements, and why."""
-        misfits = {strength: self.misfit(strength) for strength in sorted(self.settings.strengths)}
+        """The strength with the least misfit of the held-out measurements, if clearly less than at 0."""
+        squared = {strength: self.squared_misfits(strength) for strength in sorted(self.settings.strengths)}
+        misfits = {strength: math.sqrt(float(slices.sum())) for strength, slices in squared.items()}
         found = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
+        best = min(misfits, key=lambda strength: misfits[strength])
+        if 0 in squared and best != 0 and not is_clearly_less(squared[best], squared[0]):
+            return 0.0, f"not adapted, for no clear gain; misfit of held-out views {found}"
         strength = least(misfits)
         return strength, f"adapted at strength {strength:.3g}; misfit of held-out views {found}"
 
-    def misfit(self, strength: float) -> float:
-        """‖A x − y‖/‖y‖ over the held-out measurements of all workers, after late steps at ``strength``."""
+    def squared_misfits(self, strength: float) -> Tensor:
+        """Of the held-out measurements of all workers by slice, after late steps at ``strength``."""
         assert self.late is not None
         shadow = self.late.fork()
         for i, adapter in self.adapters:
             with torch.no_grad():
                 shadow.advance(i, adapter.bind(shadow.prior.network, strength))
-        return self.held_out.misfit(shadow.x0, self.communicator)
+        return self.held_out.squared_misfits(shadow.x0, self.communicator)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_methods import config_of
-from measured import DATA, draw, row, write_table
+from measured import DATA, decided, draw, row, write_table
 from numpy.typing import NDArray
 
 from ddip_ray.engine.config import load_config
@@ -77,7 +77,7 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
             nrmse = float(np.linalg.norm(shown[method] - truth) / np.linalg.norm(truth))
             cells = [name, f"{acceleration:g}", f"{share:.2f}", method, f"{nrmse:.4f}", f"{s.psnr:.2f}"]
             cells += ["" if s.ssim is None else f"{s.ssim:.4f}", f"{run.seconds:.0f}"]
-            cells.append("; ".join(note.split(";")[0] for note in run.notes))
+            cells.append(decided(run.notes))
             rows.append(row(cells))
             print(rows[-1], flush=True)
         brightest = np.percentile(truth, 99.9)

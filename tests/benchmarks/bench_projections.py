@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from bench_methods import config_of
-from measured import DATA, draw, row, write_table
+from measured import DATA, decided, draw, row, write_table
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.run import reconstruct
@@ -50,7 +50,16 @@ def main() -> None:
         __doc__,
         title="Real projections from a third of their views",
         note="Reference: FBP with a Hann window of all views.",
-        columns=["scan", "views", "method", "PSNR (dB)", "SSIM", "misfit of the unseen views", "seconds"],
+        columns=[
+            "scan",
+            "views",
+            "method",
+            "PSNR (dB)",
+            "SSIM",
+            "misfit of the unseen views",
+            "seconds",
+            "decided",
+        ],
         scans=SCANS,
         methods="fbp,cg,tv,dds,d3ip",
         output="projections.md",
@@ -78,7 +87,7 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
         s = evaluate(output, reference, circle=True)
         ssim = "" if s.ssim is None else f"{s.ssim:.4f}"
         cells = [name, len(sparse.metadata.acquisition.angles_deg), method, f"{s.psnr:.2f}", ssim]
-        cells += [f"{unseen_misfit(full, shown[method]):.4f}", f"{run.seconds:.0f}"]
+        cells += [f"{unseen_misfit(full, shown[method]):.4f}", f"{run.seconds:.0f}", decided(run.notes)]
         rows.append(row(cells))
         print(rows[-1], flush=True)
     draw(pictures, name, shown)

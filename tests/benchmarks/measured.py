@@ -48,6 +48,11 @@ def row(cells: Iterable[object]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
+def decided(notes: Iterable[str]) -> str:
+    """What a run found and did, without the figures that made it do so."""
+    return "; ".join(note.split(";")[0] for note in notes)
+
+
 def draw(folder: Path | None, name: str, volumes: dict[str, NDArray[np.float32]]) -> None:
     """Three slices of each, a row a volume, on one grey scale; no folder, no picture."""
     if folder is None:

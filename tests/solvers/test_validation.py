@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from workers import on_workers
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.held_out import held_out, least
+from ddip_ray.solvers.held_out import held_out, is_clearly_less, least
 from ddip_ray.solvers.slab import Slab
 
 SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
@@ -53,9 +54,10 @@ def test_the_strength_with_the_least_misfit_is_used_and_saved(prior: DiffusionPr
     method = build("d3ip", problem(phantom()), prior, sampler=SAMPLER, adaptation=AUTO)
     notes = [method.step(i).note for i in range(method.num_steps)]
     assert sum(note is not None for note in notes) == 1
-    misfits = {s: method.validation.misfit(s) for s in (0.0, 0.5, 1.0, 1.5)}
+    squared = {s: method.validation.squared_misfits(s) for s in (0.0, 0.5, 1.0, 1.5)}
+    misfits = {s: math.sqrt(float(slices.sum())) for s, slices in squared.items()}
     assert len(set(misfits.values())) == 4
-    assert method.strength == least(misfits)
+    assert method.strength == least(misfits) > 0
     assert notes[8] is not None
     assert notes[8].startswith(f"adapted at strength {method.strength:.3g};")
     assert method.adapter.config.scale == method.strength
@@ -74,6 +76,36 @@ def test_the_least_misfit_between_strengths() -> None:
     assert least({0.0: 1.0, 0.5: 1.0, 1.0: 1.0}) == 0.0
     assert least({0.0: 2.0, 0.5: 1.0, 1.0: 1.0}) == pytest.approx(0.75)
     assert least({1.0: 5.0}) == 1.0
+
+
+def test_clearly_less() -> None:
+    """In every slice a little is clear, in half of them as much again is not."""
+    than = torch.arange(1.0, 9, dtype=torch.float64)
+    assert is_clearly_less(than - 1e-3, than)
+    assert not is_clearly_less(than, than)
+    assert not is_clearly_less(than + 1e-3, than)
+    chance = torch.tensor([3.0, -1, 3, -1, 3, -1, 3, -1], dtype=torch.float64)  # 1 +- 0.76
+    assert not is_clearly_less(than - chance, than)
+    assert is_clearly_less(than - chance - 0.6, than)
+    assert is_clearly_less(than[:1] - 1e-3, than[:1])
+    assert not is_clearly_less(than[:1], than[:1])
+
+
+def test_an_unclear_gain_is_not_taken(prior: DiffusionPrior) -> None:
+    method = build("d3ip", problem(phantom()), prior, sampler=SAMPLER, adaptation=AUTO)
+    gains = {0.0: [0, 0, 0, 0], 0.5: [3, -1, 3, -1], 1.0: [0, 0, 0, 0], 1.5: [-1, -1, -1, -1]}
+    squared = {s: 10 - torch.tensor(g, dtype=torch.float64) for s, g in gains.items()}
+    method.validation.squared_misfits = squared.__getitem__
+    strength, note = method.validation.choose()
+    assert strength == 0
+    assert note == (
+        "not adapted, for no clear gain; misfit of held-out views "
+        "6.32456 at 0, 6.00000 at 0.5, 6.32456 at 1, 6.63325 at 1.5"
+    )
+    squared[0.5] = 10 - torch.tensor([3.0, 2, 3, 2], dtype=torch.float64)
+    strength, note = method.validation.choose()
+    assert 0 < strength < 1
+    assert note.startswith("adapted at strength 0.")
 
 
 def test_an_adapter_that_harms_is_taken_back(prior: DiffusionPrior) -> None:
