@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,23 +14,36 @@ from .output import format_table, print_json, progress
 from .reconstruct import in_words, watcher
 
 VIEWS = 30
+ACCELERATION, MRI_SLICES = 4.0, "6:18"  # complex images take twice the work a slice
 WORKERS = 2
 METHOD = "d3ip"
 FULL_STRENGTH = {"policy": "fixed"}  # the default tries several, which takes longer
 
 
+class Task(StrEnum):
+    """What is simulated."""
+
+    CT = "ct"
+    MRI = "mri"
+
+
 def demo(
+    task: Annotated[Task, typer.Argument(help="30 parallel views, or 4-fold accelerated k-space.")] = Task.CT,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for everything the demo makes.")
-    ] = Path("demo"),
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Folder for everything the demo makes. Default: demo, or demo-mri."
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier demo made.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Scan a real MR volume from 30 angles, reconstruct it with D3IP on two workers, and draw a picture."""
-    picture = output / "demo.png"
-    output.mkdir(parents=True, exist_ok=True)
+    """Scan a real MR volume sparsely, reconstruct it with D3IP on two workers, and draw a picture."""
+    folder = output or Path("demo" if task is Task.CT else "demo-mri")
+    picture = folder / "demo.png"
+    folder.mkdir(parents=True, exist_ok=True)
     check_picture(picture, overwrite)
     import nibabel
 
@@ -37,15 +51,13 @@ def demo(
     from ddip_ray.engine.run import reconstruct
     from ddip_ray.tasks.evaluate import evaluate
     from ddip_ray.tasks.montage import montage
-    from ddip_ray.tasks.simulate import Scan, simulate
 
     image = Path(nibabel.__file__).parent / "tests" / "data" / "example4d.nii.gz"
-    store = str(output / "scan.zarr")
-    with progress("simulate") as report:
-        simulate(str(image), store, Scan(num_views=VIEWS), overwrite=overwrite, report=report)
+    store = str(folder / "scan.zarr")
+    what = scan(task, str(image), store, overwrite)
     scores = {}
-    for method, workers in (("fbp", 1), (METHOD, WORKERS)):
-        target = str(output / f"{method}.zarr")
+    for method, workers in (("fbp" if task is Task.CT else "zero-filled", 1), (METHOD, WORKERS)):
+        target = str(folder / f"{method}.zarr")
         with progress(method) as report:
             result = reconstruct(
                 store,
@@ -65,5 +77,19 @@ def demo(
     rows = [["", "PSNR (dB)", "SSIM"]]
     rows += [[method.upper(), number(s.psnr, 2), number(s.ssim, 4)] for method, s in scores.items()]
     print(in_words(result))
-    print(f"\n{VIEWS} views of {image.name}, volume scores\n\n{format_table(rows, right=(1, 2))}")
+    print(f"\n{what} of {image.name}, volume scores\n\n{format_table(rows, right=(1, 2))}")
     print(f"\npicture {picture.absolute()}")
+
+
+def scan(task: Task, image: str, store: str, overwrite: bool) -> str:
+    """Measure the image, and say what was measured."""
+    from ddip_ray.tasks.simulate import Scan, simulate
+    from ddip_ray.tasks.simulate_mri import KSpaceScan, simulate_mri
+
+    with progress("simulate") as report:
+        if task is Task.CT:
+            simulate(image, store, Scan(num_views=VIEWS), overwrite=overwrite, report=report)
+            return f"{VIEWS} views"
+        lines = KSpaceScan("uniform1d", ACCELERATION, slices=MRI_SLICES)
+        simulate_mri(image, store, lines, overwrite=overwrite, report=report)
+        return f"every {ACCELERATION:.0f}th line and the centre of k-space, {lines.num_coils} coils,"

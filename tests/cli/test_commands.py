@@ -162,19 +162,24 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("ddip-ray 0.")
 
 
+@pytest.mark.parametrize(("words", "direct"), [([], "FBP"), (["mri"], "ZERO-FILLED")])
 def test_demo_uses_the_engine_as_a_person_would(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    direct: str,
 ) -> None:
     """The whole demo with a quick method in place of D3IP; `make demo` runs the real one."""
     monkeypatch.setattr(demo, "METHOD", "cg")
     monkeypatch.setattr(demo, "WORKERS", 1)
     folder = tmp_path / "demo"
-    assert main(["demo", "-o", str(folder)]) == 0
+    assert main(["demo", *words, "-o", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert str(folder / "demo.png") in printed
-    assert "FBP" in printed
+    assert direct in printed
     assert (folder / "demo.png").read_bytes().startswith(b"\x89PNG")
-    assert main(["demo", "-o", str(folder)]) == 2
+    assert main(["demo", *words, "-o", str(folder)]) == 2
 
 
 def test_progress_words() -> None:
