@@ -23,12 +23,14 @@ import numpy as np
 import torch
 
 from ddip_ray.engine.config import load_config
+from ddip_ray.io.schema import Pattern
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.tasks.compare import Layout, Run, compare
 from ddip_ray.tasks.comparison_files import ComparisonFiles
 from ddip_ray.tasks.comparison_table import markdown, table
 from ddip_ray.tasks.noise import parse_noise
 from ddip_ray.tasks.simulate import Scan, simulate
+from ddip_ray.tasks.simulate_mri import KSpaceScan, simulate_mri
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data"
@@ -43,13 +45,18 @@ class Scanned:
     """A scan, and the volume it is of: a file, averaged over ``binning``² pixels of a slice."""
 
     title: str
-    scan: Scan
+    scan: Scan | KSpaceScan
     volume: Path = CT
     binning: int = 1
 
 
 def few(views: int, **scan: Any) -> Scan:
     return Scan(views, **{"window": (-1000.0, 1000.0), "slices": SLICES, **scan})
+
+
+def head(acceleration: float, pattern: Pattern, num_coils: int) -> KSpaceScan:
+    noise = parse_noise("gaussian:0.02")
+    return KSpaceScan(pattern, acceleration, num_coils=num_coils, slices=SLICES, noise=noise)
 
 
 NOISE = parse_noise("gaussian:0.01")
@@ -61,6 +68,10 @@ SCANS = {
     "30-noisy": Scanned("30 views with 1 % of noise", few(30, noise=NOISE)),
     "60-noisy": Scanned("60 views with 1 % of noise", few(60, noise=NOISE)),
     "30-head": Scanned("30 views of the head", few(30, window=None), MRI),
+    "mri-4x": Scanned("MRI, 4-fold by lines, 8 coils", head(4, "uniform1d", 8), MRI),
+    "mri-4x-1-coil": Scanned("MRI, 4-fold by lines, one coil", head(4, "uniform1d", 1), MRI),
+    "mri-8x": Scanned("MRI, 8-fold by Poisson discs, 8 coils", head(8, "poisson", 8), MRI),
+    "mri-8x-1-coil": Scanned("MRI, 8-fold by Poisson discs, one coil", head(8, "poisson", 1), MRI),
     "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),
 }
 # Not a method's default: CG from zero at each timestep; DiffusionMBIR to convergence at each timestep, and by
@@ -77,6 +88,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 # What a method listens to; a change of anything else does not make its scores old.
 SECTIONS = {
+    "zero-filled": (),
     "fbp": ("fbp",),
     "cg": ("cg",),
     "tv": ("tv",),
@@ -93,7 +105,7 @@ SECTIONS = {
     "d3ip-meta": ("sampler", "adaptation", "meta"),
 }
 METHODS = "fbp,cg,tv,ddnm,diffpir,dds,diffusionmbir,scd,d3ip,d3ip-fixed,d3ip-mbir,d3ip-meta"
-OTHERS = ",".join([*sorted(VARIANTS.keys() - {"d3ip-fixed"}), "dps", "score-sde", "ddip"])
+OTHERS = ",".join(["zero-filled", *sorted(VARIANTS.keys() - {"d3ip-fixed"}), "dps", "score-sde", "ddip"])
 Rows = list[dict[str, Any]]
 
 
@@ -129,7 +141,11 @@ def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -
     if any(is_current(row) for row in same):
         return
     if not store.exists():
-        simulate(volume_of(SCANS[scan], folder), str(store), SCANS[scan].scan)
+        volume, what = volume_of(SCANS[scan], folder), SCANS[scan].scan
+        if isinstance(what, Scan):
+            simulate(volume, str(store), what)
+        else:
+            simulate_mri(volume, str(store), what)
     (folder / scan).mkdir(exist_ok=True)
     layout = Layout(num_workers)
     (run,) = compare(str(store), str(folder / scan), {method: config}, [seed], layout=layout, overwrite=True)
@@ -169,8 +185,9 @@ def write_table() -> None:
         "# Every method",
         "`python tests/benchmarks/bench_methods.py --folder FOLDER`\n\n"
         f"Slices {SLICES} of an abdominal CT if nothing else is said, {platform.machine()}, {os.cpu_count()} "
-        f"cores, torch {torch.__version__}. PSNR and SSIM on the window of 2000 HU, of the head on all its "
-        "values; ± is the standard deviation over seeds (noise of the trajectory, draws of the adaptation). "
+        f"cores, torch {torch.__version__}. PSNR and SSIM on the window of 2000 HU, of the head on "
+        "all its values; in MRI its phase is random and smooth, its magnitude scored. ± is the standard "
+        "deviation over seeds (noise of the trajectory, draws of the adaptation). "
         "Seconds of one worker on one core beside another benchmark.",
     ]
     order = [*METHODS.split(","), *OTHERS.split(",")]
