@@ -83,8 +83,9 @@ def demo(
 
 def scan(task: Task, image: str, store: str, overwrite: bool) -> str:
     """Measure the image, and say what was measured."""
+    from ddip_ray.tasks.kspace_scan import KSpaceScan
     from ddip_ray.tasks.simulate import Scan, simulate
-    from ddip_ray.tasks.simulate_mri import KSpaceScan, simulate_mri
+    from ddip_ray.tasks.simulate_mri import simulate_mri
 
     with progress("simulate") as report:
         if task is Task.CT:

@@ -30,6 +30,12 @@ def simulate_mri(
     mask_per_slice: Annotated[
         bool, typer.Option("--mask-per-slice", help="Draw a random pattern anew for every slice.")
     ] = False,
+    off_grid: Annotated[
+        bool,
+        typer.Option(
+            "--off-grid", help="Radial or spiral readouts where they go, not on the nearest grid points."
+        ),
+    ] = False,
     phase: Annotated[bool, typer.Option(help="Whether a smooth random phase is put on the image.")] = True,
     noise: Annotated[
         str,
@@ -46,10 +52,11 @@ def simulate_mri(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate accelerated Cartesian MRI of a 3D image, with one coil or several."""
+    """Simulate accelerated MRI of a 3D image, with one coil or several."""
+    from ddip_ray.tasks.kspace_scan import KSpaceScan
     from ddip_ray.tasks.noise import parse_noise
     from ddip_ray.tasks.simulate import ImageChoice
-    from ddip_ray.tasks.simulate_mri import KSpaceScan, parse_pattern
+    from ddip_ray.tasks.simulate_mri import parse_pattern
     from ddip_ray.tasks.simulate_mri import simulate_mri as run
 
     scan = KSpaceScan(
@@ -58,6 +65,7 @@ def simulate_mri(
         calibration=calibration,
         num_coils=coils,
         mask_per_slice=mask_per_slice,
+        off_grid=off_grid,
         phase=phase,
         noise=parse_noise(noise),
         seed=seed,

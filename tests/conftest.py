@@ -53,8 +53,9 @@ def _small_scan(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def _small_mri(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from ddip_ray.tasks.kspace_scan import KSpaceScan
     from ddip_ray.tasks.noise import NoiseRequest
-    from ddip_ray.tasks.simulate_mri import KSpaceScan, simulate_mri
+    from ddip_ray.tasks.simulate_mri import simulate_mri
 
     path = tmp_path_factory.mktemp("mri") / "vol.zarr"
     scan = KSpaceScan("gaussian1d", 2.0, calibration=6, num_coils=3, brightest=1.0, mask_per_slice=True)

@@ -1,8 +1,9 @@
 """The acquisition store: what was measured and how, as a Zarr v3 group.
 
 CT: ``measurements`` float32 [z, view, detector]. MRI: ``measurements`` complex64 [z, coil, ky, kx],
-``sampling_mask`` bool [z, ky, kx] and, optionally, ``sensitivity_maps`` complex64 [z, coil, y, x]. Both:
-optionally ``reference`` [z, y, x], the normalised image. Sharded along z into at most 64 files an array; an
+``sampling_mask`` bool [z, ky, kx] and, optionally, ``sensitivity_maps`` complex64 [z, coil, y, x]; not
+Cartesian: [z, coil, readout, sample] and ``trajectory`` float32 [z, readout, sample, 2]. All: optionally
+``reference`` [z, y, x], the normalised image. Sharded along z into at most 64 files an array; an
 inner chunk is one slice.
 """
 

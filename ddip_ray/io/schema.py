@@ -28,6 +28,7 @@ MEASUREMENTS = "measurements"
 REFERENCE = "reference"
 SAMPLING_MASK = "sampling_mask"
 SENSITIVITY_MAPS = "sensitivity_maps"
+TRAJECTORY = "trajectory"
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -156,8 +157,44 @@ class CartesianMRI(Frozen):
         }
 
 
-_KINDS = tuple(kind.model_fields["kind"].default for kind in (ParallelCT, CartesianMRI))
-AcquisitionKind = Annotated[ParallelCT | CartesianMRI, Field(discriminator="kind")]
+class NonCartesianMRI(Frozen):
+    """MRI along any trajectory, every slice measured alone: complex (z, y, x) -> (z, coil, readout, sample).
+
+    The store has the ``trajectory`` (z, readout, sample, 2) in cycles per pixel along y and x, and may have
+    ``sensitivity_maps`` (z, coil, y, x). The transform is that of `NonCartesianSense`.
+    """
+
+    kind: Literal["noncartesian_mri"] = "noncartesian_mri"
+    num_coils: PositiveInt
+    num_readouts: PositiveInt
+    num_samples: PositiveInt
+    image_shape: tuple[PositiveInt, PositiveInt]
+    voxel_mm: VoxelMm
+    sampling: Sampling
+
+    @property
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """Shape of one slice's measurements, (coil, readout, sample)."""
+        return self.num_coils, self.num_readouts, self.num_samples
+
+    @property
+    def arrays(self) -> dict[str, ArrayLayout]:
+        """What a store of it must have or may have."""
+        path = (self.num_readouts, self.num_samples, 2)
+        maps = (self.num_coils, *self.image_shape)
+        return {
+            MEASUREMENTS: ArrayLayout(
+                "complex64", self.measurement_shape, ("z", "coil", "readout", "sample")
+            ),
+            TRAJECTORY: ArrayLayout("float32", path, ("z", "readout", "sample", "axis")),
+            SENSITIVITY_MAPS: ArrayLayout("complex64", maps, ("z", "coil", "y", "x"), optional=True),
+            REFERENCE: ArrayLayout("complex64", self.image_shape, ("z", "y", "x"), optional=True),
+        }
+
+
+_ALL_KINDS = (ParallelCT, CartesianMRI, NonCartesianMRI)
+_KINDS = tuple(kind.model_fields["kind"].default for kind in _ALL_KINDS)
+AcquisitionKind = Annotated[ParallelCT | CartesianMRI | NonCartesianMRI, Field(discriminator="kind")]
 
 
 class Intensity(Frozen):
@@ -263,7 +300,7 @@ class AcquisitionMetadata(Frozen):
 
     @model_validator(mode="after")
     def _complex_images_have_no_offset(self) -> AcquisitionMetadata:
-        if isinstance(self.acquisition, CartesianMRI) and self.intensity.offset != 0:
+        if not isinstance(self.acquisition, ParallelCT) and self.intensity.offset != 0:
             raise ValueError(f"intensity.offset {self.intensity.offset:g}, expected 0 for complex images")
         return self
 

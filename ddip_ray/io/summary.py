@@ -15,6 +15,7 @@ from ddip_ray.io.schema import (
     SAMPLING_MASK,
     SENSITIVITY_MAPS,
     CartesianMRI,
+    NonCartesianMRI,
     ParallelCT,
 )
 
@@ -60,12 +61,15 @@ def _ct(acquisition: ParallelCT) -> dict[str, JsonValue]:
     }
 
 
-def _mri(store: Acquisition, acquisition: CartesianMRI) -> dict[str, JsonValue]:
-    sampled = [store.read(SAMPLING_MASK, z, z + 1).mean() for z in range(store.num_slices)]
+def _mri(store: Acquisition, acquisition: CartesianMRI | NonCartesianMRI) -> dict[str, JsonValue]:
+    if isinstance(acquisition, CartesianMRI):
+        samples = np.mean([store.read(SAMPLING_MASK, z, z + 1).sum() for z in range(store.num_slices)])
+    else:
+        samples = np.float64(acquisition.num_readouts * acquisition.num_samples)
     return {
         "num_coils": acquisition.num_coils,
         "sampling": acquisition.sampling.model_dump(mode="json"),
-        "true_acceleration": float(1 / np.mean(sampled)),
+        "true_acceleration": float(np.prod(acquisition.image_shape) / samples),
         "has_sensitivity_maps": SENSITIVITY_MAPS in store.names,
     }
 

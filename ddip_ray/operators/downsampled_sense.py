@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ddip_ray.operators.noncartesian_sense import NonCartesianSense
 from ddip_ray.operators.sense import Sense
 
 _SEED = 0  # of the choice among points
@@ -21,9 +22,34 @@ def downsampled_sense(operator: Sense, downsampling: int) -> Sense:
     if operator.num_slices is not None:
         raise ValueError("downsampled_sense: expected one mask and one set of maps for all slices")
     mask, maps, k = operator.sampling_mask[0, 0], operator.sensitivity_maps[0], downsampling
+    return Sense(_downsampled_mask(mask, k), _downsampled_maps(maps, k))
+
+
+def downsampled_noncartesian(operator: NonCartesianSense, downsampling: int) -> NonCartesianSense:
+    """`downsampled_sense` along a trajectory: what lies within the larger pixels' reach of frequencies.
+
+    As many samples a pixel are kept, by taking one readout of so many, evenly: of spokes every
+    ``downsampling``-th, of spirals, which spend fewer samples within reach, all.
+    """
+    if operator.num_slices is not None:
+        raise ValueError(
+            "downsampled_noncartesian: expected one trajectory and one set of maps for all slices"
+        )
+    k, path = downsampling, downsampling * operator.trajectory[0]
+    farthest = operator.trajectory.norm(dim=-1).max() + 1e-6  # a disc of frequencies stays one
+    within = (path.abs() <= 0.5).all(-1) & (path.norm(dim=-1) <= farthest)
+    within = within & (operator.sampling_mask[0, 0] > 0).to(within.device)
+    wanted = float(operator.sampling_mask.sum()) / k**2  # as many a pixel
+    kept = min(len(path), max(1, round(wanted / max(1.0, float(within.sum(1).double().mean())))))
+    chosen = torch.arange(kept) * len(path) // kept
+    maps = _downsampled_maps(operator.sensitivity_maps[0], k)
+    return NonCartesianSense(path[chosen], maps, within[chosen])
+
+
+def _downsampled_maps(maps: Tensor, k: int) -> Tensor:
     pooled = torch.complex(*(functional.avg_pool2d(part, k) for part in (maps.real, maps.imag)))
     total = pooled.abs().square().sum(0).sqrt()
-    return Sense(_downsampled_mask(mask, k), pooled / torch.where(total > 0, total, 1.0))
+    return pooled / torch.where(total > 0, total, 1.0)
 
 
 def _downsampled_mask(mask: Tensor, k: int) -> Tensor:

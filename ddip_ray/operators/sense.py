@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ddip_ray.operators import _cpu_coils
+from ddip_ray.operators.coil_products import combined, times
 from ddip_ray.operators.fourier import centring, plain_fourier, plain_fourier_adjoint
 from ddip_ray.operators.inner_product import product
 from ddip_ray.operators.linear_function import linear
@@ -103,13 +101,10 @@ class Sense:
         return f"Sense(image_shape={self.image_shape}, num_coils={self.measurement_shape[0]}{slices})"
 
     def _measure(self, x: Tensor) -> Tensor:
-        return _times(self._samples, plain_fourier(_times(self._maps, x[:, None])))
+        return times(self._samples, plain_fourier(times(self._maps, x[:, None])))
 
     def _combine(self, y: Tensor) -> Tensor:
-        parts = plain_fourier_adjoint(_times(self._samples_adjoint, y))
-        if y.device.type != "cpu":
-            return (self._maps.conj() * parts).sum(1)
-        return _flat(_cpu_coils.combined, self._maps, parts).reshape(-1, *self.image_shape)
+        return combined(self._maps, plain_fourier_adjoint(times(self._samples_adjoint, y)))
 
     def _check(self, method: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
         name = f"Sense.{method}"
@@ -118,15 +113,3 @@ class Sense:
             raise ValueError(f"{name}: expected dtype {self.sensitivity_maps.dtype}, got {tensor.dtype}")
         if self.num_slices is not None and len(tensor) != self.num_slices:
             raise ValueError(f"{name}: expected {self.num_slices} slices, got {len(tensor)}")
-
-
-def _times(a: Tensor, b: Tensor) -> Tensor:
-    """a · b, (z, coil, y, x), of which either may have one slice or one coil for all."""
-    if a.device.type != "cpu":
-        return a * b
-    out = _flat(_cpu_coils.times, a, b)
-    return out.reshape(*out.shape[:2], *a.shape[-2:])
-
-
-def _flat(kernel: Callable[[Any, Any], Any], a: Tensor, b: Tensor) -> Tensor:
-    return torch.from_numpy(kernel(*(t.resolve_conj().flatten(2).contiguous().numpy() for t in (a, b))))

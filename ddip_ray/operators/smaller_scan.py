@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ddip_ray.operators.downsampled import downsampled, field_of_view
-from ddip_ray.operators.downsampled_sense import downsampled_sense
+from ddip_ray.operators.downsampled_sense import downsampled_noncartesian, downsampled_sense
 from ddip_ray.operators.missing_wedge import turns_off_the_wedge
+from ddip_ray.operators.noncartesian_sense import NonCartesianSense
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.operators.sense import Sense
@@ -29,8 +30,12 @@ class SmallerScan:
 
 def smaller_scan(operator: LinearOperator, downsampling: int) -> SmallerScan:
     """The scan of pixels ``downsampling`` times larger: one view in as many, as large a share of k-space."""
-    if isinstance(operator, Sense):
-        sense = downsampled_sense(operator, downsampling)
+    if isinstance(operator, Sense | NonCartesianSense):
+        sense: Sense | NonCartesianSense
+        if isinstance(operator, Sense):
+            sense = downsampled_sense(operator, downsampling)
+        else:
+            sense = downsampled_noncartesian(operator, downsampling)
         known = torch.ones(sense.image_shape, device=sense.sampling_mask.device)
         return SmallerScan(sense, known, list(range(180)), 1.0)
     if isinstance(operator, ParallelBeam):
@@ -38,4 +43,4 @@ def smaller_scan(operator: LinearOperator, downsampling: int) -> SmallerScan:
         # Larger pixels average, fewer views do not.
         factor = downsampling * math.sqrt(beam.geometry.num_views / operator.geometry.num_views)
         return SmallerScan(beam, field_of_view(beam), turns_off_the_wedge(angles), factor)
-    raise TypeError(f"smaller_scan: expected a ParallelBeam or a Sense, got {type(operator).__name__}")
+    raise TypeError(f"smaller_scan: unknown operator {type(operator).__name__}")

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from ddip_ray.errors import InputError
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
+from ddip_ray.operators.gridding import gridded
+from ddip_ray.operators.noncartesian_sense import NonCartesianSense
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.sense import Sense
 from ddip_ray.solvers.communicator import Communicator
@@ -35,19 +37,25 @@ class FBP:
         return self.x
 
 
+def zero_filled(operator: Sense | NonCartesianSense, y: Tensor) -> Tensor:
+    """The image that samples make with zeros in place of the others; of a trajectory, by gridding."""
+    return operator.adjoint(y) if isinstance(operator, Sense) else gridded(operator, y)
+
+
 class ZeroFilled:
-    """The adjoint: the image that the samples taken make with zeros in place of the others (MRI)."""
+    """What the samples alone show, with nothing made up (MRI): `zero_filled`."""
 
     num_steps, nfe, adapt_nfe = 1, 0, 0
     prior_digest = adapter = None
 
     def __init__(self, problem: SlabProblem, communicator: Communicator) -> None:
-        if not isinstance(problem.operator, Sense):
-            raise InputError("zero-filled reconstructs Cartesian MRI", "For CT: --method fbp.")
+        if not isinstance(problem.operator, Sense | NonCartesianSense):
+            raise InputError("zero-filled reconstructs MRI", "For CT: --method fbp.")
+        self.operator = problem.operator
         self.problem, self.communicator = problem, communicator
 
     def step(self, i: int) -> StepReport:
-        self.x = self.problem.operator.adjoint(self.problem.y)
+        self.x = zero_filled(self.operator, self.problem.y)
         return StepReport(relative_residual(self.problem, self.x, self.communicator))
 
     def result(self) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.result import open_result
-from ddip_ray.io.schema import CartesianMRI, ParallelCT
+from ddip_ray.io.schema import ParallelCT
 from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.solvers.loading_mri import load_mri
@@ -31,7 +31,7 @@ def load_problem(
         InputError: ``start_from`` is not a result, or of another shape or unit; data that cannot be used.
     """
     metadata = acquisition.metadata
-    if isinstance(metadata.acquisition, CartesianMRI):
+    if not isinstance(metadata.acquisition, ParallelCT):
         problem = load_mri(acquisition, slab, device)
     else:
         scale = metadata.intensity.measurement_scale

@@ -100,10 +100,10 @@ class SlabProblem:
         return x.reshape(-1, self.num_copies, *x.shape[1:])
 
     def operator_norm(self) -> float:
-        """‖A‖, from one slice: every worker finds the same number. Found once for each operator."""
+        """‖A‖, of one slice: every worker finds the same number. Found once for each operator."""
         if self.norm is not None:
             return self.norm
-        A = self.operator
+        A = self.typical or self.operator
         if A not in _NORMS:
             shape = (1, *A.image_shape)
             _NORMS[A] = operator_norm(lambda x: gram(A, x), shape, dtype=self.y.dtype, device=self.y.device)

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.result import Result, open_result
-from ddip_ray.io.schema import AcquisitionKind, CartesianMRI, Intensity, Orientation
+from ddip_ray.io.schema import AcquisitionKind, Intensity, Orientation, ParallelCT
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
+from ddip_ray.operators.noncartesian_sense import NonCartesianSense
 from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.operators.sense import Sense
+from ddip_ray.solvers.classical import zero_filled
 from ddip_ray.solvers.loading import load_problem
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.tasks.scores import inscribed_circle, mean_squared_error, psnr
@@ -31,7 +34,11 @@ from ddip_ray.tasks.volumes import (
     recorded_intensity,
 )
 
-DIRECT = {"parallel_ct": "FBP", "cartesian_mri": "ZERO-FILLED"}  # what is shown for comparison
+DIRECT = {
+    "parallel_ct": "FBP",
+    "cartesian_mri": "ZERO-FILLED",
+    "noncartesian_mri": "GRIDDED",
+}  # what is shown for comparison
 MIN_SLICES_FOR_PLANES = 8  # a thinner volume is shown from above only
 COLUMN_INCHES = 2.4
 ERROR_CEILINGS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -119,7 +126,11 @@ def direct(acquisition: Acquisition) -> Volume:
     for start, stop in slabs(acquisition.num_slices, acquisition.shard_slices, slice_bytes):
         problem = load_problem(acquisition, Slab(start, stop))
         A, y = problem.operator, problem.y
-        x = filtered_backprojection(A, y) if isinstance(A, ParallelBeam) else A.adjoint(y)
+        if isinstance(A, Sense | NonCartesianSense):
+            x = zero_filled(A, y)
+        else:
+            assert isinstance(A, ParallelBeam)
+            x = filtered_backprojection(A, y)
         volume[start:stop] = magnitude(x.numpy())
     return volume
 
@@ -228,7 +239,7 @@ def _caption(result: Result, intensity: Intensity, acquisition: Acquisition | No
 
 
 def _measured(geometry: AcquisitionKind) -> str:
-    if isinstance(geometry, CartesianMRI):
+    if not isinstance(geometry, ParallelCT):
         sampling = geometry.sampling
         factor = "" if sampling.acceleration is None else f" x {sampling.acceleration:g}"
         return f"{geometry.num_coils} coils, {sampling.pattern}{factor}"

@@ -28,9 +28,10 @@ from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.tasks.compare import Layout, Run, compare
 from ddip_ray.tasks.comparison_files import ComparisonFiles
 from ddip_ray.tasks.comparison_table import markdown, table
+from ddip_ray.tasks.kspace_scan import KSpaceScan
 from ddip_ray.tasks.noise import parse_noise
 from ddip_ray.tasks.simulate import Scan, simulate
-from ddip_ray.tasks.simulate_mri import KSpaceScan, simulate_mri
+from ddip_ray.tasks.simulate_mri import simulate_mri
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data"

@@ -15,7 +15,8 @@ from ddip_ray.io.schema import SAMPLING_MASK, SENSITIVITY_MAPS
 from ddip_ray.solvers.loading import load_problem
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import correction
-from ddip_ray.tasks.simulate_mri import KSpaceScan, simulate_mri
+from ddip_ray.tasks.kspace_scan import KSpaceScan
+from ddip_ray.tasks.simulate_mri import simulate_mri
 
 FULL = KSpaceScan("full", 1.0, calibration=8, num_coils=3, brightest=1.0)
 

@@ -16,8 +16,9 @@ from ddip_ray.io.summary import summarize
 from ddip_ray.operators import Sense
 from ddip_ray.tasks import slices
 from ddip_ray.tasks.describe import describe, in_words
+from ddip_ray.tasks.kspace_scan import KSpaceScan
 from ddip_ray.tasks.noise import NoiseRequest
-from ddip_ray.tasks.simulate_mri import KSpaceScan, parse_pattern, simulate_mri
+from ddip_ray.tasks.simulate_mri import parse_pattern, simulate_mri
 
 SCAN = KSpaceScan("gaussian1d", 2.0, calibration=4, num_coils=3, brightest=1.0)
 NOISY = replace(SCAN, noise=NoiseRequest("gaussian", 0.05), seed=3)

@@ -1,0 +1,81 @@
+"""What k-space along a trajectory shows at once: an image by gridding, and its Cartesian centre."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ddip_ray.operators.coil_sensitivity import calibration_size, central_square
+from ddip_ray.operators.conjugate_gradient import cgls
+from ddip_ray.operators.fourier import fourier
+from ddip_ray.operators.noncartesian_sense import NonCartesianSense
+
+_DENSITY_ITERATIONS = 20
+_CENTRE_ITERATIONS = 20
+_LARGEST_CENTRE = 24  # samples along each side: what ESPIRiT and a coarse image need
+
+
+def gridded(operator: NonCartesianSense, y: Tensor) -> Tensor:
+    """The adjoint of samples weighted by how far apart they lie, (z, coil, readout, sample) to (z, y, x)."""
+    masks = operator.sampling_mask[:, 0]
+    weights = [
+        _spacing(path, mask, operator.sensitivity_maps)
+        for path, mask in zip(operator.trajectory, masks, strict=True)
+    ]
+    return operator.adjoint(torch.stack(weights)[:, None] * y)
+
+
+def _spacing(path: Tensor, mask: Tensor, like: Tensor) -> Tensor:
+    """How much of k-space each sample stands for, (readout, sample): the iteration of Pipe and Menon.
+
+    Weights w with which samples make a point, seen through a triangle as wide as twice the field of view,
+    whose transform is positive: w ← w / (w ∗ sinc²) (1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179).
+    """
+    ny, nx = like.shape[-2:]
+    tents = [1 - (torch.arange(2 * n) - n).abs() / n for n in (ny, nx)]
+    tent = (tents[0][:, None] * tents[1])[None].to(like)
+    A = NonCartesianSense(path, torch.ones_like(tent), mask)
+    weights = A.sampling_mask.to(tent.dtype)
+    for _ in range(_DENSITY_ITERATIONS):
+        # Four times the pixels: the transform is orthonormal, the weights are those of the image's.
+        density = 4 * A.forward(tent * A.adjoint(weights)).abs()
+        weights = torch.where(A.sampling_mask > 0, weights / density.where(density > 0, 1.0), 0.0)
+    return weights[0, 0].real
+
+
+def nearest_samples(trajectory: Tensor, image_shape: tuple[int, int]) -> Tensor:
+    """1 where a sample of Cartesian k-space has one of the trajectory nearest to it, (ky, kx).
+
+    ``trajectory: (readout, sample, 2)``, cycles per pixel.
+    """
+    shape = trajectory.new_tensor(image_shape)
+    places = (trajectory.reshape(-1, 2) * shape).round().long() + (shape // 2).long()
+    mask = torch.zeros(image_shape)
+    ny, nx = image_shape
+    mask[places[:, 0].remainder(ny), places[:, 1].remainder(nx)] = 1
+    return mask
+
+
+def centre_size(trajectory: Tensor, image_shape: tuple[int, int]) -> int:
+    """Side of the largest square at the centre of k-space that the trajectory fills, up to 24 samples."""
+    return min(calibration_size(nearest_samples(trajectory, image_shape)), _LARGEST_CENTRE)
+
+
+def cartesian_centre(trajectory: Tensor, y: Tensor, image_shape: tuple[int, int]) -> Tensor:
+    """k-space as Cartesian samples would have shown it, at its centre alone: (coil, ky, kx), 0 elsewhere.
+
+    ``trajectory: (readout, sample, 2)``, ``y: (coil, readout, sample)``. By least squares, on an image of few
+    large pixels, of the samples within their reach.
+    """
+    size, (ny, nx) = centre_size(trajectory, image_shape), image_shape
+    k = torch.zeros(len(y), ny, nx, dtype=y.dtype, device=y.device)
+    if size == 0:
+        return k
+    coarse = trajectory * trajectory.new_tensor([ny / size, nx / size])
+    within = (coarse.abs() <= 0.5).all(-1)
+    A = NonCartesianSense(coarse, y.new_ones(1, size, size), within)
+    samples = (y * within.to(y.device))[:, None]  # each coil a slice
+    image = cgls(lambda x: (A.forward(x),), lambda r: A.adjoint(r[0]), (samples,), _CENTRE_ITERATIONS).x
+    # Both transforms are orthonormal, each to its own number of pixels, and show the same samples.
+    central_square(k, size).copy_(fourier(image))
+    return k

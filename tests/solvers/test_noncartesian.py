@@ -1,0 +1,239 @@
+"""MRI along trajectories, from the image to its reconstruction."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_problem import build, solve
+from torch import Tensor
+from workers import on_workers
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.acquisition import Acquisition, create_acquisition, open_acquisition
+from ddip_ray.io.schema import SENSITIVITY_MAPS, TRAJECTORY, GaussianNoise
+from ddip_ray.operators import NonCartesianSense, noncartesian_sense
+from ddip_ray.operators.downsampled_sense import downsampled_noncartesian
+from ddip_ray.operators.trajectory import trajectory
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.classical import ZeroFilled
+from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.held_out import held_out
+from ddip_ray.solvers.loading import load_problem
+from ddip_ray.solvers.rescan import rescan
+from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.steps import pseudo_inverse
+from ddip_ray.tasks.describe import describe, in_words
+from ddip_ray.tasks.kspace_scan import KSpaceScan
+from ddip_ray.tasks.noise import NoiseRequest
+from ddip_ray.tasks.simulate_mri import simulate_mri
+
+SPOKES = KSpaceScan("radial", 1.0, num_coils=3, brightest=1.0, off_grid=True)
+FEW = {
+    "sampler": {"num_steps": 4, "cg_iterations": 3, "quiet_cg_iterations": 3},
+    "adaptation": {
+        "num_adapt_steps": 1,
+        "num_adapt_slices": 2,
+        "lora_rank": 2,
+        "adapt_start_t": 10,
+        "num_twins": 2,
+    },
+}
+
+
+@pytest.fixture
+def store(small_image: Path, tmp_path: Path) -> Acquisition:
+    """12 slices of 20 x 24 with 3 coils, spokes of their own for every slice."""
+    scan = replace(SPOKES, mask_per_slice=True)
+    return simulate_mri(str(small_image), str(tmp_path / "radial.zarr"), scan)
+
+
+def changed(store: Acquisition, path: Path, **arrays: Any) -> Acquisition:
+    """A copy of ``store`` with other numbers, or without maps."""
+    maps = SENSITIVITY_MAPS in store.names and arrays.get(SENSITIVITY_MAPS) is not False
+    with create_acquisition(path, store.metadata, 12, True, with_sensitivity_maps=maps) as writer:
+        for name in writer.names:
+            writer.write(name, 0, arrays.get(name, store.read(name, 0, 12)))
+        return writer.commit()
+
+
+@pytest.mark.parametrize("pattern", ["radial", "spiral"])
+def test_samples_are_the_operator_of_the_reference(small_image: Path, tmp_path: Path, pattern: Any) -> None:
+    scan = replace(SPOKES, pattern=pattern, acceleration=2.0, noise=NoiseRequest("gaussian", 0.05))
+    store = simulate_mri(str(small_image), str(tmp_path / "vol.zarr"), scan)
+    x, path, maps = (
+        torch.from_numpy(store.read(n, 0, 12)) for n in ("reference", TRAJECTORY, SENSITIVITY_MAPS)
+    )
+    clean = NonCartesianSense(path, maps).forward(x)
+    noise, missed = store.metadata.noise, torch.from_numpy(store.read_measurements(0, 12)) - clean
+    assert isinstance(noise, GaussianNoise)
+    assert noise.std == pytest.approx(0.05 * float(clean.abs().square().mean() / 2) ** 0.5, rel=1e-3)
+    for own in missed:
+        assert float(torch.view_as_real(own).std()) == pytest.approx(noise.std, rel=0.1)
+    assert path.abs().max() <= 0.5
+
+
+def test_spokes_are_as_many_as_lines_and_arms_as_far_apart() -> None:
+    spokes = trajectory("radial", (64, 48), 4)
+    assert spokes.shape == (16, 64, 2)
+    assert (spokes[:, 32] == 0).all()
+    radius = np.linalg.norm(trajectory("spiral", (64, 64), 2), axis=-1)
+    assert radius.max() == pytest.approx(0.5)
+    # Along the x axis the arms cross at two cycles over the field of view from each other.
+    arms = trajectory("spiral", (64, 64), 2).reshape(-1, 2) * 64
+    crossings = np.sort(arms[(np.abs(arms[:, 0]) < 0.5) & (arms[:, 1] > 4), 1])
+    gaps = np.diff(crossings)
+    assert np.median(gaps[gaps > 0.7]) == pytest.approx(2, rel=0.25)
+    with pytest.raises(ValueError, match="pattern poisson, expected radial or spiral"):
+        trajectory("poisson", (8, 8), 2)
+    with pytest.raises(ValueError, match=r"acceleration 0\.5"):
+        trajectory("radial", (8, 8), 0.5)
+
+
+def test_the_phase_goes_and_comes_back(store: Acquisition) -> None:
+    problem, x = load_problem(store, Slab(0, 12)), torch.from_numpy(store.read_reference(0, 12))
+    real, inside = problem.without_phase(x), x.abs() > 0.5
+    assert real.real[inside].mean() > 0.95 * x.abs()[inside].mean()
+    assert real.imag[inside].abs().mean() < 0.15 * x.abs()[inside].mean()
+    assert torch.allclose(problem.with_phase(real), x, atol=1e-6)
+    torch.testing.assert_close(problem.operator.forward(real), problem.y, atol=3e-4, rtol=0)
+
+
+def test_slices_do_not_know_their_slab(store: Acquisition) -> None:
+    whole, part = load_problem(store, Slab(0, 12)), load_problem(store, Slab(5, 8))
+    x = torch.from_numpy(store.read_reference(0, 12))
+    assert torch.equal(whole.phase[5:8], part.phase)
+    assert torch.equal(whole.operator.forward(x)[5:8], part.operator.forward(x[5:8]))
+    assert torch.equal(whole.operator.adjoint(whole.y)[5:8], part.operator.adjoint(part.y))
+    assert whole.operator_norm() == part.operator_norm() > 1
+
+
+def test_maps_that_are_missing_are_estimated(store: Acquisition, tmp_path: Path) -> None:
+    bare = changed(store, tmp_path / "bare.zarr", sensitivity_maps=False)
+    x = torch.from_numpy(store.read_reference(4, 8))
+    inside = x.abs() > 0.5
+    for acquisition, tolerance in ((store, 0.03), (bare, 0.06)):  # spokes leave the corners of k-space out
+        problem = load_problem(acquisition, Slab(4, 8))
+        found = pseudo_inverse(problem.operator, problem.y, 20)
+        assert (found.abs() - x.abs())[inside].abs().mean() < tolerance
+
+
+def test_gridding_is_what_samples_alone_show(store: Acquisition, prior: DiffusionPrior) -> None:
+    problem = load_problem(store, Slab(4, 8))
+    x = torch.from_numpy(store.read_reference(4, 8)).abs()
+    found = solve(ZeroFilled(problem, Alone())).abs()
+    assert float((found - x).norm() / x.norm()) < 0.2
+
+
+@pytest.mark.parametrize("method", ["d3ip", "d3ip-mbir"])
+def test_same_volume_on_any_workers(prior: DiffusionPrior, store: Acquisition, method: str) -> None:
+    """With held-out readouts of the slices 0, 6 of twelve; noise that is searched for."""
+    adaptation = {**FEW["adaptation"], "policy": "auto"}
+    settings = {**FEW, "adaptation": adaptation, "validation": {"num_slices": 2, "strengths": [0.0, 1.0]}}
+
+    def work(slab: Slab, communicator: Any) -> Tensor:
+        scan = replace(load_problem(open_acquisition(store.path), slab), noise_std=0.01)
+        return solve(build(method, scan, copy.deepcopy(prior), communicator, **settings))
+
+    assert (on_workers([0, 1, 5, 12], work) - work(Slab(0, 12), Alone())).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("method", ["scd", "dps", "ddnm", "diffpir", "diffusionmbir", "d3ip-meta"])
+def test_every_method_runs(prior: DiffusionPrior, store: Acquisition, method: str) -> None:
+    scan = replace(load_problem(store, Slab(0, 2)), num_slices=2)
+    x = solve(build(method, scan, prior, **FEW, dps={"num_steps": 3}))
+    assert x.shape == (2, 20, 24)
+    assert bool(torch.isfinite(torch.view_as_real(x)).all())
+
+
+def test_readouts_are_held_out(store: Acquisition) -> None:
+    held = held_out(load_problem(store, Slab(0, 12)), 5, 0.2, seed=0)
+    num_readouts = held.y.shape[2]
+    assert held.mask.shape == (3, 1, num_readouts, 1)
+    assert ((held.mask == 0).sum((1, 2, 3)) == round(0.2 * num_readouts)).all()
+    assert not held.seen.y[held.mask.expand_as(held.y) == 0].any()
+
+
+def test_one_readout_leaves_none_to_hold_out(store: Acquisition) -> None:
+    problem = load_problem(store, Slab(0, 1))
+    operator = NonCartesianSense(torch.zeros(1, 8, 2), torch.ones(3, 20, 24, dtype=torch.complex64))
+    single = replace(problem, operator=operator, y=problem.y[:, :, :1, :8])
+    with pytest.raises(InputError, match="k-space in one readout"):
+        held_out(single, 1, 0.1, seed=0)
+
+
+@pytest.mark.parametrize("pattern", ["radial", "spiral"])
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_smaller_scan_has_as_many_samples_a_pixel(pattern: str, k: int) -> None:
+    path = torch.from_numpy(trajectory(pattern, (96, 96), 3))
+    maps = torch.ones(1, 96, 96, dtype=torch.complex64)
+    small = downsampled_noncartesian(NonCartesianSense(path, maps), k)
+    per_pixel = float(small.sampling_mask.sum()) / (96 // k) ** 2
+    assert per_pixel == pytest.approx(path[..., 0].numel() / 96**2, rel=0.15)
+    assert len(small.trajectory[0]) == pytest.approx(
+        len(path) / k if pattern == "radial" else len(path), rel=0.1
+    )
+    taken = small.sampling_mask[0, 0] > 0
+    assert small.trajectory[0][taken].abs().max() <= 0.5
+    image = torch.zeros(1, 96, 96, dtype=torch.complex64)
+    image[0, 48:60, 36:48] = 1  # whole pixels of either scan
+    large = NonCartesianSense(small.trajectory[0] / k, maps).forward(image)[0, 0]
+    pooled = torch.nn.functional.avg_pool2d(image.real, k).to(image.dtype)
+    found, low = small.forward(pooled)[0, 0], taken & (small.trajectory[0].norm(dim=-1) < 0.1)
+    # Of k² times fewer pixels, which lie a little to one side.
+    torch.testing.assert_close(k * found[low].abs(), large[low].abs(), rtol=0.05, atol=1e-3)
+
+
+def test_rescans_are_noisy_where_there_are_samples(store: Acquisition) -> None:
+    scan = replace(load_problem(store, Slab(0, 12)), noise_std=0.05)
+    x0 = torch.from_numpy(store.read_reference(0, 12))
+    noisy, clean = (rescan(replace(scan, noise_std=std), x0, 2, 2, 1).scan for std in (0.05, 0.0))
+    assert isinstance(noisy.operator, NonCartesianSense)
+    taken = noisy.operator.sampling_mask[0, 0] > 0
+    added = noisy.y - clean.y
+    assert float(torch.view_as_real(added[:, :, taken]).std()) == pytest.approx(0.05, rel=0.1)
+    assert not added[:, :, ~taken].any()
+
+
+def test_a_trajectory_without_centre(store: Acquisition, tmp_path: Path) -> None:
+    path = store.read(TRAJECTORY, 0, 12)
+    path[3] = 0.4
+    bad = changed(store, tmp_path / "bad.zarr", trajectory=path)
+    message = r"bad.zarr: trajectory of slice 3 fills 0 x 0 samples at the centre"
+    with pytest.raises(InputError, match=message):
+        load_problem(bad, Slab(2, 5))
+
+
+def test_coils_that_see_nothing(store: Acquisition, tmp_path: Path) -> None:
+    y = store.read_measurements(0, 12)
+    y[7] = 0
+    bad = changed(store, tmp_path / "bad.zarr", measurements=y, sensitivity_maps=False)
+    with pytest.raises(InputError, match="coils of slice 7"):
+        load_problem(bad, Slab(6, 9))
+
+
+def test_without_finufft(
+    store: Acquisition, small_image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noncartesian_sense.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"radial.zarr: non-Cartesian k-space needs finufft: pip install"):
+        load_problem(store, Slab(0, 1))
+    with pytest.raises(InputError, match="--off-grid: non-Cartesian k-space needs finufft"):
+        simulate_mri(str(small_image), str(tmp_path / "other.zarr"), SPOKES)
+
+
+def test_lines_stay_on_the_grid(small_image: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--off-grid: pattern uniform1d, expected radial or spiral"):
+        simulate_mri(str(small_image), str(tmp_path / "vol.zarr"), replace(SPOKES, pattern="uniform1d"))
+
+
+def test_described_in_words(store: Acquisition) -> None:
+    words = in_words(describe(store.path))
+    assert words["store"] == "acquisition, noncartesian_mri"
+    assert words["measurements"] == "12 x 3 x 24 x 24 (z, coil, readout, sample)"
+    assert words["sampling"] == "radial, nominal acceleration 1"
