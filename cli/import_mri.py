@@ -11,14 +11,15 @@ from .output import print_acquisition, progress
 
 
 def import_mri(
-    file: Annotated[
-        str, typer.Argument(help="Cartesian k-space: fastMRI, ISMRMRD, twix, MATLAB, npz or npy.")
-    ],
+    file: Annotated[str, typer.Argument(help="k-space: fastMRI, ISMRMRD, twix, MATLAB, npz or npy.")],
     output: NewAcquisition,
     key: Annotated[str | None, typer.Option(help="Which array. Default: the only complex one.")] = None,
     axes: Annotated[
         str | None,
-        typer.Option(help="Its axes in their order, e.g. ky,kx,z. Default: z,coil,ky,kx."),
+        typer.Option(
+            help="Its axes in their order, e.g. ky,kx,z. Default: z,coil,ky,kx, or z,coil,readout,sample "
+            "where an array `trajectory` ([z,] readout, sample, 2) stands beside it."
+        ),
     ] = None,
     slices: Annotated[str | None, typer.Option(metavar="START:STOP", help="Slices to use.")] = None,
     transform_z: Annotated[
@@ -50,6 +51,10 @@ def import_mri(
     compress_coils: Annotated[
         int | None, typer.Option(help="Combine the coils into so many. Default: keep all.")
     ] = None,
+    image_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="NY NX", help="Pixels of a slice, for k-space along a trajectory."),
+    ] = None,
     voxel_mm: VoxelMm = None,
     scale: Annotated[
         float | None, typer.Option(help="Value that becomes 1. Default: the zero-filled image's brightest.")
@@ -57,15 +62,16 @@ def import_mri(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import measured Cartesian k-space. What is 0 in every coil counts as not sampled."""
+    """Import measured k-space. On the grid, what is 0 in every coil counts as not sampled."""
     from ddip_ray.tasks.coils import CoilChoice, parse_maps
-    from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling
+    from ddip_ray.tasks.import_mri import KSpaceChoice
     from ddip_ray.tasks.import_mri import import_mri as run
+    from ddip_ray.tasks.measured_kspace import Undersampling
     from ddip_ray.tasks.simulate_mri import parse_pattern
 
     chosen = parse_pattern(pattern)
     fewer = None if acceleration is None else Undersampling(acceleration, chosen, calibration, seed)
-    choice = KSpaceChoice(key, axes, slices, transform_z, voxel_mm, scale)
+    choice = KSpaceChoice(key, axes, slices, transform_z, voxel_mm, scale, image_size)
     coils = CoilChoice(parse_maps(maps), whiten, compress_coils)
     with progress("slices") as report:
         run(file, output, choice, fewer, coils, overwrite=overwrite, report=report)

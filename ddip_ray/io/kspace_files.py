@@ -13,8 +13,10 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.hdf5_array import HDF5Array
 from ddip_ray.io.image_numpy import npz_array, open_npz
 from ddip_ray.io.kspace_ismrmrd import is_ismrmrd, numbers, read_ismrmrd
+from ddip_ray.io.kspace_trajectory import READOUT_AXES, beside
 from ddip_ray.io.kspace_twix import read_twix
 from ddip_ray.io.raw_kspace import RawKSpace, cropped
+from ddip_ray.io.schema import TRAJECTORY
 
 ACCEPTED = "Accepted: fastMRI or ISMRMRD HDF5 (.h5, .hdf5), Siemens twix (.dat), MATLAB (.mat), .npz, .npy"
 AXES = ("z", "coil", "ky", "kx")
@@ -25,9 +27,9 @@ def read_kspace(path: Path, key: str | None = None, axes: str | None = None) -> 
     """Read by the file's name.
 
     Args:
-        key: which array; None: the only complex one.
-        axes: names of the array's axes in their order, of z, coil, ky and kx, e.g. ``"ky,kx,z"``; None: all
-            four in this order (fastMRI: z, ky, kx for one coil).
+        key: which array; None: the only complex one. It is non-Cartesian if ``trajectory`` stands beside it.
+        axes: names of the array's axes in their order, of z, coil, ky and kx, e.g. ``"ky,kx,z"``, or of z,
+            coil, readout and sample; None: all four in this order (fastMRI: z, ky, kx for one coil).
 
     Raises:
         InputError: no such file, an unknown format or layout, real numbers, or axes that do not fit.
@@ -51,32 +53,33 @@ def _require_no_choice(path: Path, key: str | None, axes: str | None) -> None:
             )
 
 
-def arranged(where: str, array: Any, axes: Sequence[str] | None) -> Any:
-    """The array as a lazy one (z, coil, ky, kx), a slice a block."""
+def arranged(where: str, array: Any, axes: Sequence[str] | None, known: Sequence[str] = AXES) -> Any:
+    """The array as a lazy one whose axes are the ``known`` ones in their order, a slice a block."""
     import dask.array as da
 
     if array.dtype.kind != "c":
         raise InputError(f"{where}: {array.dtype} numbers, expected complex ones", "k-space is complex")
-    if axes is None and array.ndim != len(AXES):
+    down, along = known[2:]
+    if axes is None and array.ndim != len(known):
         raise InputError(
-            f"{where}: shape {array.shape}, expected four axes (z, coil, ky, kx)",
-            "Name them: --axes coil,ky,kx for one slice, --axes z,ky,kx for one coil",
+            f"{where}: shape {array.shape}, expected four axes ({', '.join(known)})",
+            f"Name them: --axes coil,{down},{along} for one slice, --axes z,{down},{along} for one coil",
         )
-    names = tuple(axes or AXES)
+    names = tuple(axes or known)
     if (
         len(names) != array.ndim
         or len(set(names)) != len(names)
-        or not {"ky", "kx"} <= set(names) <= set(AXES)
+        or not {down, along} <= set(names) <= set(known)
     ):
         raise InputError(
             f"{where}: axes {','.join(names)} for an array of shape {array.shape}",
-            "Name each axis once, of z, coil, ky and kx; ky and kx must be there",
+            f"Name each axis once, of z, coil, {down} and {along}; {down} and {along} must be there",
         )
     if 0 in array.shape:
         raise InputError(f"{where}: empty, shape {array.shape}")
     lazy = da.from_array(array, chunks=tuple(1 if name == "z" else -1 for name in names), name=False)
-    lazy = lazy.transpose([names.index(name) for name in AXES if name in names])
-    missing = tuple(slice(None) if name in names else None for name in AXES)
+    lazy = lazy.transpose([names.index(name) for name in known if name in names])
+    missing = tuple(slice(None) if name in names else None for name in known)
     return lazy[missing].astype(np.complex64)
 
 
@@ -101,12 +104,30 @@ def _only_complex(path: Path, arrays: dict[str, Any], key: str | None) -> tuple[
     return chosen[0], found[chosen[0]]
 
 
+def _of_arrays(
+    path: Path,
+    arrays: dict[str, Any],
+    key: str | None,
+    axes: Sequence[str] | None,
+    format_name: str,
+    *,
+    turned: bool = False,
+) -> RawKSpace:
+    """The one that is meant, and the ``trajectory`` beside it; ``turned``: all axes are stored in reverse."""
+    name, array = _only_complex(path, arrays, key)
+    along = beside(str(path), arrays, turned=turned)
+    known = AXES if along is None else READOUT_AXES
+    if turned:
+        axes = tuple(reversed(axes or known))
+    data = arranged(f"{path} ({name})", array, axes, known)
+    return RawKSpace(data, format_name, trajectory=along)
+
+
 def _npz(path: Path, key: str | None, axes: str | None) -> RawKSpace:
     with open_npz(path) as archive:
-        names = [key] if key is not None and key in archive.files else archive.files
-        arrays = {name: npz_array(path, archive, name) for name in names}
-    name, array = _only_complex(path, arrays, key)
-    return RawKSpace(arranged(f"{path} ({name})", array, _axes(axes)), "npz")
+        names = {key, TRAJECTORY} if key is not None and key in archive.files else archive.files
+        arrays = {name: npz_array(path, archive, name) for name in archive.files if name in names}
+    return _of_arrays(path, arrays, key, _axes(axes), "npz")
 
 
 def _npy(path: Path, key: str | None, axes: str | None) -> RawKSpace:
@@ -122,13 +143,13 @@ def _matlab(path: Path, key: str | None, axes: str | None) -> RawKSpace:
     from scipy.io import loadmat
 
     if h5py.is_hdf5(path):  # version 7.3, which turns axes round
-        return _hdf5_array(path, key, ",".join(reversed(_axes(axes) or AXES)), "MATLAB 7.3")
+        return _hdf5_array(path, key, axes, "MATLAB 7.3", turned=True)
     try:
         arrays = loadmat(path)
     except (ValueError, OSError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as a MATLAB file ({error})") from error
-    name, array = _only_complex(path, {k: v for k, v in arrays.items() if not k.startswith("__")}, key)
-    return RawKSpace(arranged(f"{path} ({name})", array, _axes(axes)), "MATLAB")
+    found = {name: array for name, array in arrays.items() if not name.startswith("__")}
+    return _of_arrays(path, found, key, _axes(axes), "MATLAB")
 
 
 def _hdf5(path: Path, key: str | None, axes: str | None) -> RawKSpace:
@@ -151,7 +172,9 @@ def _hdf5(path: Path, key: str | None, axes: str | None) -> RawKSpace:
     return raw if header is None else _without_oversampling(path, raw, header)
 
 
-def _hdf5_array(path: Path, key: str | None, axes: str | None, format_name: str) -> RawKSpace:
+def _hdf5_array(
+    path: Path, key: str | None, axes: str | None, format_name: str, *, turned: bool = False
+) -> RawKSpace:
     import h5py
 
     found: dict[str, Any] = {}
@@ -165,8 +188,7 @@ def _hdf5_array(path: Path, key: str | None, axes: str | None, format_name: str)
             file.visititems(note)
     except OSError as error:
         raise InputError(f"{path}: cannot be read as HDF5 ({error})") from error
-    name, array = _only_complex(path, found, key)
-    return RawKSpace(arranged(f"{path} ({name})", array, _axes(axes)), format_name)
+    return _of_arrays(path, found, key, _axes(axes), format_name, turned=turned)
 
 
 def _without_oversampling(path: Path, raw: RawKSpace, header: Any) -> RawKSpace:

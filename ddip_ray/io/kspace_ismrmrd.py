@@ -1,4 +1,4 @@
-"""ISMRMRD files: acquisitions with headers of their own, sorted into Cartesian k-space.
+"""ISMRMRD files: acquisitions with headers of their own, sorted into slices of k-space.
 
 The layout is that of Inati et al. (2017, doi:10.1002/mrm.26089).
 """
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
+from ddip_ray.io.kspace_trajectory import along_readouts
 from ddip_ray.io.raw_kspace import BOTH_DIRECTIONS, RawKSpace, as_slices, orientation, stack_order
 from ddip_ray.io.schema import Orientation
 
@@ -27,8 +28,10 @@ _KEPT_FIRST = ("contrast", "phase", "repetition", "set")  # of several images of
 class Header:
     """What the file says of the scan: matrix (x, y, z), pixels (x, y, z) in mm, where zero frequency is."""
 
+    trajectory: str
     matrix: tuple[int, int, int]
     recon_x: int
+    recon_y: int
     voxel: tuple[float, float, float]
     centre: tuple[int, int]  # of ky and kz
 
@@ -39,13 +42,13 @@ def is_ismrmrd(file: Any) -> bool:
 
 
 def read_ismrmrd(path: Path) -> RawKSpace:
-    """Cartesian k-space: the slices of a 2D scan, or a 3D scan cut into slices along its readout.
+    """The slices of a 2D scan, or a 3D scan cut into slices along its readout; 2D trajectories as they are.
 
     Lines that were taken more than once are averaged; readout oversampling is removed. The third dimension
     of a 3D scan becomes ky, its second kx.
 
     Raises:
-        InputError: not Cartesian, echoes in both directions, or lines that do not fit the matrix.
+        InputError: a trajectory in 3D, echoes in both directions, or lines that do not fit the matrix.
     """
     import dask.array as da
     import h5py
@@ -60,31 +63,39 @@ def read_ismrmrd(path: Path) -> RawKSpace:
     chosen, history = _one_image(heads, is_first & ~(is_noise | calibrates | _flagged(heads, *_NOT_IMAGE)))
     if not chosen.any():
         raise InputError(f"{path}: no acquisition of an image among {len(heads)}")
-    if _flagged(heads[chosen], _REVERSE).any():
-        message, hint = BOTH_DIRECTIONS
-        raise InputError(f"{path}: {message}", hint)
-    k = _sorted(path, acquisitions[chosen], header)
     noise = [_samples(path, acquisition) for acquisition in acquisitions[is_noise]]
     _num_coils(path, heads[is_noise])
-    positions = _positions(heads[chosen])
-    order, distance = stack_order(positions)
-    k, is_3d = as_slices(path, k[order], header.recon_x, history)
-    x, y, z = header.voxel
-    voxel = (x, z, y) if is_3d else (distance or z, y, x)
-    place = _orientation(heads[chosen][0], positions[order], voxel, k.shape, is_3d=is_3d)
-    data = da.from_array(k, chunks=(1, -1, -1, -1), name=False)
     together = np.concatenate(noise, axis=1) if noise else None
-    return RawKSpace(data, "ISMRMRD", voxel, tuple(history), together, place)
+    positions, (x, y, z) = _positions(heads[chosen]), header.voxel
+    order, distance = stack_order(positions)
+    if header.trajectory != "cartesian":
+        _num_coils(path, heads[chosen])
+        samples = [_samples(path, acquisition) for acquisition in acquisitions[chosen]]
+        k, along = along_readouts(path, acquisitions[chosen], samples)
+        shape, voxel, is_3d = (header.recon_y, header.recon_x), (distance or z, y, x), False
+        history.append(f"trajectory: {header.trajectory}")
+        k, trajectory = k[order], along[order]
+    else:
+        if _flagged(heads[chosen], _REVERSE).any():
+            message, hint = BOTH_DIRECTIONS
+            raise InputError(f"{path}: {message}", hint)
+        k, is_3d = as_slices(
+            path, _sorted(path, acquisitions[chosen], header)[order], header.recon_x, history
+        )
+        shape, voxel, trajectory = k.shape[2:], (x, z, y) if is_3d else (distance or z, y, x), None
+    place = _orientation(heads[chosen][0], positions[order], voxel, (len(k), *shape), is_3d=is_3d)
+    data = da.from_array(k, chunks=(1, -1, -1, -1), name=False)
+    return RawKSpace(data, "ISMRMRD", voxel, tuple(history), together, place, trajectory, shape)
 
 
 def parse_header(path: Path, text: bytes | str) -> Header:
     """The first encoding of the XML header."""
     try:
         encoding = _found(ElementTree.fromstring(text), "encoding")
-        trajectory = _found(encoding, "trajectory").text
+        trajectory = str(_found(encoding, "trajectory").text)
         x, y, z = (int(n) for n in numbers(_found(encoding, "encodedSpace"), "matrixSize"))
         fov = numbers(_found(encoding, "encodedSpace"), "fieldOfView_mm")
-        recon_x = int(numbers(_found(encoding, "reconSpace"), "matrixSize")[0])
+        recon_x, recon_y, _ = (int(n) for n in numbers(_found(encoding, "reconSpace"), "matrixSize"))
         centre = [encoding.find(f".//{{*}}kspace_encoding_step_{k}/{{*}}center") for k in (1, 2)]
         centre_y, centre_z = (
             n // 2 if found is None else int(found.text or "")
@@ -94,10 +105,8 @@ def parse_header(path: Path, text: bytes | str) -> Header:
         raise InputError(f"{path}: the XML header is not one of ISMRMRD ({error!r})") from error
     if min(x, y, z) < 1:
         raise InputError(f"{path}: a matrix of {x} x {y} x {z}")
-    if trajectory != "cartesian":
-        raise InputError(f"{path}: trajectory {trajectory}, expected cartesian", "Grid it first")
     voxel = (fov[0] / x, fov[1] / y, fov[2] / z)
-    return Header((x, y, z), min(recon_x, x), voxel, (centre_y, centre_z))
+    return Header(trajectory, (x, y, z), min(recon_x, x), min(recon_y, y), voxel, (centre_y, centre_z))
 
 
 def numbers(space: Any, field: str) -> tuple[float, float, float]:
@@ -180,11 +189,16 @@ def _positions(heads: Any) -> NDArray[np.float64]:
 
 
 def _orientation(
-    head: Any, positions: NDArray[np.float64], voxel: tuple[float, float, float], shape: Any, *, is_3d: bool
+    head: Any,
+    positions: NDArray[np.float64],
+    voxel: tuple[float, float, float],
+    shape: tuple[int, int, int],
+    *,
+    is_3d: bool,
 ) -> Orientation:
     """Of slices at ``positions``; a 3D scan lies around its one position, and its readout is z."""
     read, phase, through = (head[f"{name}_dir"].astype(np.float64) for name in ("read", "phase", "slice"))
-    num_slices, _, ny, nx = shape
+    num_slices, ny, nx = shape
     if is_3d:
         steps = np.stack([phase, through, read]) * np.array(voxel[::-1])[:, None]
         return orientation(positions[0] - num_slices // 2 * steps[2], steps, (ny, nx))

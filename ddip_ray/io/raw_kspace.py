@@ -20,7 +20,8 @@ class RawKSpace:
     """``data``: lazy dask array, complex64 (z, coil, ky, kx). ``voxel_mm``: (z, y, x) if the file knows.
 
     ``noise``: samples of noise alone, complex64 (coil, sample), if it has them. ``orientation``: of its
-    slices as images.
+    slices as images, which are of ``image_shape`` (y, x) if the file says so. With a ``trajectory``, float32
+    (z or 1, readout, sample, 2) in cycles per pixel along y and x, ``data`` is (z, coil, readout, sample).
     """
 
     data: Any
@@ -29,6 +30,8 @@ class RawKSpace:
     history: tuple[str, ...] = ()
     noise: NDArray[np.complex64] | None = None
     orientation: Orientation = field(default_factory=Orientation)
+    trajectory: NDArray[np.float32] | None = None
+    image_shape: tuple[int, int] | None = None
 
 
 def centred(transform: Any, x: NDArray[Any], axis: int) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from ddip_ray.operators.noncartesian_sense import NonCartesianSense
 
 _DENSITY_ITERATIONS = 20
 _CENTRE_ITERATIONS = 20
+_NEAR = 0.75  # cycles over the field of view
 _LARGEST_CENTRE = 24  # samples along each side: what ESPIRiT and a coarse image need
 
 
@@ -43,22 +44,21 @@ def _spacing(path: Tensor, mask: Tensor, like: Tensor) -> Tensor:
     return weights[0, 0].real
 
 
-def nearest_samples(trajectory: Tensor, image_shape: tuple[int, int]) -> Tensor:
-    """1 where a sample of Cartesian k-space has one of the trajectory nearest to it, (ky, kx).
+def centre_size(trajectory: Tensor, image_shape: tuple[int, int]) -> int:
+    """Side of the largest square at the centre of k-space that the trajectory fills, up to 24 samples.
 
-    ``trajectory: (readout, sample, 2)``, cycles per pixel.
+    ``trajectory: (readout, sample, 2)``, cycles per pixel. A Cartesian sample has one of the trajectory near
+    it, within the distance to which turns and spokes leave it that lie as close as they must.
     """
     shape = trajectory.new_tensor(image_shape)
-    places = (trajectory.reshape(-1, 2) * shape).round().long() + (shape // 2).long()
-    mask = torch.zeros(image_shape)
-    ny, nx = image_shape
-    mask[places[:, 0].remainder(ny), places[:, 1].remainder(nx)] = 1
-    return mask
-
-
-def centre_size(trajectory: Tensor, image_shape: tuple[int, int]) -> int:
-    """Side of the largest square at the centre of k-space that the trajectory fills, up to 24 samples."""
-    return min(calibration_size(nearest_samples(trajectory, image_shape)), _LARGEST_CENTRE)
+    rows, columns = (torch.arange(min(n, _LARGEST_CENTRE + 1)) for n in image_shape)
+    grid = torch.stack(torch.meshgrid(rows - len(rows) // 2, columns - len(columns) // 2, indexing="ij"), -1)
+    samples = (trajectory * shape).reshape(-1, 2)
+    near = samples[samples.abs().amax(-1) <= _LARGEST_CENTRE]
+    if len(near) == 0:
+        return 0
+    distance = torch.cdist(grid.reshape(-1, 2).to(near), near).amin(1).reshape(grid.shape[:-1])
+    return min(calibration_size((distance <= _NEAR).float()), _LARGEST_CENTRE)
 
 
 def cartesian_centre(trajectory: Tensor, y: Tensor, image_shape: tuple[int, int]) -> Tensor:

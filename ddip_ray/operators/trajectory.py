@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 _GOLDEN = math.pi * (math.sqrt(5) - 1) / 2  # angle between successive spokes or slices
 _ARMS = 8  # of a spiral
+_CENTRE = 0.15  # of the way outwards, where its turns lie as close as they must
 
 
 def trajectory(
@@ -18,7 +19,7 @@ def trajectory(
 
     ``radial``: spokes through the centre, golden angles apart, as many as lines would be taken at this
     ``acceleration``. ``spiral``: eight arms, whose turns lie so many times farther apart than the field of
-    view asks for. ``turned`` so many golden angles, for slices that differ.
+    view asks for, but not around the centre. ``turned`` so many golden angles, for slices that differ.
 
     Raises:
         ValueError: another pattern, or an acceleration below 1.
@@ -30,11 +31,24 @@ def trajectory(
         angles = _GOLDEN * (turned + np.arange(max(1, round(n / acceleration))))[:, None]
         along = (np.arange(n) - n // 2) / n
     elif pattern == "spiral":
-        turns = n / (2 * _ARMS * acceleration)
-        num_samples = max(2, math.ceil(math.pi / 2 * n * turns))  # one cycle over the field of view apart
-        share = np.sqrt(np.linspace(0, 1, num_samples))  # of even speed
-        angles = 2 * np.pi * (np.arange(_ARMS)[:, None] / _ARMS + turns * share) + _GOLDEN * turned
-        along = share / 2
+        turns, radius = _arm(n / 2, acceleration)
+        angles = 2 * np.pi * (np.arange(_ARMS)[:, None] / _ARMS + turns) + _GOLDEN * turned
+        along = radius / n
     else:
         raise ValueError(f"pattern {pattern}, expected radial or spiral")
     return np.stack([along * np.sin(angles), along * np.cos(angles)], axis=-1).astype(np.float32)
+
+
+def _arm(farthest: float, acceleration: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Turns and radius of a spiral's samples, the radius in cycles over the field of view.
+
+    One such cycle lies between two samples along the arm.
+    """
+    centre = _CENTRE * farthest
+    edge = (centre / _ARMS, centre / _ARMS + (farthest - centre) / (_ARMS * acceleration))
+    turns = np.linspace(0, edge[1], 20_000)
+    radius = np.interp(turns, [0, *edge], [0, centre, farthest])
+    steps = np.hypot(np.diff(radius), 2 * np.pi * radius[1:] * np.diff(turns))
+    length = np.concatenate([[0.0], np.cumsum(steps)])
+    even = np.interp(np.linspace(0, length[-1], max(2, math.ceil(length[-1]))), length, turns)
+    return even, np.interp(even, turns, radius)

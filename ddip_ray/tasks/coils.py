@@ -75,18 +75,29 @@ def mixing(y: KSpace, choice: CoilChoice, noise: KSpace | None = None) -> Mixing
     return Mixing(matrix, tuple(notes))
 
 
-def estimate_noise(y: KSpace) -> float:
+def noise_on_grid(y: KSpace) -> float:
     """Standard deviation of the real part, and of the imaginary part, of the noise: (z, coil, ky, kx).
 
-    From the outermost samples that were taken, by the median of their sizes in each coil, which few strong
-    ones do not move; the median over coils. What signal there is makes it too large.
+    From the outermost samples that were taken. What signal there is makes it too large.
     """
     ky, kx = (np.abs(np.arange(n) - n // 2) / max(1, n // 2) for n in y.shape[2:])
-    distance, found = np.maximum(ky[:, None], kx[None, :]), []
+    distance = np.maximum(ky[:, None], kx[None, :])
     where = distance[(y != 0).any(axis=(0, 1))]
     outer = distance > min(_OUTER, np.quantile(where, _OUTER)) if len(where) else distance > _OUTER
+    return _spread(y, np.broadcast_to(outer, (len(y), *outer.shape)))
+
+
+def noise_along(y: KSpace, paths: NDArray[np.float32]) -> float:
+    """The same of readouts (z, coil, readout, sample) along trajectories (z, readout, sample, 2)."""
+    distance = np.abs(paths).max(axis=-1)
+    return _spread(y, distance >= _OUTER * distance.max())
+
+
+def _spread(y: KSpace, outer: NDArray[np.bool_]) -> float:
+    """By the median of their sizes in each coil, which few strong ones do not move; the median over coils."""
+    found = []
     for coil in range(y.shape[1]):
-        samples = y[:, coil, outer]
+        samples = y[:, coil][outer]
         taken = samples[samples != 0]
         if len(taken):
             found.append(np.median(np.abs(np.stack([taken.real, taken.imag]))) / 0.6745)

@@ -20,7 +20,8 @@ from ddip_ray.engine.config import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.io.result import open_result
 from ddip_ray.tasks.evaluate import evaluate
-from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling, import_mri
+from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
+from ddip_ray.tasks.measured_kspace import Undersampling
 
 
 @dataclass(frozen=True)

@@ -212,13 +212,48 @@ def test_without_directions_nobody_knows_the_place(tmp_path: Path) -> None:
     assert raw.orientation.affine is None
 
 
+def spoke(num_samples: int, dimensions: int = 2, scale: float = 1.0, **counters: int) -> Any:
+    """An acquisition of one coil along x."""
+    acquisition = line(random(1, num_samples), **counters)
+    acquisition.resize(num_samples, 1, trajectory_dimensions=dimensions)
+    acquisition.traj[:] = 0
+    acquisition.traj[:, 0] = scale * np.linspace(-0.5, 0.5, num_samples)
+    return acquisition
+
+
+def test_trajectories_stay_with_their_readouts(tmp_path: Path) -> None:
+    """Two slices, of which the second lies below; the file's order of x and y; samples to discard."""
+    rng = np.random.default_rng(0)
+    k = random(2, 3, 5, 9)  # slice, coil, readout, sample
+    paths = rng.uniform(-0.5, 0.5, (2, 5, 9, 2)).astype(np.float32)
+    lines = []
+    for readout in range(5):
+        for z in (0, 1):
+            acquisition = ismrmrd.Acquisition.from_array(k[z, :, readout], paths[z, readout, :, ::-1].copy())
+            acquisition.idx.slice = z
+            acquisition.discard_pre, acquisition.discard_post = 2, 1
+            acquisition.position[:] = (0.0, 0.0, -4.0 * z)
+            lines.append(acquisition)
+    raw = read_kspace(write(tmp_path / "scan.h5", header(24, 10, 1, 12, 5, "radial"), lines))
+    assert raw.trajectory is not None
+    np.testing.assert_array_equal(raw.data.compute(), k[::-1, ..., 2:8])
+    np.testing.assert_array_equal(raw.trajectory, paths[::-1, :, 2:8])
+    assert raw.image_shape == (10, 12)
+    assert raw.voxel_mm == pytest.approx((4.0, 1.5, 2.0))
+    assert raw.history == ("trajectory: radial",)
+
+
 NOISY = [line(random(1, 8)), *(line(random(n, 8), ismrmrd.ACQ_IS_NOISE_MEASUREMENT) for n in (1, 2))]
 
 
 @pytest.mark.parametrize(
     ("xml", "lines", "message"),
     [
-        (header(8, 4, 1, 8, 2, "spiral"), [line(random(1, 8))], "trajectory spiral, expected cartesian"),
+        (header(8, 4, 1, 8, 2, "spiral"), [line(random(1, 8))], "trajectories of 0 dimensions, expected 2"),
+        (header(8, 4, 1, 8, 2, "radial"), [spoke(8, 3)], "trajectories of 3 dimensions, expected 2"),
+        (header(8, 4, 1, 8, 2, "radial"), [spoke(8), spoke(6)], "readouts of 6, 8 samples"),
+        (header(8, 4, 1, 8, 2, "radial"), [spoke(8), spoke(8), spoke(8, slice=1)], "1 to 2 readouts a slice"),
+        (header(8, 4, 1, 8, 2, "radial"), [spoke(8, scale=9)], "reaches 4.5 cycles per pixel, expected 0.5"),
         ("<html/>", [line(random(1, 8))], "the XML header is not one of ISMRMRD"),
         (header(8, 4, 1, 8, 2), [line(random(1, 8), ismrmrd.ACQ_IS_REVERSE)], "echoes in both directions"),
         (header(8, 4, 1, 8, 2), [line(random(1, 8), ismrmrd.ACQ_IS_NOISE_MEASUREMENT)], "no acquisition of"),

@@ -175,9 +175,10 @@ def test_a_smaller_scan_has_as_many_samples_a_pixel(pattern: str, k: int) -> Non
     small = downsampled_noncartesian(NonCartesianSense(path, maps), k)
     per_pixel = float(small.sampling_mask.sum()) / (96 // k) ** 2
     assert per_pixel == pytest.approx(path[..., 0].numel() / 96**2, rel=0.15)
-    assert len(small.trajectory[0]) == pytest.approx(
-        len(path) / k if pattern == "radial" else len(path), rel=0.1
-    )
+    if pattern == "radial":
+        assert len(small.trajectory[0]) == pytest.approx(len(path) / k, rel=0.1)
+    else:  # whose arms spend fewer samples within reach
+        assert len(small.trajectory[0]) > 1.5 * len(path) / k
     taken = small.sampling_mask[0, 0] > 0
     assert small.trajectory[0][taken].abs().max() <= 0.5
     image = torch.zeros(1, 96, 96, dtype=torch.complex64)

@@ -16,8 +16,9 @@ from ddip_ray.io.schema import SENSITIVITY_MAPS
 from ddip_ray.operators import espirit as espirit_module
 from ddip_ray.operators.coil_mixing import compression, noise_covariance
 from ddip_ray.operators.espirit import espirit
-from ddip_ray.tasks.coils import CoilChoice, estimate_noise, mixing
-from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling, import_mri
+from ddip_ray.tasks.coils import CoilChoice, mixing, noise_on_grid
+from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
+from ddip_ray.tasks.measured_kspace import Undersampling
 from ddip_ray.tasks.synthetic_mri import coil_maps
 
 Array = np.ndarray[Any, np.dtype[np.complex64]]
@@ -45,12 +46,12 @@ def fourier(x: Array) -> Array:
 def test_noise_is_estimated_from_the_outermost_samples() -> None:
     y = 0.3 * complex_normal(4, 3, 96, 96)
     y[:, :, 40:56, 40:56] += 50
-    assert estimate_noise(y) == pytest.approx(0.3, rel=0.05)
+    assert noise_on_grid(y) == pytest.approx(0.3, rel=0.05)
     y[:, :, ::2] = 0
-    assert estimate_noise(y) == pytest.approx(0.3, rel=0.05)
+    assert noise_on_grid(y) == pytest.approx(0.3, rel=0.05)
     y[:, :, :8], y[:, :, -8:], y[..., :8], y[..., -8:] = 0, 0, 0, 0  # k-space that was taken in part
-    assert estimate_noise(y) == pytest.approx(0.3, rel=0.1)
-    assert estimate_noise(np.zeros((1, 1, 8, 8), np.complex64)) == 0
+    assert noise_on_grid(y) == pytest.approx(0.3, rel=0.1)
+    assert noise_on_grid(np.zeros((1, 1, 8, 8), np.complex64)) == 0
 
 
 def test_a_noise_scan_makes_noise_equal_and_independent() -> None:

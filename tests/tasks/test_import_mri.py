@@ -19,7 +19,8 @@ from ddip_ray.io.raw_kspace import centred, cropped
 from ddip_ray.io.schema import SAMPLING_MASK
 from ddip_ray.tasks.coils import CoilChoice
 from ddip_ray.tasks.evaluate import evaluate
-from ddip_ray.tasks.import_mri import KSpaceChoice, Undersampling, import_mri
+from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
+from ddip_ray.tasks.measured_kspace import Undersampling
 
 Kspace = np.ndarray[Any, np.dtype[np.complex64]]
 
@@ -141,6 +142,10 @@ def write_nothing(path: Path) -> None:
     np.save(path, np.zeros((2, 1, 8, 8), np.complex64))
 
 
+def write_one(path: Path) -> None:
+    np.save(path, np.ones((2, 1, 8, 8), np.complex64))
+
+
 def write_layout(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["images/volume"] = np.ones((4, 8, 8), np.float32)
@@ -168,8 +173,9 @@ def write_header(path: Path) -> None:
         ("k.npy", write_empty_slice, {}, "slice 1 has no sample"),
         ("k.npy", write_nan, {"scale": 1.0}, "slice 7 has samples that are NaN or infinite"),
         ("k.npy", write_nan, {"slices": "7:8"}, "slice 7 has samples that are NaN or infinite"),
-        ("k.npy", write_nothing, {}, "brightest value 0, expected a positive one"),
-        ("k.npy", write_nothing, {"scale": -1.0}, "brightest value -1"),
+        ("k.npy", write_nothing, {}, "slice 0 has no sample"),
+        ("k.npy", write_one, {"scale": -1.0}, "brightest value -1, expected a positive one"),
+        ("k.npy", write_one, {"image_size": (8, 8)}, "--image-size goes with a trajectory"),
         ("k.h5", write_layout, {}, "no complex array among images/volume"),
         ("k.h5", write_layout, {"key": "kspace"}, "no array 'kspace', there are images/volume"),
         ("k.h5", write_header, {}, "ismrmrd_header is not an ISMRMRD header"),

@@ -1,0 +1,189 @@
+"""What was taken of measured k-space, and what it shows before anything is reconstructed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.raw_kspace import RawKSpace, centred
+from ddip_ray.io.schema import (
+    SAMPLING_MASK,
+    TRAJECTORY,
+    CartesianMRI,
+    NonCartesianMRI,
+    Pattern,
+    Sampling,
+    VoxelMm,
+)
+from ddip_ray.operators.coil_sensitivity import calibration_size
+from ddip_ray.operators.espirit import KSpace
+from ddip_ray.operators.gridding import cartesian_centre, centre_size, gridded
+from ddip_ray.operators.noncartesian_sense import NonCartesianSense, why_no_nufft
+from ddip_ray.operators.sampling_mask import default_calibration, sampling_mask
+from ddip_ray.tasks.coils import noise_along, noise_on_grid
+
+Taken = NDArray[Any]  # masks (z, ky, kx), or trajectories (z, readout, sample, 2)
+
+
+@dataclass(frozen=True)
+class Undersampling:
+    """Samples to keep of those that were taken, to try what fewer would do. ``calibration`` None: 8 %.
+
+    Of readouts along a trajectory one in ``acceleration`` is kept, whatever the pattern.
+    """
+
+    acceleration: float
+    pattern: Pattern = "uniform1d"
+    calibration: int | None = None
+    seed: int = 0
+
+
+class MeasuredKSpace(Protocol):
+    """k-space as it is stored; slices are counted as in the file."""
+
+    taken_name: str
+
+    def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> CartesianMRI | NonCartesianMRI: ...
+
+    def kept(self, y: KSpace, slices: Sequence[int]) -> tuple[KSpace, Taken]:
+        """What is stored of some slices; InputError if nothing is left of one."""
+        ...
+
+    def centre(self, y: KSpace, taken: Taken) -> tuple[KSpace, int]:
+        """A slice's Cartesian centre, (coil, ky, kx), and the side of the square that was taken in full."""
+        ...
+
+    def centre_size(self, taken: Taken) -> int:
+        """That side alone."""
+        ...
+
+    def images(self, y: KSpace, taken: Taken) -> KSpace:
+        """Of each coil, (z, coil, y, x)."""
+        ...
+
+    def noise(self, y: KSpace, taken: Taken) -> float:
+        """Standard deviation of a sample's real part, and of its imaginary part."""
+        ...
+
+
+class OnGrid:
+    """Cartesian: what is 0 in every coil was not sampled."""
+
+    taken_name = SAMPLING_MASK
+
+    def __init__(self, path: str, image_shape: tuple[int, int], undersampling: Undersampling | None) -> None:
+        self.path, self.image_shape = path, image_shape
+        self.sampling, self.fewer = Sampling(pattern="given"), np.ones(image_shape, dtype=np.bool_)
+        if undersampling is not None:
+            self.sampling, self.fewer = _undersampled(undersampling, image_shape)
+
+    def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> CartesianMRI:
+        return CartesianMRI(
+            num_coils=num_coils, image_shape=self.image_shape, voxel_mm=voxel_mm, sampling=self.sampling
+        )
+
+    def kept(self, y: KSpace, slices: Sequence[int]) -> tuple[KSpace, Taken]:
+        mask = (y != 0).any(axis=1) & self.fewer
+        for z, own in zip(slices, mask, strict=True):
+            if not own.any():
+                raise InputError(f"{self.path}: slice {z} has no sample", "Leave it out with --slices")
+        return np.where(mask[:, None], y, 0), mask
+
+    def centre(self, y: KSpace, taken: Taken) -> tuple[KSpace, int]:
+        return y, self.centre_size(taken)
+
+    def centre_size(self, taken: Taken) -> int:
+        return calibration_size(torch.from_numpy(taken).float())
+
+    def images(self, y: KSpace, taken: Taken) -> KSpace:
+        return centred(np.fft.ifft, centred(np.fft.ifft, y, 2), 3)
+
+    def noise(self, y: KSpace, taken: Taken) -> float:
+        return noise_on_grid(y)
+
+
+class OffGrid:
+    """Along the trajectory of ``raw``."""
+
+    taken_name = TRAJECTORY
+
+    def __init__(
+        self,
+        path: str,
+        raw: RawKSpace,
+        image_size: tuple[int, int] | None,
+        undersampling: Undersampling | None,
+    ) -> None:
+        assert raw.trajectory is not None
+        if hindrance := why_no_nufft():
+            raise InputError(f"{path}: {hindrance}")
+        shape = image_size or raw.image_shape
+        if shape is None:
+            raise InputError(f"{path}: a trajectory, and no image's size", "Give --image-size NY NX")
+        if min(shape) < 1:
+            raise InputError(f"--image-size: found {shape[0]} {shape[1]}, expected at least 1")
+        found = raw.trajectory.shape
+        if found[1:3] != raw.data.shape[2:] or found[0] not in (1, len(raw.data)):
+            raise InputError(
+                f"{path}: trajectory of shape {found} (z, readout, sample, 2), k-space of shape "
+                f"{raw.data.shape} (z, coil, readout, sample)"
+            )
+        if undersampling is not None and not 1 <= undersampling.acceleration <= found[1]:
+            raise InputError(
+                f"--acceleration: found {undersampling.acceleration:g}, expected 1 to the {found[1]} readouts"
+            )
+        self.image_shape, self.nth = shape, 1
+        self.sampling = Sampling(pattern="given")
+        if undersampling is not None:
+            self.nth = round(undersampling.acceleration)
+            self.sampling = Sampling(pattern="given", acceleration=self.nth)
+        self.paths = raw.trajectory[:, :: self.nth]
+
+    def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> NonCartesianMRI:
+        num_readouts, num_samples = self.paths.shape[1:3]
+        return NonCartesianMRI(
+            num_coils=num_coils,
+            num_readouts=num_readouts,
+            num_samples=num_samples,
+            image_shape=self.image_shape,
+            voxel_mm=voxel_mm,
+            sampling=self.sampling,
+        )
+
+    def kept(self, y: KSpace, slices: Sequence[int]) -> tuple[KSpace, Taken]:
+        own = self.paths[[0] * len(y) if len(self.paths) == 1 else list(slices)]
+        return y[:, :, :: self.nth], own
+
+    def centre(self, y: KSpace, taken: Taken) -> tuple[KSpace, int]:
+        centre = cartesian_centre(torch.from_numpy(taken), torch.from_numpy(y), self.image_shape)
+        return centre.numpy(), self.centre_size(taken)
+
+    def centre_size(self, taken: Taken) -> int:
+        return centre_size(torch.from_numpy(taken), self.image_shape)
+
+    def images(self, y: KSpace, taken: Taken) -> KSpace:
+        one = torch.ones(1, *self.image_shape, dtype=torch.complex64)
+        images = [
+            gridded(NonCartesianSense(torch.from_numpy(path), one), torch.from_numpy(own)[:, None])
+            for own, path in zip(y, taken, strict=True)
+        ]
+        return np.stack([image.numpy() for image in images])
+
+    def noise(self, y: KSpace, taken: Taken) -> float:
+        return noise_along(y, taken)
+
+
+def _undersampled(u: Undersampling, image_shape: tuple[int, int]) -> tuple[Sampling, NDArray[np.bool_]]:
+    calibration = default_calibration(image_shape) if u.calibration is None else u.calibration
+    try:
+        mask = sampling_mask(u.pattern, image_shape, u.acceleration, calibration, u.seed)
+    except ValueError as error:
+        raise InputError(f"undersampling: {error}") from error
+    sampling = Sampling(pattern=u.pattern, acceleration=u.acceleration, calibration=calibration, seed=u.seed)
+    return sampling, mask
