@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -87,8 +87,13 @@ class Adapter:
         return Adapter(parameters, self.config)
 
     def at_strength(self, strength: float) -> Adapter:
-        """A copy whose change is so many times as large."""
-        return Adapter(self.copy().parameters, replace(self.config, scale=strength * self.config.scale))
+        """A copy whose change is so many times as large; at 0 as if fresh, and as able to learn."""
+        other = self.copy()
+        with torch.no_grad():
+            for name, parameter in other.parameters.items():
+                if name.endswith(".lora_up"):
+                    parameter.mul_(strength)
+        return other
 
     def flat(self) -> Tensor:
         """All values in one vector, (num_parameters,), detached."""

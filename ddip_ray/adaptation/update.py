@@ -58,8 +58,8 @@ def adapt_step(
     mean = mean_over_slices(slices, gradient_and_loss, parameters[0].new_zeros(size + 1), all_reduce)
     # In units of its own size, so that an update counts alike however small the loss has become. A norm
     # in float64: its rounding, which does depend on threads, is far below a float32.
-    size_of_it = mean[:size].double().square().mean().sqrt().clamp_min(1e-300)
-    mean[:size] /= size_of_it.float()
+    size_of_it = mean[:size].double().square().mean().sqrt().float()
+    mean[:size] /= torch.where(size_of_it > 0, size_of_it, 1.0)
     flat = torch.split(mean[:size], [p.numel() for p in parameters])
     for parameter, gradient in zip(parameters, flat, strict=True):
         parameter.grad = gradient.reshape(parameter.shape)

@@ -27,6 +27,7 @@ class Checkpoint:
     schedule: NoiseSchedule
     image_range: tuple[float, float]
     is_score: bool
+    num_channels: int
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -36,7 +37,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     `.yaml`, `.yml` or `.json` beside it, if there is one, in the layout of the papers' configurations:
     ``model: {num_head_channels, use_new_attention_order}``, ``diffusion: {beta_start, beta_end,
     num_diffusion_timesteps}`` and our own ``image_range: [low, high]``; otherwise 64, false, 1e-4 to 0.02 in
-    1000 steps, and −1 to 1 (0 to 1 for NCSN++).
+    1000 steps, and −1 to 1 (0 to 1 for NCSN++, and for two channels: complex images).
 
     Raises:
         InputError: not such a file, it would execute code, or weights that do not fit.
@@ -52,15 +53,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"prior {path}: {error.message}", error.hint) from error
     except RuntimeError as error:
         raise InputError(f"prior {path}: the weights do not fit their own architecture ({error})") from error
-    if num_channels != 1:
-        raise InputError(f"prior {path}: expected a network for 1 channel, found {num_channels}")
+    if num_channels not in (1, 2):
+        raise InputError(f"prior {path}: expected a network for 1 channel, or 2, found {num_channels}")
     schedule = NoiseSchedule.linear(
         diffusion.get("num_diffusion_timesteps", 1000),
         diffusion.get("beta_start", 1e-4),
         diffusion.get("beta_end", 0.02),
     )
-    low, high = settings.get("image_range", (0.0, 1.0) if is_score else (-1.0, 1.0))
-    return Checkpoint(network, schedule, (float(low), float(high)), is_score)
+    low, high = settings.get("image_range", (0.0, 1.0) if is_score or num_channels == 2 else (-1.0, 1.0))
+    return Checkpoint(network, schedule, (float(low), float(high)), is_score, num_channels)
 
 
 def _adm(state: State, model: dict[str, Any]) -> tuple[nn.Module, State, int]:

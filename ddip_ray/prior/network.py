@@ -63,9 +63,10 @@ def channels_last(network: nn.Module) -> nn.Module:
 class DiffusionPrior:
     """A noise-conditional network read as a Tweedie denoiser.
 
-    Images are one-channel, in the range the network was trained on (``image_range``, usually
-    −1…1): an image ``u`` in 0…1 is ``low + (high − low) u`` here. Every other difference between
-    networks (what they predict, which sizes they take) ends in this class.
+    Images are in the range the network was trained on (``image_range``, usually −1…1): an image ``u`` in
+    0…1 is ``low + (high − low) u`` here. A network of one channel is for real images, and for the real and
+    the imaginary part of complex ones; one of two channels for both parts together. Every other difference
+    between networks (what they predict, which sizes they take) ends in this class.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class DiffusionPrior:
         name: str = "",
         digest: str = "",
         micro_batch: int = 1,
+        num_channels: int = 1,
     ) -> None:
+        self.num_channels = num_channels
         self.network = network.eval().requires_grad_(False)
         self.schedule = schedule
         self.prediction = prediction
@@ -97,17 +100,24 @@ class DiffusionPrior:
 
         Args:
             x_t: (z, y, x) noisy slices, any size: padded to what the network takes, and cropped back.
-                Of complex ones the real and the imaginary part are denoised as slices of their own.
+                Of complex ones the real and the imaginary part are channels, or slices of their own where
+                the network has one channel.
             t: timestep, 0 … num_train_timesteps − 1.
             network: called instead of the plain network, for an adapted one.
 
         Returns:
             (x0_hat, eps_hat), both (z, y, x), with x_t = √ᾱ x0_hat + √(1−ᾱ) eps_hat.
         """
-        if x_t.is_complex():
-            parts = torch.view_as_real(x_t).movedim(-1, 1).flatten(0, 1)
-            x0_hat, eps_hat = self.denoise(parts, t, network)
-            return _joined(x0_hat), _joined(eps_hat)
+        parts = torch.view_as_real(x_t).movedim(-1, 1) if x_t.is_complex() else x_t[:, None]
+        x0_hat, eps_hat = self._denoise(parts.reshape(-1, self.num_channels, *x_t.shape[-2:]), t, network)
+        if not x_t.is_complex():
+            return x0_hat[:, 0], eps_hat[:, 0]
+        return _joined(x0_hat), _joined(eps_hat)
+
+    def _denoise(
+        self, x_t: Tensor, t: int, network: Callable[[Tensor, Tensor], Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """`denoise` of ``x_t: (z, channel, y, x)``."""
         alpha_bar = self.schedule.at(t)
         signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
         if self.prediction == "ve_score":
@@ -123,17 +133,17 @@ class DiffusionPrior:
         return (x_t - noise * out) / signal, out
 
     def network_forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """(z, 1, y, x), (z,) -> (z, 1, y, x)."""
+        """(z, channel, y, x), (z,) -> (z, channel, y, x)."""
         out: Tensor = self.network(x, t).sample
         return out
 
     def _predict(self, x_t: Tensor, condition: float, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """The network's output for ``x_t: (z, y, x)`` at timestep (an int) or noise level ``condition``."""
+        """The network's output for ``x_t: (z, channel, y, x)`` at timestep (an int) or noise level."""
         ny, nx = x_t.shape[-2:]
         m = self.size_multiple
         top, left = (-ny % m) // 2, (-nx % m) // 2
         padding = (left, -nx % m - left, top, -ny % m - top)
-        x = x_t[:, None]
+        x = x_t
         if any(padding):
             # Reflection keeps the noise statistics at the border; it needs more rows than it mirrors.
             mode = "reflect" if min(ny, nx) > m else "replicate"
@@ -141,12 +151,13 @@ class DiffusionPrior:
         x = x.contiguous(memory_format=torch.channels_last)
         with one_thread():
             out = network(x, torch.full((len(x),), condition, device=x.device))
-        return out[:, 0, top : top + ny, left : left + nx]
+        return out[..., top : top + ny, left : left + nx]
 
 
 def _joined(parts: Tensor) -> Tensor:
-    """Real and imaginary parts in turn, (2 z, y, x), as complex slices."""
-    return torch.complex(parts[0::2], parts[1::2])
+    """Real and imaginary parts, (z, 2, y, x), or in turn, (2 z, 1, y, x), as complex slices (z, y, x)."""
+    real, imaginary = parts.reshape(-1, 2, *parts.shape[-2:]).unbind(1)
+    return torch.complex(real, imaginary)
 
 
 def weights_digest(state: dict[str, Tensor]) -> str:
@@ -185,11 +196,12 @@ def load_prior(
 ) -> DiffusionPrior:
     """Read a diffusers directory: ours, a bare U-Net, or a pipeline with ``unet/`` and ``scheduler/``.
 
-    Or a guided-diffusion checkpoint (`load_checkpoint`). ``micro_batch`` None is 1 slice a call on a CPU,
+    Or a guided-diffusion checkpoint (`load_checkpoint`). Without a range in its card, a prior of two channels
+    has complex images as they are. ``micro_batch`` None is 1 slice a call on a CPU,
     where more gain nothing, and 8 on a GPU.
 
     Raises:
-        InputError: no such directory, not a one-channel `UNet2DModel`, weights that do not fit or
+        InputError: no such directory, not a `UNet2DModel` of one or two channels, weights that do not fit or
             do not match the digest recorded beside them, or a schedule we do not know.
     """
     from diffusers import UNet2DModel
@@ -200,9 +212,12 @@ def load_prior(
         return _load_checkpoint(directory, device, size)
     unet = directory / "unet" if (directory / "unet").is_dir() else directory
     config = _read_json(unet / "config.json")
-    if config.get("_class_name") != "UNet2DModel" or config.get("in_channels") != 1:
-        found = f"{config.get('_class_name')} with {config.get('in_channels')} input channels"
-        raise InputError(f"prior {directory}: expected a one-channel diffusers UNet2DModel, found {found}")
+    num_channels = config.get("in_channels")
+    if config.get("_class_name") != "UNet2DModel" or num_channels not in (1, 2):
+        found = f"{config.get('_class_name')} with {num_channels} input channels"
+        raise InputError(
+            f"prior {directory}: expected a diffusers UNet2DModel of one channel, or of two, found {found}"
+        )
     if not (unet / WEIGHTS_NAME).is_file():
         raise InputError(
             f"prior {directory}: {WEIGHTS_NAME} is missing", "Save it with safe_serialization=True."
@@ -229,10 +244,11 @@ def load_prior(
         channels_last(network.to(device)),
         _schedule(directory, scheduler),
         scheduler.get("prediction_type", "epsilon"),
-        image_range=tuple(card.get("image_range", (-1.0, 1.0))),
+        image_range=tuple(card.get("image_range", (-1.0, 1.0) if num_channels == 1 else (0.0, 1.0))),
         name=directory.name,
         digest=digest,
         micro_batch=size,
+        num_channels=num_channels,
     )
 
 
@@ -247,6 +263,7 @@ def _load_checkpoint(path: Path, device: str | torch.device, micro_batch: int) -
         name=path.stem,
         digest=weights_digest(network.state_dict()),
         micro_batch=micro_batch,
+        num_channels=found.num_channels,
     )
 
 

@@ -56,7 +56,16 @@ def build_method(config: RunConfig, problem: SlabProblem, communicator: Communic
 def with_prior(
     config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
 ) -> Method:
-    """`build_method` for the methods that have a prior."""
+    """`build_method` for the methods that have a prior.
+
+    Raises:
+        InputError: a prior of complex images for real ones.
+    """
+    if prior.num_channels == 2 and not problem.y.is_complex():
+        raise InputError(
+            f"prior {config.prior} has two channels, for complex images; these are real",
+            "Give a prior of one channel",
+        )
     if not searches_noise(config, problem):
         return for_noise(config, problem, communicator, prior)
 

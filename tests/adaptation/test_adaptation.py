@@ -62,6 +62,25 @@ def test_merging_equals_a_separate_low_rank_convolution(network: nn.Module) -> N
     torch.testing.assert_close(merged, separate, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.4])
+def test_at_another_strength_it_can_go_on_learning(network: nn.Module, strength: float) -> None:
+    adapter, x, t = randomised(network), torch.randn(1, 1, 16, 16), torch.tensor([5])
+    weaker = adapter.at_strength(strength)
+    expected = adapter.bind(network, strength)(x, t)
+    torch.testing.assert_close(weaker.bind(network)(x, t), expected, rtol=1e-4, atol=1e-5)
+    loss = weaker.bind(network)(x, t).square().sum()
+    assert any(g.any() for g in torch.autograd.grad(loss, list(weaker.parameters.values())))
+
+
+def test_a_gradient_of_zero_is_no_step(network: nn.Module) -> None:
+    adapter = randomised(network)
+    before, optimizer = adapter.flat(), torch.optim.Adam(adapter.parameters.values(), lr=0.1)
+    adapt_step(
+        adapter, optimizer, [0], lambda z: 0 * sum(p.sum() for p in adapter.parameters.values()), lambda x: x
+    )
+    assert torch.equal(adapter.flat(), before)
+
+
 def test_saved_adapter_belongs_to_its_prior(network: nn.Module) -> None:
     adapter = randomised(network)
     data = adapter.to_bytes("a" * 64)
