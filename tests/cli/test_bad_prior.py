@@ -82,7 +82,7 @@ class Damage(NamedTuple):
     "damage",
     [
         Damage("card.json", "digest", "0" * 64, "the weights' hash is"),
-        Damage("config.json", "in_channels", 3, "one-channel diffusers UNet2DModel"),
+        Damage("config.json", "in_channels", 3, "diffusers UNet2DModel of one channel"),
         Damage("config.json", "block_out_channels", [16, 32], "the weights do not fit"),
         Damage("scheduler_config.json", "beta_schedule", "squaredcos_cap_v2", "not supported"),
     ],

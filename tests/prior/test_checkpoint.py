@@ -146,7 +146,7 @@ def test_colour_and_foreign_weights_are_refused(tmp_path: Path) -> None:
     colour = tmp_path / "colour.pt"
     torch.save(original(in_channels=3, out_channels=6).state_dict(), colour)
     (tmp_path / "colour.yaml").write_text("model: {num_head_channels: 16}\n")
-    with pytest.raises(InputError, match="expected a network for 1 channel, found 3"):
+    with pytest.raises(InputError, match="expected a network for 1 channel, or 2, found 3"):
         load_prior(colour)
     foreign = tmp_path / "foreign.pt"
     torch.save({**original().state_dict(), "extra.weight": torch.zeros(2)}, foreign)

@@ -147,7 +147,11 @@ def test_weights_of_another_prior_are_refused(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("config.json", {"in_channels": 3}, "one-channel diffusers UNet2DModel, found UNet2DModel with 3"),
+        (
+            "config.json",
+            {"in_channels": 3},
+            "UNet2DModel of one channel, or of two, found UNet2DModel with 3",
+        ),
         ("config.json", {"_class_name": "UNet2DConditionModel"}, "found UNet2DConditionModel"),
         ("config.json", {"block_out_channels": [8, 24]}, "do not fit its config.json"),
         (

@@ -18,6 +18,7 @@ class GaussianPrior:
     """N(mean, covariance) over images of SIZE x SIZE, read as a Tweedie denoiser like `DiffusionPrior`."""
 
     image_range, schedule, digest, micro_batch = (0.0, 1.0), NoiseSchedule.linear(), "", 100
+    num_channels = 1
 
     def __init__(self) -> None:
         c = torch.arange(SIZE, dtype=torch.float64)

@@ -21,6 +21,7 @@ def test_dds_with_an_exact_prior_and_full_data_is_exact() -> None:
 
     class Oracle:
         image_range, schedule, digest, micro_batch = (-1.0, 1.0), NoiseSchedule.linear(), "", len(x)
+        num_channels = 1
 
         def network_forward(self, x: Tensor, t: Tensor) -> Tensor:
             raise AssertionError("an oracle asks no network")

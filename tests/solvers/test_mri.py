@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DModel
 from small_problem import build, solve
+from torch import Tensor
+from workers import on_workers
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import open_acquisition
@@ -15,6 +20,8 @@ from ddip_ray.operators.coil_sensitivity import calibration_size
 from ddip_ray.operators.inner_product import product
 from ddip_ray.operators.proximal import project_to_ball, soft_threshold
 from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.prior.schedule import NoiseSchedule
+from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.held_out import held_out, is_clearly_less, least
 from ddip_ray.solvers.loading import load_problem
 from ddip_ray.solvers.noise import slab_noise
@@ -150,3 +157,26 @@ def test_auto_decides_for_mri(scan: SlabProblem, prior: DiffusionPrior) -> None:
     best = min(misfits, key=lambda strength: misfits[strength])
     expected = least(misfits) if is_clearly_less(squared[best], squared[0.0]) else 0.0
     assert method.strength == expected
+
+
+@pytest.mark.parametrize("method", ["dds", "d3ip", "dps"])
+def test_a_prior_of_two_channels_on_any_workers(small_mri: Path, method: str) -> None:
+    network: torch.nn.Module = UNet2DModel(
+        in_channels=2,
+        out_channels=2,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
+    schedule = NoiseSchedule.linear()
+    prior = DiffusionPrior(network, schedule, "epsilon", image_range=(0.0, 1.0), num_channels=2)
+
+    def work(slab: Slab, communicator: Any) -> Tensor:
+        scan = load_problem(open_acquisition(small_mri), slab)
+        return solve(build(method, scan, copy.deepcopy(prior), communicator, **FEW, dps={"num_steps": 3}))
+
+    whole = work(Slab(0, 12), Alone())
+    assert bool(torch.isfinite(torch.view_as_real(whole)).all())
+    assert (on_workers([0, 1, 5, 12], work) - whole).abs().max() <= 1e-5
