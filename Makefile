@@ -38,4 +38,4 @@ demo: $(INSTALLED)
 	$(BIN)/ddip-ray demo -o demo --overwrite
 
 clean:
-	rm -rf demo build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf demo demo-mri build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -62,6 +62,9 @@ def read_nifti(path: Path, volume_index: int) -> ImageVolume:
         array = array.astype(np.float32) * np.float32(slope) + np.float32(inter)
     history.append(f"axes {''.join(nibabel.aff2axcodes(affine))} (x, y, z) turned to RAS")
     history += obliqueness_note(affine)
+    if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
+        orientation = Orientation()  # what nibabel assumes then is a guess, left and right included
+        history.append("the file does not say how it lies")
     source = Source(name=path.name, format="NIfTI", history=tuple(history))
     return ImageVolume(array, voxel_mm, orientation, source)
 
@@ -96,8 +99,9 @@ def write_nifti(
     header.set_zooms(voxel_mm[::-1])
     header.set_xyzt_units("mm")
     if orientation.affine is not None:
-        header.set_sform(np.array(orientation.affine), "scanner")
-        header.set_qform(np.array(orientation.affine), "scanner")
+        # Aligned to something: whether to the scanner, the affine does not say.
+        header.set_sform(np.array(orientation.affine), "aligned")
+        header.set_qform(np.array(orientation.affine), "aligned")
     header["vox_offset"] = header.single_vox_offset
     ending = next(suffix for suffix in reversed(SUFFIXES) if path.name.endswith(suffix))
     temporary = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}{ending}")

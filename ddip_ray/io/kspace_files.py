@@ -160,7 +160,7 @@ def _hdf5(path: Path, key: str | None, axes: str | None) -> RawKSpace:
             if is_ismrmrd(file):
                 _require_no_choice(path, key, axes)
                 return read_ismrmrd(path)
-            is_fastmri = key is None and _FASTMRI_KEY in file
+            is_fastmri = key is None and _FASTMRI_KEY in file and TRAJECTORY not in file
             header = file[_FASTMRI_HEADER][()] if _FASTMRI_HEADER in file else None
             shape = file[_FASTMRI_KEY].shape if is_fastmri else ()
     except OSError as error:

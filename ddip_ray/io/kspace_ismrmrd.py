@@ -21,6 +21,7 @@ from ddip_ray.io.schema import Orientation
 # Bits of an acquisition's flags, counted from 1.
 _NOISE, _CALIBRATION, _CALIBRATION_AND_IMAGE, _REVERSE = 19, 20, 21, 22
 _NOT_IMAGE = (23, 24, 26, 27, 28, 29, 30, 31)  # navigators, phase corrections, feedback, dummies
+_UNEVEN, _TURNED = 0.01, 1e-3  # of the distance of slices, and of a unit vector
 _KEPT_FIRST = ("contrast", "phase", "repetition", "set")  # of several images of a slice
 
 
@@ -83,7 +84,7 @@ def read_ismrmrd(path: Path) -> RawKSpace:
             path, _sorted(path, acquisitions[chosen], header)[order], header.recon_x, history
         )
         shape, voxel, trajectory = k.shape[2:], (x, z, y) if is_3d else (distance or z, y, x), None
-    place = _orientation(heads[chosen][0], positions[order], voxel, (len(k), *shape), is_3d=is_3d)
+    place = _orientation(heads[chosen], positions[order], voxel, (len(k), *shape), is_3d=is_3d)
     data = da.from_array(k, chunks=(1, -1, -1, -1), name=False)
     return RawKSpace(data, "ISMRMRD", voxel, tuple(history), together, place, trajectory, shape)
 
@@ -189,15 +190,25 @@ def _positions(heads: Any) -> NDArray[np.float64]:
 
 
 def _orientation(
-    head: Any,
+    heads: Any,
     positions: NDArray[np.float64],
     voxel: tuple[float, float, float],
     shape: tuple[int, int, int],
     *,
     is_3d: bool,
 ) -> Orientation:
-    """Of slices at ``positions``; a 3D scan lies around its one position, and its readout is z."""
-    read, phase, through = (head[f"{name}_dir"].astype(np.float64) for name in ("read", "phase", "slice"))
+    """Of slices at ``positions``; a 3D scan lies around its one position, and its readout is z.
+
+    Unknown where slices are turned against each other, or lie at uneven distances: no affine says that.
+    """
+    every = [heads[f"{name}_dir"].astype(np.float64) for name in ("read", "phase", "slice")]
+    read, phase, through = (directions[0] for directions in every)
+    between = np.diff(positions, axis=0)
+    is_even = (
+        np.allclose(between, between.mean(axis=0), rtol=0, atol=_UNEVEN * voxel[0]) if len(between) else True
+    )
+    if not is_even or any(not np.allclose(directions, directions[0], atol=_TURNED) for directions in every):
+        return Orientation()
     num_slices, ny, nx = shape
     if is_3d:
         steps = np.stack([phase, through, read]) * np.array(voxel[::-1])[:, None]

@@ -57,6 +57,11 @@ def along_readouts(
             f"{path}: trajectories of {found} dimensions, expected 2 (x and y) with every readout",
             "Write them beside the samples, and 3D scans slice by slice",
         )
+    if len(partitions := np.unique(heads["idx"]["kspace_encode_step_2"])) > 1:
+        raise InputError(
+            f"{path}: {len(partitions)} partitions of a 3D trajectory, expected slices",
+            "Transform them along z and write slice by slice",
+        )
     if len(lengths := {own.shape[1] for own in samples}) > 1:
         raise InputError(f"{path}: readouts of {', '.join(map(str, sorted(lengths)))} samples")
     counters, slices = np.unique(heads["idx"]["slice"], return_inverse=True)

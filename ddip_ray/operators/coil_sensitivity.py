@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ddip_ray.operators.fourier import fourier_adjoint
 
+LEAST_CALIBRATION = 4  # samples along each side, for a phase and coils
+
 
 def calibration_size(sampling_mask: Tensor) -> int:
     """Side of the largest square around the centre that was sampled in full, 0 if there is none.

@@ -61,13 +61,13 @@ def centre_size(trajectory: Tensor, image_shape: tuple[int, int]) -> int:
     return min(calibration_size((distance <= _NEAR).float()), _LARGEST_CENTRE)
 
 
-def cartesian_centre(trajectory: Tensor, y: Tensor, image_shape: tuple[int, int]) -> Tensor:
-    """k-space as Cartesian samples would have shown it, at its centre alone: (coil, ky, kx), 0 elsewhere.
+def cartesian_centre(trajectory: Tensor, y: Tensor, image_shape: tuple[int, int], size: int) -> Tensor:
+    """What Cartesian samples would have shown in a square of ``size`` at the centre of (coil, ky, kx).
 
     ``trajectory: (readout, sample, 2)``, ``y: (coil, readout, sample)``. By least squares, on an image of few
     large pixels, of the samples within their reach.
     """
-    size, (ny, nx) = centre_size(trajectory, image_shape), image_shape
+    ny, nx = image_shape
     k = torch.zeros(len(y), ny, nx, dtype=y.dtype, device=y.device)
     if size == 0:
         return k

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ddip_ray.compiled import compiled
 from ddip_ray.io.schema import Pattern
+from ddip_ray.operators.trajectory import GOLDEN
 
 Mask = NDArray[np.bool_]
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
@@ -18,7 +19,6 @@ _CALIBRATION_SHARE = 0.08
 _SPREAD = 1 / 6  # standard deviation of the Gaussian densities, over the size of k-space
 _SEARCH = 20  # halvings
 _DISTANCE_GROWTH = 2.0  # of Poisson discs, from the centre to the edge's middle: added to 1
-_GOLDEN = np.pi * (np.sqrt(5) - 1) / 2
 
 
 def sampling_mask(
@@ -129,7 +129,7 @@ def _discs(reach: NDArray[np.float64], order: NDArray[np.int64]) -> Mask:
 def _spokes(shape: tuple[int, int], num_spokes: int) -> Mask:
     radius = np.hypot(*shape) / 2
     along = np.arange(-radius, radius, 0.5)
-    angles = np.arange(num_spokes)[:, None] * _GOLDEN
+    angles = np.arange(num_spokes)[:, None] * GOLDEN
     return _rasterised(shape, along * np.sin(angles), along * np.cos(angles))
 
 

@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-_GOLDEN = math.pi * (math.sqrt(5) - 1) / 2  # angle between successive spokes or slices
+GOLDEN = math.pi * (math.sqrt(5) - 1) / 2  # angle between successive spokes or slices
 _ARMS = 8  # of a spiral
+_OUTER = 0.9  # of the farthest sample
 _CENTRE = 0.15  # of the way outwards, where its turns lie as close as they must
 
 
@@ -17,7 +18,7 @@ def trajectory(
 ) -> NDArray[np.float32]:
     """Cycles per pixel along y and x, (readout, sample, 2), all within half a cycle.
 
-    ``radial``: spokes through the centre, golden angles apart, as many as lines would be taken at this
+    ``radial``: spokes through the centre, golden angles apart, as many as lines along x would be at this
     ``acceleration``. ``spiral``: eight arms, whose turns lie so many times farther apart than the field of
     view asks for, but not around the centre. ``turned`` so many golden angles, for slices that differ.
 
@@ -28,15 +29,33 @@ def trajectory(
         raise ValueError(f"acceleration {acceleration:g}, expected at least 1")
     n = max(image_shape)
     if pattern == "radial":
-        angles = _GOLDEN * (turned + np.arange(max(1, round(n / acceleration))))[:, None]
+        angles = GOLDEN * (turned + np.arange(max(1, round(image_shape[0] / acceleration))))[:, None]
         along = (np.arange(n) - n // 2) / n
     elif pattern == "spiral":
         turns, radius = _arm(n / 2, acceleration)
-        angles = 2 * np.pi * (np.arange(_ARMS)[:, None] / _ARMS + turns) + _GOLDEN * turned
+        angles = 2 * np.pi * (np.arange(_ARMS)[:, None] / _ARMS + turns) + GOLDEN * turned
         along = radius / n
     else:
         raise ValueError(f"pattern {pattern}, expected radial or spiral")
     return np.stack([along * np.sin(angles), along * np.cos(angles)], axis=-1).astype(np.float32)
+
+
+def fewer(path: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """So many of the readouts (readout, sample, 2), with as small gaps between them as can be: their indices.
+
+    One in so many, or the first ones: of golden angles one in three, five or eight lie in heaps.
+    """
+    candidates = np.arange(count) * len(path) // count, np.arange(count)
+    return min(candidates, key=lambda chosen: _largest_gap(path[chosen]))
+
+
+def _largest_gap(path: NDArray[np.float32]) -> float:
+    """Between neighbours around the centre, of all that reach nearly as far as any; radians."""
+    samples = path.reshape(-1, 2)
+    radius = np.linalg.norm(samples, axis=-1)
+    outer = samples[radius >= _OUTER * radius.max()]
+    angles = np.sort(np.arctan2(outer[:, 0], outer[:, 1]))
+    return float(np.diff(angles, append=angles[0] + 2 * np.pi).max())
 
 
 def _arm(farthest: float, acceleration: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

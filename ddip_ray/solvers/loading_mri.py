@@ -10,15 +10,18 @@ from torch import Tensor
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.schema import MEASUREMENTS, SAMPLING_MASK, SENSITIVITY_MAPS, TRAJECTORY, CartesianMRI
-from ddip_ray.operators.coil_sensitivity import calibration_size, low_resolution, low_resolution_maps
+from ddip_ray.operators.coil_sensitivity import (
+    LEAST_CALIBRATION,
+    calibration_size,
+    low_resolution,
+    low_resolution_maps,
+)
 from ddip_ray.operators.gridding import cartesian_centre, centre_size
 from ddip_ray.operators.noncartesian_sense import NonCartesianSense, why_no_nufft
 from ddip_ray.operators.sense import Sense
 from ddip_ray.solvers.problem import SlabProblem, is_estimated, noise_std
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.threads import one_thread
-
-_LEAST_CALIBRATION = 4  # samples along each side
 
 
 def load_mri(acquisition: Acquisition, slab: Slab, device: str | torch.device) -> SlabProblem:
@@ -95,12 +98,12 @@ def _calibration(path: str, mask: Tensor, z: int) -> int:
     if not bool(mask.any()):
         raise InputError(f"{path}: {SAMPLING_MASK} of slice {z} has no sample")
     size = calibration_size(mask)
-    if size < _LEAST_CALIBRATION:
+    if size < LEAST_CALIBRATION:
         ny, nx = mask.shape
         raise InputError(
             f"{path}: {SAMPLING_MASK} of slice {z} misses the centre of k-space "
             f"(row {ny // 2}, column {nx // 2})",
-            f"At least {_LEAST_CALIBRATION} x {_LEAST_CALIBRATION} samples there must have been taken",
+            f"At least {LEAST_CALIBRATION} x {LEAST_CALIBRATION} samples there must have been taken",
         )
     return size
 
@@ -110,9 +113,10 @@ def _centre(
 ) -> tuple[Tensor, int]:
     """The centre as Cartesian samples (coil, ky, kx), and its side."""
     size = centre_size(trajectory, image_shape)
-    if size < _LEAST_CALIBRATION:
+    if size < LEAST_CALIBRATION:
         raise InputError(
             f"{path}: {TRAJECTORY} of slice {z} fills {size} x {size} samples at the centre of k-space",
-            f"At least {_LEAST_CALIBRATION} x {_LEAST_CALIBRATION} are needed; is it in cycles per pixel?",
+            f"At least {LEAST_CALIBRATION} x {LEAST_CALIBRATION} are needed: are there too few readouts, or "
+            "is it not in cycles per pixel?",
         )
-    return cartesian_centre(trajectory, y, image_shape), size
+    return cartesian_centre(trajectory, y, image_shape, size), size

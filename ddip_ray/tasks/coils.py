@@ -36,7 +36,7 @@ class Mixing:
     notes: tuple[str, ...] = ()
 
     def __call__(self, y: KSpace) -> KSpace:
-        """(z, coil, ky, kx) to (z, stored, ky, kx)."""
+        """(z, coil, …, …) to (z, stored, …, …)."""
         mixed: KSpace = np.einsum("dc,zcyx->zdyx", self.matrix, y)
         return mixed
 
@@ -50,7 +50,7 @@ def parse_maps(text: str) -> MapsName:
 
 
 def mixing(y: KSpace, choice: CoilChoice, noise: KSpace | None = None) -> Mixing:
-    """Whitens the noise and keeps what sees most, as found in some slices ``y: (z, coil, ky, kx)``.
+    """Whitens the noise and keeps what sees most, as found in some slices ``y: (z, coil, …, …)``.
 
     ``noise``: samples of noise alone, (coil, sample), without which nothing is whitened: the outermost
     samples of k-space hold too much of the image.

@@ -29,6 +29,8 @@ def export(
         raise InputError(f"{result}: the image is real and has no phase", "Leave --phase out")
     if not output.name.endswith(SUFFIXES):
         raise InputError(f"{output}: expected a name ending in {' or '.join(SUFFIXES)}")
+    if output.is_dir():
+        raise InputError(f"{output}: is a folder", "Choose another name")
     if output.exists() and not overwrite:
         raise InputError(f"{output}: already exists", "Choose another name, or replace it with --overwrite")
     if not output.absolute().parent.is_dir():

@@ -23,7 +23,7 @@ from ddip_ray.io.schema import (
 )
 from ddip_ray.operators.espirit import KSpace, espirit, why_not_espirit
 from ddip_ray.tasks.coils import CoilChoice, MapsName, mixing
-from ddip_ray.tasks.measured_kspace import MeasuredKSpace, OffGrid, OnGrid, Taken, Undersampling
+from ddip_ray.tasks.measured_kspace import GridSamples, MeasuredKSpace, PathSamples, Taken, Undersampling
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.slices import parse_range
 
@@ -66,6 +66,8 @@ def import_mri(
     raw = read_kspace(Path(path), choice.key, choice.axes)
     data, history = raw.data, list(raw.history)
     if choice.transform_z:
+        if raw.trajectory is not None and len(raw.trajectory) > 1:
+            raise InputError(f"{path}: --transform-z needs one trajectory for all of z")
         along_z = data.rechunk((-1, *(1 if i == 0 else -1 for i in range(3))))
         data = along_z.map_blocks(lambda block: centred(np.fft.ifft, block, 0).astype(np.complex64))
         history.append("inverse Fourier transform along z")
@@ -75,9 +77,9 @@ def import_mri(
     if raw.trajectory is None:
         if choice.image_size is not None:
             raise InputError("--image-size goes with a trajectory", "Leave it out")
-        kind = OnGrid(path, data.shape[2:], undersampling)
+        kind = GridSamples(path, data.shape[2:], undersampling)
     else:
-        kind = OffGrid(path, raw, choice.image_size, undersampling)
+        kind = PathSamples(path, raw, choice.image_size, undersampling)
     rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), MAX_SLICES)).round().astype(int))
     some, taken = _read(path, kind, data, chosen, rows)
     mix = mixing(some, coils, raw.noise)
@@ -135,9 +137,7 @@ def _read(
     numbers = [chosen[row] for row in rows]  # in the file
     for z, samples in zip(numbers, y, strict=True):
         if not np.isfinite(samples).all():
-            raise InputError(
-                f"{path}: slice {z} has samples that are NaN or infinite", "Set what was not sampled to 0"
-            )
+            raise InputError(f"{path}: slice {z} has samples that are NaN or infinite", kind.remedy)
     return kind.kept(y, numbers)
 
 

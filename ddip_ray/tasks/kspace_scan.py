@@ -107,7 +107,7 @@ class Measuring(ABC):
         return y
 
 
-class OnGrid(Measuring):
+class GridScan(Measuring):
     taken_name = SAMPLING_MASK
 
     def geometry(self, voxel_mm: tuple[float, float, float]) -> CartesianMRI:
@@ -131,7 +131,7 @@ class OnGrid(Measuring):
         return taken
 
 
-class OffGrid(Measuring):
+class PathScan(Measuring):
     taken_name = TRAJECTORY
 
     def geometry(self, voxel_mm: tuple[float, float, float]) -> NonCartesianMRI:

@@ -26,6 +26,7 @@ from ddip_ray.operators.espirit import KSpace
 from ddip_ray.operators.gridding import cartesian_centre, centre_size, gridded
 from ddip_ray.operators.noncartesian_sense import NonCartesianSense, why_no_nufft
 from ddip_ray.operators.sampling_mask import default_calibration, sampling_mask
+from ddip_ray.operators.trajectory import fewer
 from ddip_ray.tasks.coils import noise_along, noise_on_grid
 
 Taken = NDArray[Any]  # masks (z, ky, kx), or trajectories (z, readout, sample, 2)
@@ -35,7 +36,7 @@ Taken = NDArray[Any]  # masks (z, ky, kx), or trajectories (z, readout, sample, 
 class Undersampling:
     """Samples to keep of those that were taken, to try what fewer would do. ``calibration`` None: 8 %.
 
-    Of readouts along a trajectory one in ``acceleration`` is kept, whatever the pattern.
+    Along a trajectory so many times fewer readouts are kept, for which there is no pattern.
     """
 
     acceleration: float
@@ -48,6 +49,7 @@ class MeasuredKSpace(Protocol):
     """k-space as it is stored; slices are counted as in the file."""
 
     taken_name: str
+    remedy: str  # for samples that are no numbers
 
     def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> CartesianMRI | NonCartesianMRI: ...
 
@@ -72,10 +74,10 @@ class MeasuredKSpace(Protocol):
         ...
 
 
-class OnGrid:
+class GridSamples:
     """Cartesian: what is 0 in every coil was not sampled."""
 
-    taken_name = SAMPLING_MASK
+    taken_name, remedy = SAMPLING_MASK, "Set what was not sampled to 0"
 
     def __init__(self, path: str, image_shape: tuple[int, int], undersampling: Undersampling | None) -> None:
         self.path, self.image_shape = path, image_shape
@@ -108,10 +110,10 @@ class OnGrid:
         return noise_on_grid(y)
 
 
-class OffGrid:
+class PathSamples:
     """Along the trajectory of ``raw``."""
 
-    taken_name = TRAJECTORY
+    taken_name, remedy = TRAJECTORY, "Leave their readouts out, or the slice with --slices"
 
     def __init__(
         self,
@@ -134,16 +136,19 @@ class OffGrid:
                 f"{path}: trajectory of shape {found} (z, readout, sample, 2), k-space of shape "
                 f"{raw.data.shape} (z, coil, readout, sample)"
             )
-        if undersampling is not None and not 1 <= undersampling.acceleration <= found[1]:
-            raise InputError(
-                f"--acceleration: found {undersampling.acceleration:g}, expected 1 to the {found[1]} readouts"
-            )
-        self.image_shape, self.nth = shape, 1
-        self.sampling = Sampling(pattern="given")
+        self.path, self.image_shape, self.sampling = path, shape, Sampling(pattern="given")
+        self.rows = np.arange(found[1])
         if undersampling is not None:
-            self.nth = round(undersampling.acceleration)
-            self.sampling = Sampling(pattern="given", acceleration=self.nth)
-        self.paths = raw.trajectory[:, :: self.nth]
+            acceleration = undersampling.acceleration
+            if undersampling != Undersampling(acceleration):
+                raise InputError(f"{path}: --pattern, --calibration and --seed are for k-space on a grid")
+            if not 1 <= acceleration <= found[1]:
+                raise InputError(
+                    f"--acceleration: found {acceleration:g}, expected 1 to {found[1]} (readouts)"
+                )
+            self.rows = fewer(raw.trajectory[0], round(found[1] / acceleration))
+            self.sampling = Sampling(pattern="given", acceleration=acceleration)
+        self.paths = raw.trajectory[:, self.rows]
 
     def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> NonCartesianMRI:
         num_readouts, num_samples = self.paths.shape[1:3]
@@ -158,11 +163,15 @@ class OffGrid:
 
     def kept(self, y: KSpace, slices: Sequence[int]) -> tuple[KSpace, Taken]:
         own = self.paths[[0] * len(y) if len(self.paths) == 1 else list(slices)]
-        return y[:, :, :: self.nth], own
+        for z, samples in zip(slices, y, strict=True):
+            if not samples.any():
+                raise InputError(f"{self.path}: slice {z} has no sample but 0", "Leave it out with --slices")
+        return y[:, :, self.rows], own
 
     def centre(self, y: KSpace, taken: Taken) -> tuple[KSpace, int]:
-        centre = cartesian_centre(torch.from_numpy(taken), torch.from_numpy(y), self.image_shape)
-        return centre.numpy(), self.centre_size(taken)
+        size = self.centre_size(taken)
+        centre = cartesian_centre(torch.from_numpy(taken), torch.from_numpy(y), self.image_shape, size)
+        return centre.numpy(), size
 
     def centre_size(self, taken: Taken) -> int:
         return centre_size(torch.from_numpy(taken), self.image_shape)

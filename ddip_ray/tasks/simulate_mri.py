@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
@@ -16,9 +17,12 @@ from ddip_ray.io.schema import (
     GaussianNoise,
     Pattern,
 )
+from ddip_ray.operators.coil_sensitivity import LEAST_CALIBRATION
+from ddip_ray.operators.gridding import centre_size
 from ddip_ray.operators.noncartesian_sense import why_no_nufft
 from ddip_ray.operators.sampling_mask import PATTERNS, default_calibration
-from ddip_ray.tasks.kspace_scan import KSpaceScan, Measuring, OffGrid, OnGrid
+from ddip_ray.operators.trajectory import trajectory
+from ddip_ray.tasks.kspace_scan import GridScan, KSpaceScan, Measuring, PathScan
 from ddip_ray.tasks.noise import describe_noise
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.simulate import ImageChoice
@@ -47,6 +51,8 @@ def simulate_mri(
     chosen = parse_range(scan.slices, num_slices, "slices")
     calibration = default_calibration((ny, nx)) if scan.calibration is None else scan.calibration
     _check(scan, calibration, (ny, nx))
+    if scan.off_grid:
+        _check_off_grid(scan, (ny, nx))
     brightest = scan.brightest or choose_window(volume)[1]
     normalised, intensity = normalise(volume, (0.0, brightest), clip=False)
     notes = [f"0 to {brightest:g} {volume.unit}".rstrip() + " became 0 to 1, not clipped"]
@@ -54,7 +60,7 @@ def simulate_mri(
         notes.append("a smooth random phase was put on it")
     if len(chosen) < num_slices:
         notes.append(f"slices {chosen.start} to {chosen.stop - 1} of {num_slices}")
-    measured = OffGrid if scan.off_grid else OnGrid
+    measured = PathScan if scan.off_grid else GridScan
     measuring = measured(scan, calibration, normalised, chosen, (num_slices, ny, nx))
     metadata = AcquisitionMetadata(
         acquisition=measuring.geometry(volume.voxel_mm),
@@ -87,16 +93,28 @@ def _check(scan: KSpaceScan, calibration: int, image_shape: tuple[int, int]) -> 
         raise InputError(f"--acceleration: found {scan.acceleration:g}, expected 1 or more")
     if not 0 <= calibration <= min(image_shape):
         raise InputError(f"--calibration: found {calibration}, expected 0 to {min(image_shape)}")
-    if scan.off_grid and scan.pattern not in ("radial", "spiral"):
-        raise InputError(f"--off-grid: pattern {scan.pattern}, expected radial or spiral")
-    if scan.off_grid and (hindrance := why_no_nufft()):
-        raise InputError(f"--off-grid: {hindrance}")
     if scan.num_coils < 1:
         raise InputError(f"--coils: found {scan.num_coils}, expected at least 1")
     if scan.noise.kind == "poisson":
         raise InputError("--noise poisson counts photons, of which MRI has none", "Use gaussian:RELATIVE_STD")
     if scan.brightest is not None and not (math.isfinite(scan.brightest) and scan.brightest > 0):
         raise InputError(f"--brightest: found {scan.brightest:g}, expected a positive value")
+
+
+def _check_off_grid(scan: KSpaceScan, image_shape: tuple[int, int]) -> None:
+    if scan.pattern not in ("radial", "spiral"):
+        raise InputError(f"--off-grid: pattern {scan.pattern}, expected radial or spiral")
+    if scan.calibration is not None:
+        raise InputError("--calibration is for k-space on the grid", "Leave it out, or --off-grid")
+    if hindrance := why_no_nufft():
+        raise InputError(f"--off-grid: {hindrance}")
+    path = torch.from_numpy(trajectory(scan.pattern, image_shape, scan.acceleration))
+    if (size := centre_size(path, image_shape)) < LEAST_CALIBRATION:
+        raise InputError(
+            f"--acceleration {scan.acceleration:g} fills {size} x {size} samples at the centre of k-space, "
+            f"expected {LEAST_CALIBRATION} x {LEAST_CALIBRATION}, which the phase is taken from",
+            "Lower it",
+        )
 
 
 def _write(writer: AcquisitionWriter, measuring: Measuring, report: Report) -> None:

@@ -206,6 +206,19 @@ def test_a_point_in_a_3d_scan(tmp_path: Path) -> None:
     np.testing.assert_allclose(point_at(raw.orientation, image), centre + directions.T @ along, atol=1e-4)
 
 
+@pytest.mark.parametrize("trouble", ["uneven", "turned", "same place"])
+def test_slices_of_no_regular_stack_have_no_place(tmp_path: Path, trouble: str) -> None:
+    directions, lines = rotation(), []
+    for z, place_mm in enumerate((0.0, 4.0, 4.0 if trouble == "same place" else 8.0, 12.0)):
+        offset = 40.0 if trouble == "uneven" and z == 3 else place_mm
+        turned = directions[[1, 0, 2]] if trouble == "turned" and z == 2 else directions
+        for row in range(6):
+            acquisition = line(random(1, 8), kspace_encode_step_1=row, slice=z)
+            lines.append(place(acquisition, turned, offset * directions[2]))
+    raw = read_kspace(write(tmp_path / "scan.h5", header(8, 6, 1, 8, 3), lines))
+    assert raw.orientation.affine is None
+
+
 def test_without_directions_nobody_knows_the_place(tmp_path: Path) -> None:
     lines = [line(random(1, 8), kspace_encode_step_1=row) for row in range(6)]
     raw = read_kspace(write(tmp_path / "scan.h5", header(8, 6, 1, 8, 3), lines))
@@ -252,6 +265,11 @@ NOISY = [line(random(1, 8)), *(line(random(n, 8), ismrmrd.ACQ_IS_NOISE_MEASUREME
         (header(8, 4, 1, 8, 2, "spiral"), [line(random(1, 8))], "trajectories of 0 dimensions, expected 2"),
         (header(8, 4, 1, 8, 2, "radial"), [spoke(8, 3)], "trajectories of 3 dimensions, expected 2"),
         (header(8, 4, 1, 8, 2, "radial"), [spoke(8), spoke(6)], "readouts of 6, 8 samples"),
+        (
+            header(8, 4, 2, 8, 2, "radial"),
+            [spoke(8), spoke(8, kspace_encode_step_2=1)],
+            "2 partitions of a 3D trajectory, expected slices",
+        ),
         (header(8, 4, 1, 8, 2, "radial"), [spoke(8), spoke(8), spoke(8, slice=1)], "1 to 2 readouts a slice"),
         (header(8, 4, 1, 8, 2, "radial"), [spoke(8, scale=9)], "reaches 4.5 cycles per pixel, expected 0.5"),
         ("<html/>", [line(random(1, 8))], "the XML header is not one of ISMRMRD"),

@@ -107,7 +107,7 @@ def test_the_centre_is_what_cartesian_samples_would_have_shown(shape: tuple[int,
     y = NonCartesianSense(trajectory, one).forward(coils)[:, 0]
     size = centre_size(trajectory, shape)
     assert 12 <= size <= 24
-    found, expected = cartesian_centre(trajectory, y, shape), fourier(coils)
+    found, expected = cartesian_centre(trajectory, y, shape, size), fourier(coils)
     inner, truth = central_square(found, size), central_square(expected, size)
     assert float((inner - truth).norm() / truth.norm()) < 0.02
     inner.zero_()
@@ -117,7 +117,7 @@ def test_the_centre_is_what_cartesian_samples_would_have_shown(shape: tuple[int,
 def test_a_centre_that_nothing_visits() -> None:
     trajectory = torch.full((2, 8, 2), 0.3)
     assert centre_size(trajectory, (16, 16)) == 0
-    assert not cartesian_centre(trajectory, torch.ones(3, 2, 8, dtype=torch.complex64), (16, 16)).any()
+    assert not cartesian_centre(trajectory, torch.ones(3, 2, 8, dtype=torch.complex64), (16, 16), 0).any()
 
 
 def test_shapes_that_disagree_are_named() -> None:

@@ -19,7 +19,7 @@ from ddip_ray.io.acquisition import Acquisition, create_acquisition, open_acquis
 from ddip_ray.io.schema import SENSITIVITY_MAPS, TRAJECTORY, GaussianNoise
 from ddip_ray.operators import NonCartesianSense, noncartesian_sense
 from ddip_ray.operators.downsampled_sense import downsampled_noncartesian
-from ddip_ray.operators.trajectory import trajectory
+from ddip_ray.operators.trajectory import fewer, trajectory
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.classical import ZeroFilled
 from ddip_ray.solvers.communicator import Alone
@@ -34,7 +34,8 @@ from ddip_ray.tasks.noise import NoiseRequest
 from ddip_ray.tasks.simulate_mri import simulate_mri
 
 SPOKES = KSpaceScan("radial", 1.0, num_coils=3, brightest=1.0, off_grid=True)
-FEW = {
+METHODS = ["dds", "scd", "ddip", "dps", "ddnm", "diffpir", "diffusionmbir", "score-sde", "d3ip-meta"]
+FEW: dict[str, Any] = {
     "sampler": {"num_steps": 4, "cg_iterations": 3, "quiet_cg_iterations": 3},
     "adaptation": {
         "num_adapt_steps": 1,
@@ -95,6 +96,24 @@ def test_spokes_are_as_many_as_lines_and_arms_as_far_apart() -> None:
         trajectory("radial", (8, 8), 0.5)
 
 
+@pytest.mark.parametrize(("num_spokes", "count"), [(96, 12), (100, 20), (128, 16), (200, 15)])
+def test_fewer_spokes_leave_no_wedge_out(num_spokes: int, count: int) -> None:
+    """Of golden angles every eighth, fifth or thirteenth lie in heaps."""
+    path = trajectory("radial", (num_spokes, num_spokes), 1)
+    chosen = fewer(path, count)
+    assert len(set(chosen.tolist())) == count
+    directions = np.sort(np.arctan2(path[chosen, 0, 0], path[chosen, 0, 1]) % np.pi)
+    gaps = np.diff(directions, append=directions[0] + np.pi)
+    assert gaps.max() < 2 * np.pi / count  # the even distance is half of it
+
+
+def test_evenly_spaced_spokes_stay_even() -> None:
+    angles = np.arange(64)[:, None] * np.pi / 64
+    along = np.linspace(-0.5, 0.5, 65)
+    path = np.stack([along * np.sin(angles), along * np.cos(angles)], axis=-1).astype(np.float32)
+    np.testing.assert_array_equal(fewer(path, 16), np.arange(0, 64, 4))
+
+
 def test_the_phase_goes_and_comes_back(store: Acquisition) -> None:
     problem, x = load_problem(store, Slab(0, 12)), torch.from_numpy(store.read_reference(0, 12))
     real, inside = problem.without_phase(x), x.abs() > 0.5
@@ -143,10 +162,11 @@ def test_same_volume_on_any_workers(prior: DiffusionPrior, store: Acquisition, m
     assert (on_workers([0, 1, 5, 12], work) - work(Slab(0, 12), Alone())).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("method", ["scd", "dps", "ddnm", "diffpir", "diffusionmbir", "d3ip-meta"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs(prior: DiffusionPrior, store: Acquisition, method: str) -> None:
     scan = replace(load_problem(store, Slab(0, 2)), num_slices=2)
-    x = solve(build(method, scan, prior, **FEW, dps={"num_steps": 3}))
+    few = {"dps": {"num_steps": 3}, "predictor_corrector": {"num_steps": 3}}
+    x = solve(build(method, scan, prior, **FEW, **few))
     assert x.shape == (2, 20, 24)
     assert bool(torch.isfinite(torch.view_as_real(x)).all())
 
@@ -228,6 +248,23 @@ def test_without_finufft(
         simulate_mri(str(small_image), str(tmp_path / "other.zarr"), SPOKES)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"calibration": 8}, "--calibration is for k-space on the grid"),
+        (
+            {"acceleration": 7.0},
+            r"--acceleration 7 fills \d x \d samples at the centre of k-space",
+        ),
+    ],
+)
+def test_trajectories_that_cannot_be(
+    small_image: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        simulate_mri(str(small_image), str(tmp_path / "vol.zarr"), replace(SPOKES, **change))
+
+
 def test_lines_stay_on_the_grid(small_image: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--off-grid: pattern uniform1d, expected radial or spiral"):
         simulate_mri(str(small_image), str(tmp_path / "vol.zarr"), replace(SPOKES, pattern="uniform1d"))
@@ -236,5 +273,5 @@ def test_lines_stay_on_the_grid(small_image: Path, tmp_path: Path) -> None:
 def test_described_in_words(store: Acquisition) -> None:
     words = in_words(describe(store.path))
     assert words["store"] == "acquisition, noncartesian_mri"
-    assert words["measurements"] == "12 x 3 x 24 x 24 (z, coil, readout, sample)"
+    assert words["measurements"] == "12 x 3 x 20 x 24 (z, coil, readout, sample)"
     assert words["sampling"] == "radial, nominal acceleration 1"

@@ -45,7 +45,7 @@ def test_values_and_place(tmp_path: Path, ending: str, monkeypatch: pytest.Monke
     np.testing.assert_allclose(image.get_qform(), AFFINE, atol=1e-5)
     assert image.header.get_zooms() == VOXEL[::-1]
     assert image.header.get_xyzt_units()[0] == "mm"
-    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (2, 2)
     assert seen == [(2, 5), (4, 5), (5, 5)]
     again = read_nifti(tmp_path / f"x{ending}", 0)
     assert again.voxel_mm == pytest.approx((3.0, 1.5, 2.0))  # x grew to Anterior
@@ -57,6 +57,7 @@ def test_an_unknown_place_is_not_made_up(tmp_path: Path) -> None:
     image: Any = nibabel.load(tmp_path / "x.nii")
     assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (0, 0)
     assert image.header.get_zooms() == VOXEL[::-1]
+    assert read_nifti(tmp_path / "x.nii", 0).orientation == Orientation()
 
 
 def test_magnitude_and_phase(tmp_path: Path) -> None:
@@ -93,9 +94,11 @@ def test_what_stands_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("x.nii", {"phase": True}, "the image is real and has no phase"),
         ("x.png", {}, r"x\.png: expected a name ending in \.nii or \.nii\.gz"),
         ("no/x.nii", {}, "there is no folder"),
+        ("x.zarr/0.nii", {"overwrite": True}, r"0\.nii: is a folder"),
     ],
 )
 def test_what_cannot_be(tmp_path: Path, name: str, settings: dict[str, bool], message: str) -> None:
     source = result(tmp_path / "x.zarr", volume().real)
+    (tmp_path / "x.zarr" / "0.nii").mkdir()
     with pytest.raises(InputError, match=message):
         export(source, tmp_path / name, **settings)

@@ -18,7 +18,7 @@ from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.result import open_result
 from ddip_ray.io.schema import SENSITIVITY_MAPS, TRAJECTORY, MeasuredNoise, NonCartesianMRI
 from ddip_ray.operators import NonCartesianSense
-from ddip_ray.operators.trajectory import trajectory
+from ddip_ray.operators.trajectory import fewer, trajectory
 from ddip_ray.tasks.coils import CoilChoice
 from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
 from ddip_ray.tasks.measured_kspace import Undersampling
@@ -77,15 +77,16 @@ def test_from_a_file_of_arrays_to_an_image(scan: tuple[Any, Any], tmp_path: Path
     assert store.metadata.intensity.scale == pytest.approx(120, rel=0.15)  # the brightest value
     noise = store.metadata.noise
     assert isinstance(noise, MeasuredNoise)
-    assert noise.std == pytest.approx(80 * NOISE, rel=0.4)  # of which the object has a part
+    assert 0.9 < noise.std / (80 * NOISE) < 1.5  # the outer samples see something of the object
     assert reconstruction_error(store, tmp_path) < 0.15
 
 
-def test_one_readout_in_two(scan: tuple[Any, Any], tmp_path: Path) -> None:
+def test_half_of_the_readouts(scan: tuple[Any, Any], tmp_path: Path) -> None:
     y, path = scan
     store = import_mri(save(tmp_path, y, path), str(tmp_path / "vol.zarr"), SIZE, Undersampling(2.0))
-    np.testing.assert_array_equal(store.read_measurements(0, 2), y[:, :, ::2])
-    np.testing.assert_array_equal(store.read(TRAJECTORY, 1, 2)[0], path[::2])
+    kept = fewer(path, len(path) // 2)
+    np.testing.assert_array_equal(store.read_measurements(0, 2), y[:, :, kept])
+    np.testing.assert_array_equal(store.read(TRAJECTORY, 1, 2)[0], path[kept])
     assert geometry(store).sampling.acceleration == 2
 
 
@@ -98,6 +99,37 @@ def test_slices_keep_their_path_and_coils_are_compressed(scan: tuple[Any, Any], 
     )
     np.testing.assert_array_equal(store.read(TRAJECTORY, 0, 1)[0], -path)
     assert store.read_measurements(0, 1).shape == (1, 2, *path.shape[:2])
+
+
+def test_hdf5_with_a_fastmri_name_keeps_its_path(scan: tuple[Any, Any], tmp_path: Path) -> None:
+    y, path = scan
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["kspace"], file["trajectory"], file["ismrmrd_header"] = y, path, "<no header/>"
+    store = import_mri(str(tmp_path / "scan.h5"), str(tmp_path / "vol.zarr"), SIZE)
+    np.testing.assert_array_equal(store.read(TRAJECTORY, 0, 1)[0], path)
+    assert store.metadata.source.format == "HDF5"
+
+
+@pytest.mark.parametrize(
+    ("change", "choice", "undersampling", "message"),
+    [
+        ("zero", SIZE, None, "slice 1 has no sample but 0"),
+        ("nan", SIZE, None, "slice 1 has samples that are NaN or infinite"),
+        ("none", SIZE, Undersampling(2.0, "poisson"), "--pattern, --calibration and --seed are for"),
+        ("none", KSpaceChoice(image_size=(NY, NX), transform_z=True), None, "--transform-z needs one"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be(
+    scan: tuple[Any, Any], tmp_path: Path, change: str, choice: Any, undersampling: Any, message: str
+) -> None:
+    y, path = scan[0].copy(), np.stack([scan[1], -scan[1]])
+    if change != "none":
+        y[1, :, :3] = np.nan if change == "nan" else 0
+        y[1, :, 3:] = y[1, :, 3:] if change == "nan" else 0
+    with pytest.raises(InputError, match=message) as caught:
+        import_mri(save(tmp_path, y, path), str(tmp_path / "vol.zarr"), choice, undersampling)
+    assert caught.value.hint != "Set what was not sampled to 0"
+    assert not (tmp_path / "vol.zarr").exists()
 
 
 def test_matlab_turns_axes_round(scan: tuple[Any, Any], tmp_path: Path) -> None:
@@ -143,7 +175,7 @@ def test_from_ismrmrd_to_an_image(scan: tuple[Any, Any], tmp_path: Path) -> None
         (np.zeros((20, 8, 2), complex), SIZE, None, "complex128 numbers of shape"),
         (np.full((20, 8, 2), np.nan), SIZE, None, "has values that are NaN or infinite"),
         (np.full((20, 8, 2), 20.0), SIZE, None, "reaches 20 cycles per pixel, expected 0.5 at most"),
-        (np.zeros((20, 8, 2)), SIZE, Undersampling(21.0), "--acceleration: found 21, expected 1 to the 20"),
+        (np.zeros((20, 8, 2)), SIZE, Undersampling(21.0), "--acceleration: found 21, expected 1 to 20"),
     ],
 )  # fmt: skip
 def test_bad_input_writes_nothing(
