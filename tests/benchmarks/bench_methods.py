@@ -188,15 +188,14 @@ def write_table() -> None:
         f"Slices {SLICES} of an abdominal CT if nothing else is said, {platform.machine()}, {os.cpu_count()} "
         f"cores, torch {torch.__version__}. PSNR and SSIM on the window of 2000 HU, of the head on "
         "all its values; in MRI its phase is random and smooth, its magnitude scored. ± is the standard "
-        "deviation over seeds (noise of the trajectory, draws of the adaptation). "
+        "deviation over seeds (noise of the trajectory, draws of the adaptation), which stand below. "
         "Seconds of one worker on one core beside another benchmark.",
     ]
     order = [*METHODS.split(","), *OTHERS.split(",")]
     for scan, scanned in SCANS.items():
         runs = sorted(current(scan), key=lambda run: (order.index(run.name), run.seed))
         if runs:
-            commits = ", ".join(f"{row['name']} {row['commit']}" for row in rows_of(scan))
-            parts += [f"## {scanned.title}", markdown(table(runs)), f"Measured at commits: {commits}."]
+            parts += [f"## {scanned.title}", markdown(table(runs)), f"Measured at {commits(scan)}."]
     TABLE.write_text("\n\n".join(parts) + "\n")
 
 
@@ -206,6 +205,17 @@ def current(scan: str) -> list[Run]:
     return [
         Run(**{key: row[key] for key in row if key not in ("settings", "commit")}, result="") for row in rows
     ]
+
+
+def commits(scan: str) -> str:
+    """Which methods and seeds were measured at which."""
+    measured: dict[str, dict[str, list[str]]] = {}
+    for row in rows_of(scan):
+        measured.setdefault(row["commit"], {}).setdefault(row["name"], []).append(str(row["seed"]))
+    return "; ".join(
+        f"{commit}: " + ", ".join(f"{name} {'+'.join(seeds)}" for name, seeds in names.items())
+        for commit, names in measured.items()
+    )
 
 
 def commit() -> str:
