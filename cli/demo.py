@@ -15,6 +15,7 @@ from .reconstruct import in_words, watcher
 
 VIEWS = 30
 ACCELERATION, MRI_SLICES = 4.0, "6:18"  # complex images take twice the work a slice
+MRI_NOISE = "gaussian:0.02"
 WORKERS = 2
 METHOD = "d3ip"
 FULL_STRENGTH = {"policy": "fixed"}  # the default tries several, which takes longer
@@ -84,6 +85,7 @@ def demo(
 def scan(task: Task, image: str, store: str, overwrite: bool) -> str:
     """Measure the image, and say what was measured."""
     from ddip_ray.tasks.kspace_scan import KSpaceScan
+    from ddip_ray.tasks.noise import parse_noise
     from ddip_ray.tasks.simulate import Scan, simulate
     from ddip_ray.tasks.simulate_mri import simulate_mri
 
@@ -91,6 +93,7 @@ def scan(task: Task, image: str, store: str, overwrite: bool) -> str:
         if task is Task.CT:
             simulate(image, store, Scan(num_views=VIEWS), overwrite=overwrite, report=report)
             return f"{VIEWS} views"
-        lines = KSpaceScan("uniform1d", ACCELERATION, slices=MRI_SLICES)
+        noise = parse_noise(MRI_NOISE)  # without, eight coils know all there is to know
+        lines = KSpaceScan("uniform1d", ACCELERATION, slices=MRI_SLICES, noise=noise)
         simulate_mri(image, store, lines, overwrite=overwrite, report=report)
         return f"every {ACCELERATION:.0f}th line and the centre of k-space, {lines.num_coils} coils,"
