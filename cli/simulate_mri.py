@@ -28,7 +28,11 @@ def simulate_mri(
     ] = None,
     coils: Annotated[int, typer.Option(help="Receive coils, smooth ones on a ring.")] = 8,
     mask_per_slice: Annotated[
-        bool, typer.Option("--mask-per-slice", help="Draw a random pattern anew for every slice.")
+        bool,
+        typer.Option(
+            "--mask-per-slice",
+            help="Draw a random pattern anew for every slice; turn off-grid readouts from slice to slice.",
+        ),
     ] = False,
     off_grid: Annotated[
         bool,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -61,6 +62,23 @@ def _small_mri(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     scan = KSpaceScan("gaussian1d", 2.0, calibration=6, num_coils=3, brightest=1.0, mask_per_slice=True)
     simulate_mri(str(small_image), str(path), replace(scan, noise=NoiseRequest("gaussian", 0.01)))
     return path
+
+
+@pytest.fixture(scope="session")
+def two_channels() -> torch.nn.Module:
+    """A small untrained network of two channels, for images of a real and an imaginary part."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    return UNet2DModel(
+        in_channels=2,
+        out_channels=2,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ddip_ray.operators.noncartesian_sense import NonCartesianSense
 from ddip_ray.operators.sense import Sense
-from ddip_ray.operators.trajectory import fewer
+from ddip_ray.operators.trajectory import fewer_readouts
 
 _SEED = 0  # of the choice among points
 
@@ -29,8 +29,8 @@ def downsampled_sense(operator: Sense, downsampling: int) -> Sense:
 def downsampled_noncartesian(operator: NonCartesianSense, downsampling: int) -> NonCartesianSense:
     """`downsampled_sense` along a trajectory: what lies within the larger pixels' reach of frequencies.
 
-    As many samples a pixel are kept, by taking `fewer` readouts: of spokes so many times fewer, of spirals,
-    which spend fewer samples within reach, hardly fewer.
+    As many samples a pixel are kept (`fewer_readouts`): of spokes so many times fewer, of spirals, which
+    spend fewer samples within reach, hardly fewer.
     """
     if operator.num_slices is not None:
         raise ValueError(
@@ -42,7 +42,7 @@ def downsampled_noncartesian(operator: NonCartesianSense, downsampling: int) -> 
     within = within & (operator.sampling_mask[0, 0] > 0).to(within.device)
     wanted = float(operator.sampling_mask.sum()) / k**2  # as many a pixel
     kept = min(len(path), max(1, round(wanted / max(1.0, float(within.sum(1).double().mean())))))
-    chosen = torch.from_numpy(fewer(path.cpu().numpy(), kept))
+    chosen = torch.from_numpy(fewer_readouts(path.cpu().numpy(), kept))
     maps = _downsampled_maps(operator.sensitivity_maps[0], k)
     return NonCartesianSense(path[chosen], maps, within[chosen])
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddip_ray.operators.coil_products import combined, times
-from ddip_ray.operators.linear_function import linear
-from ddip_ray.operators.protocol import check_shape
+from ddip_ray.operators.multi_coil import MultiCoil
 
 # Relative accuracy of the transform, which its adjoint shares to rounding, and oversampling of the grid
 # behind it: 1.25 is four times faster than 2.
@@ -29,7 +26,7 @@ def why_no_nufft() -> str | None:
     return None
 
 
-class NonCartesianSense:
+class NonCartesianSense(MultiCoil):
     """Samples of the image's Fourier transform as each coil sees it, where a trajectory goes.
 
     y(k) = (ny nx)^(-1/2) Σ_r S_c(r) x(r) exp(−2πi k·r), pixels r counted from (ny // 2, nx // 2): on the
@@ -57,66 +54,15 @@ class NonCartesianSense:
                 "NonCartesianSense: expected trajectory ([z,] readout, sample, 2) and sensitivity_maps "
                 f"([z,] coil, y, x), got shapes {tuple(trajectory.shape)} and {tuple(sensitivity_maps.shape)}"
             )
-        if not sensitivity_maps.is_complex():
-            raise ValueError(f"NonCartesianSense: sensitivity_maps are {sensitivity_maps.dtype}, not complex")
         mask = torch.ones(trajectory.shape[:-1]) if sampling_mask is None else sampling_mask
         if mask.shape != trajectory.shape[:-1]:
             raise ValueError(
                 f"NonCartesianSense: sampling_mask of {tuple(mask.shape)}, trajectory of "
                 f"{tuple(trajectory.shape)}"
             )
-        self._own_paths, self._own_maps = trajectory.ndim == 4, sensitivity_maps.ndim == 4
-        lengths = {len(trajectory)} if self._own_paths else set()
-        lengths |= {len(sensitivity_maps)} if self._own_maps else set()
-        if len(lengths) > 1:
-            raise ValueError(
-                f"NonCartesianSense: trajectory and sensitivity_maps of {sorted(lengths)} slices"
-            )
-        self.num_slices = lengths.pop() if lengths else None
+        num_paths = len(trajectory) if trajectory.ndim == 4 else None
+        super().__init__(sensitivity_maps, mask, num_paths, "trajectory")
         self.trajectory = trajectory.reshape(-1, *trajectory.shape[-3:])
-        self.sensitivity_maps = sensitivity_maps.reshape(-1, *sensitivity_maps.shape[-3:])
-        real = sensitivity_maps.real.dtype
-        # (z or 1, 1, readout, sample): the same for all coils.
-        self.sampling_mask = mask.reshape(-1, 1, *mask.shape[-2:]).to(sensitivity_maps.device, real)
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """(y, x) of a slice."""
-        ny, nx = self.sensitivity_maps.shape[-2:]
-        return ny, nx
-
-    @property
-    def measurement_shape(self) -> tuple[int, int, int]:
-        """(coil, readout, sample) of a slice's k-space."""
-        num_readouts, num_samples = self.trajectory.shape[-3:-1]
-        return self.sensitivity_maps.shape[-3], num_readouts, num_samples
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Samples. ``x: (z, y, x)`` complex to ``(z, coil, readout, sample)``."""
-        self._check("forward(x)", x, self.image_shape)
-        return linear(x, self._measure, self._combine)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Conjugate transpose of ``forward``. ``y: (z, coil, readout, sample)`` to ``(z, y, x)``."""
-        self._check("adjoint(y)", y, self.measurement_shape)
-        return linear(y, self._combine, self._measure)
-
-    def of_slices(self, rows: Sequence[int]) -> NonCartesianSense:
-        """The operator of some of its slices; itself where slices are alike."""
-        if self.num_slices is None:
-            return self
-        other, chosen = copy.copy(self), list(rows)
-        other.num_slices = len(chosen)
-        if self._own_paths:
-            other.trajectory, other.sampling_mask = self.trajectory[chosen], self.sampling_mask[chosen]
-        if self._own_maps:
-            other.sensitivity_maps = self.sensitivity_maps[chosen]
-        return other
-
-    def __repr__(self) -> str:
-        slices = "" if self.num_slices is None else f", num_slices={self.num_slices}"
-        shape = f"image_shape={self.image_shape}, measurement_shape={self.measurement_shape}"
-        return f"NonCartesianSense({shape}{slices})"
 
     def _measure(self, x: Tensor) -> Tensor:
         seen = _arrays(times(self.sensitivity_maps, x[:, None]))
@@ -130,16 +76,8 @@ class NonCartesianSense:
         return combined(self.sensitivity_maps, _stacked(rows, y, shape))
 
     def _path(self, z: int) -> NDArray[Any]:
-        own: NDArray[Any] = self.trajectory[z if self._own_paths else 0].cpu().numpy()
+        own: NDArray[Any] = self.trajectory[z if len(self.trajectory) > 1 else 0].cpu().numpy()
         return own
-
-    def _check(self, method: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
-        name = f"NonCartesianSense.{method}"
-        check_shape(name, tensor.shape, expected)
-        if tensor.dtype != self.sensitivity_maps.dtype:
-            raise ValueError(f"{name}: expected dtype {self.sensitivity_maps.dtype}, got {tensor.dtype}")
-        if self.num_slices is not None and len(tensor) != self.num_slices:
-            raise ValueError(f"{name}: expected {self.num_slices} slices, got {len(tensor)}")
 
 
 def _transform(path: NDArray[Any], images: NDArray[Any]) -> NDArray[Any]:

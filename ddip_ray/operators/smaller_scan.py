@@ -11,6 +11,7 @@ from torch import Tensor
 from ddip_ray.operators.downsampled import downsampled, field_of_view
 from ddip_ray.operators.downsampled_sense import downsampled_noncartesian, downsampled_sense
 from ddip_ray.operators.missing_wedge import turns_off_the_wedge
+from ddip_ray.operators.multi_coil import MultiCoil
 from ddip_ray.operators.noncartesian_sense import NonCartesianSense
 from ddip_ray.operators.parallel_beam import ParallelBeam
 from ddip_ray.operators.protocol import LinearOperator
@@ -31,7 +32,7 @@ class SmallerScan:
 def smaller_scan(operator: LinearOperator, downsampling: int) -> SmallerScan:
     """The scan of pixels ``downsampling`` times larger: one view in as many, as large a share of k-space."""
     if isinstance(operator, Sense | NonCartesianSense):
-        sense: Sense | NonCartesianSense
+        sense: MultiCoil
         if isinstance(operator, Sense):
             sense = downsampled_sense(operator, downsampling)
         else:

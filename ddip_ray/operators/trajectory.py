@@ -40,7 +40,7 @@ def trajectory(
     return np.stack([along * np.sin(angles), along * np.cos(angles)], axis=-1).astype(np.float32)
 
 
-def fewer(path: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+def fewer_readouts(path: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """So many of the readouts (readout, sample, 2), with as small gaps between them as can be: their indices.
 
     One in so many, or the first ones: of golden angles one in three, five or eight lie in heaps.

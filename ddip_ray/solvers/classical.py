@@ -7,9 +7,9 @@ from torch import Tensor
 from ddip_ray.errors import InputError
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
 from ddip_ray.operators.gridding import gridded
+from ddip_ray.operators.multi_coil import MultiCoil
 from ddip_ray.operators.noncartesian_sense import NonCartesianSense
 from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.operators.sense import Sense
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
@@ -37,9 +37,9 @@ class FBP:
         return self.x
 
 
-def zero_filled(operator: Sense | NonCartesianSense, y: Tensor) -> Tensor:
+def zero_filled(operator: MultiCoil, y: Tensor) -> Tensor:
     """The image that samples make with zeros in place of the others; of a trajectory, by gridding."""
-    return operator.adjoint(y) if isinstance(operator, Sense) else gridded(operator, y)
+    return gridded(operator, y) if isinstance(operator, NonCartesianSense) else operator.adjoint(y)
 
 
 class ZeroFilled:
@@ -49,7 +49,7 @@ class ZeroFilled:
     prior_digest = adapter = None
 
     def __init__(self, problem: SlabProblem, communicator: Communicator) -> None:
-        if not isinstance(problem.operator, Sense | NonCartesianSense):
+        if not isinstance(problem.operator, MultiCoil):
             raise InputError("zero-filled reconstructs MRI", "For CT: --method fbp.")
         self.operator = problem.operator
         self.problem, self.communicator = problem, communicator

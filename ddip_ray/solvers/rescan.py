@@ -11,9 +11,8 @@ from torch.nn import functional
 
 from ddip_ray.errors import InputError
 from ddip_ray.operators.downsampled import distinct_views
-from ddip_ray.operators.noncartesian_sense import NonCartesianSense
+from ddip_ray.operators.multi_coil import MultiCoil
 from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.operators.sense import Sense
 from ddip_ray.operators.smaller_scan import smaller_scan
 from ddip_ray.solvers.noise import key, normal
 from ddip_ray.solvers.problem import SlabProblem
@@ -106,7 +105,7 @@ def rescan(
     noise_std = small.noise_factor * problem.noise_std
     shape, is_complex = operator.measurement_shape, y.is_complex()
     noise = torch.stack([normal(shape, seed, j, is_complex=is_complex) for j in range(slab.start, slab.stop)])
-    if isinstance(operator, Sense | NonCartesianSense):
+    if isinstance(operator, MultiCoil):
         noise = operator.sampling_mask.cpu() * noise
     y = y + noise_std * noise.to(y.device)
     num_slices = num_copies * problem.num_slices

@@ -23,7 +23,13 @@ from ddip_ray.io.schema import (
 )
 from ddip_ray.operators.espirit import KSpace, espirit, why_not_espirit
 from ddip_ray.tasks.coils import CoilChoice, MapsName, mixing
-from ddip_ray.tasks.measured_kspace import GridSamples, MeasuredKSpace, PathSamples, Taken, Undersampling
+from ddip_ray.tasks.measured_kspace import (
+    CartesianSamples,
+    MeasuredKSpace,
+    NonCartesianSamples,
+    Taken,
+    Undersampling,
+)
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.slices import parse_range
 
@@ -77,9 +83,9 @@ def import_mri(
     if raw.trajectory is None:
         if choice.image_size is not None:
             raise InputError("--image-size goes with a trajectory", "Leave it out")
-        kind = GridSamples(path, data.shape[2:], undersampling)
+        kind = CartesianSamples(path, data.shape[2:], undersampling)
     else:
-        kind = PathSamples(path, raw, choice.image_size, undersampling)
+        kind = NonCartesianSamples(path, raw, choice.image_size, undersampling)
     rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), MAX_SLICES)).round().astype(int))
     some, taken = _read(path, kind, data, chosen, rows)
     mix = mixing(some, coils, raw.noise)

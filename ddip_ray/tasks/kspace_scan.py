@@ -107,7 +107,7 @@ class Measuring(ABC):
         return y
 
 
-class GridScan(Measuring):
+class CartesianScan(Measuring):
     taken_name = SAMPLING_MASK
 
     def geometry(self, voxel_mm: tuple[float, float, float]) -> CartesianMRI:
@@ -131,7 +131,7 @@ class GridScan(Measuring):
         return taken
 
 
-class PathScan(Measuring):
+class NonCartesianScan(Measuring):
     taken_name = TRAJECTORY
 
     def geometry(self, voxel_mm: tuple[float, float, float]) -> NonCartesianMRI:

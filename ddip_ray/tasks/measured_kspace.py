@@ -26,7 +26,7 @@ from ddip_ray.operators.espirit import KSpace
 from ddip_ray.operators.gridding import cartesian_centre, centre_size, gridded
 from ddip_ray.operators.noncartesian_sense import NonCartesianSense, why_no_nufft
 from ddip_ray.operators.sampling_mask import default_calibration, sampling_mask
-from ddip_ray.operators.trajectory import fewer
+from ddip_ray.operators.trajectory import fewer_readouts
 from ddip_ray.tasks.coils import noise_along, noise_on_grid
 
 Taken = NDArray[Any]  # masks (z, ky, kx), or trajectories (z, readout, sample, 2)
@@ -74,16 +74,16 @@ class MeasuredKSpace(Protocol):
         ...
 
 
-class GridSamples:
+class CartesianSamples:
     """Cartesian: what is 0 in every coil was not sampled."""
 
     taken_name, remedy = SAMPLING_MASK, "Set what was not sampled to 0"
 
     def __init__(self, path: str, image_shape: tuple[int, int], undersampling: Undersampling | None) -> None:
-        self.path, self.image_shape = path, image_shape
-        self.sampling, self.fewer = Sampling(pattern="given"), np.ones(image_shape, dtype=np.bool_)
+        self.source, self.image_shape = path, image_shape
+        self.sampling, self.allowed = Sampling(pattern="given"), np.ones(image_shape, dtype=np.bool_)
         if undersampling is not None:
-            self.sampling, self.fewer = _undersampled(undersampling, image_shape)
+            self.sampling, self.allowed = _undersampled(undersampling, image_shape)
 
     def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> CartesianMRI:
         return CartesianMRI(
@@ -91,10 +91,10 @@ class GridSamples:
         )
 
     def kept(self, y: KSpace, slices: Sequence[int]) -> tuple[KSpace, Taken]:
-        mask = (y != 0).any(axis=1) & self.fewer
+        mask = (y != 0).any(axis=1) & self.allowed
         for z, own in zip(slices, mask, strict=True):
             if not own.any():
-                raise InputError(f"{self.path}: slice {z} has no sample", "Leave it out with --slices")
+                raise InputError(f"{self.source}: slice {z} has no sample", "Leave it out with --slices")
         return np.where(mask[:, None], y, 0), mask
 
     def centre(self, y: KSpace, taken: Taken) -> tuple[KSpace, int]:
@@ -110,7 +110,7 @@ class GridSamples:
         return noise_on_grid(y)
 
 
-class PathSamples:
+class NonCartesianSamples:
     """Along the trajectory of ``raw``."""
 
     taken_name, remedy = TRAJECTORY, "Leave their readouts out, or the slice with --slices"
@@ -136,7 +136,7 @@ class PathSamples:
                 f"{path}: trajectory of shape {found} (z, readout, sample, 2), k-space of shape "
                 f"{raw.data.shape} (z, coil, readout, sample)"
             )
-        self.path, self.image_shape, self.sampling = path, shape, Sampling(pattern="given")
+        self.source, self.image_shape, self.sampling = path, shape, Sampling(pattern="given")
         self.rows = np.arange(found[1])
         if undersampling is not None:
             acceleration = undersampling.acceleration
@@ -146,12 +146,12 @@ class PathSamples:
                 raise InputError(
                     f"--acceleration: found {acceleration:g}, expected 1 to {found[1]} (readouts)"
                 )
-            self.rows = fewer(raw.trajectory[0], round(found[1] / acceleration))
+            self.rows = fewer_readouts(raw.trajectory[0], round(found[1] / acceleration))
             self.sampling = Sampling(pattern="given", acceleration=acceleration)
-        self.paths = raw.trajectory[:, self.rows]
+        self.trajectories = raw.trajectory[:, self.rows]
 
     def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> NonCartesianMRI:
-        num_readouts, num_samples = self.paths.shape[1:3]
+        num_readouts, num_samples = self.trajectories.shape[1:3]
         return NonCartesianMRI(
             num_coils=num_coils,
             num_readouts=num_readouts,
@@ -162,10 +162,12 @@ class PathSamples:
         )
 
     def kept(self, y: KSpace, slices: Sequence[int]) -> tuple[KSpace, Taken]:
-        own = self.paths[[0] * len(y) if len(self.paths) == 1 else list(slices)]
+        own = self.trajectories[[0] * len(y) if len(self.trajectories) == 1 else list(slices)]
         for z, samples in zip(slices, y, strict=True):
             if not samples.any():
-                raise InputError(f"{self.path}: slice {z} has no sample but 0", "Leave it out with --slices")
+                raise InputError(
+                    f"{self.source}: slice {z} has no sample but 0", "Leave it out with --slices"
+                )
         return y[:, :, self.rows], own
 
     def centre(self, y: KSpace, taken: Taken) -> tuple[KSpace, int]:

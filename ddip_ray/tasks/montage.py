@@ -16,9 +16,8 @@ from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.result import Result, open_result
 from ddip_ray.io.schema import AcquisitionKind, Intensity, Orientation, ParallelCT
 from ddip_ray.operators.filtered_backprojection import filtered_backprojection
-from ddip_ray.operators.noncartesian_sense import NonCartesianSense
+from ddip_ray.operators.multi_coil import MultiCoil
 from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.operators.sense import Sense
 from ddip_ray.solvers.classical import zero_filled
 from ddip_ray.solvers.loading import load_problem
 from ddip_ray.solvers.slab import Slab
@@ -126,7 +125,7 @@ def direct(acquisition: Acquisition) -> Volume:
     for start, stop in slabs(acquisition.num_slices, acquisition.shard_slices, slice_bytes):
         problem = load_problem(acquisition, Slab(start, stop))
         A, y = problem.operator, problem.y
-        if isinstance(A, Sense | NonCartesianSense):
+        if isinstance(A, MultiCoil):
             x = zero_filled(A, y)
         else:
             assert isinstance(A, ParallelBeam)

@@ -22,7 +22,7 @@ from ddip_ray.operators.gridding import centre_size
 from ddip_ray.operators.noncartesian_sense import why_no_nufft
 from ddip_ray.operators.sampling_mask import PATTERNS, default_calibration
 from ddip_ray.operators.trajectory import trajectory
-from ddip_ray.tasks.kspace_scan import GridScan, KSpaceScan, Measuring, PathScan
+from ddip_ray.tasks.kspace_scan import CartesianScan, KSpaceScan, Measuring, NonCartesianScan
 from ddip_ray.tasks.noise import describe_noise
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.simulate import ImageChoice
@@ -60,7 +60,7 @@ def simulate_mri(
         notes.append("a smooth random phase was put on it")
     if len(chosen) < num_slices:
         notes.append(f"slices {chosen.start} to {chosen.stop - 1} of {num_slices}")
-    measured = PathScan if scan.off_grid else GridScan
+    measured = NonCartesianScan if scan.off_grid else CartesianScan
     measuring = measured(scan, calibration, normalised, chosen, (num_slices, ny, nx))
     metadata = AcquisitionMetadata(
         acquisition=measuring.geometry(volume.voxel_mm),

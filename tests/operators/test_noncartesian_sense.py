@@ -128,7 +128,7 @@ def test_shapes_that_disagree_are_named() -> None:
         NonCartesianSense(path(4, 5), maps, torch.ones(4, 4))
     with pytest.raises(ValueError, match=r"of \[2, 3\] slices"):
         NonCartesianSense(path(4, 5).expand(2, 4, 5, 2), maps.expand(3, 2, 6, 6))
-    with pytest.raises(ValueError, match="not complex"):
+    with pytest.raises(ValueError, match="expected complex"):
         NonCartesianSense(path(4, 5), maps.real)
     with pytest.raises(ValueError, match=r"expected dtype torch\.complex64, got torch\.float32"):
         NonCartesianSense(path(4, 5), maps).forward(torch.ones(1, 6, 6))

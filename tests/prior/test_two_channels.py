@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DModel
 from test_checkpoint import original
 from torch import Tensor, nn
 
@@ -57,19 +56,9 @@ def test_the_imaginary_part_is_the_second_channel() -> None:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = UNet2DModel(
-        in_channels=2,
-        out_channels=2,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-    )
+def saved(two_channels: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("priors") / "complex"
-    save_prior(folder, network, SCHEDULE, {})
+    save_prior(folder, two_channels, SCHEDULE, {})
     return folder
 
 

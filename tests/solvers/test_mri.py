@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DModel
 from small_problem import build, solve
 from torch import Tensor
 from workers import on_workers
@@ -160,18 +159,11 @@ def test_auto_decides_for_mri(scan: SlabProblem, prior: DiffusionPrior) -> None:
 
 
 @pytest.mark.parametrize("method", ["dds", "d3ip", "dps"])
-def test_a_prior_of_two_channels_on_any_workers(small_mri: Path, method: str) -> None:
-    network: torch.nn.Module = UNet2DModel(
-        in_channels=2,
-        out_channels=2,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-    )
+def test_a_prior_of_two_channels_on_any_workers(
+    small_mri: Path, two_channels: torch.nn.Module, method: str
+) -> None:
     schedule = NoiseSchedule.linear()
-    prior = DiffusionPrior(network, schedule, "epsilon", image_range=(0.0, 1.0), num_channels=2)
+    prior = DiffusionPrior(two_channels, schedule, "epsilon", image_range=(0.0, 1.0), num_channels=2)
 
     def work(slab: Slab, communicator: Any) -> Tensor:
         scan = load_problem(open_acquisition(small_mri), slab)

@@ -19,7 +19,7 @@ from ddip_ray.io.acquisition import Acquisition, create_acquisition, open_acquis
 from ddip_ray.io.schema import SENSITIVITY_MAPS, TRAJECTORY, GaussianNoise
 from ddip_ray.operators import NonCartesianSense, noncartesian_sense
 from ddip_ray.operators.downsampled_sense import downsampled_noncartesian
-from ddip_ray.operators.trajectory import fewer, trajectory
+from ddip_ray.operators.trajectory import fewer_readouts, trajectory
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.classical import ZeroFilled
 from ddip_ray.solvers.communicator import Alone
@@ -100,7 +100,7 @@ def test_spokes_are_as_many_as_lines_and_arms_as_far_apart() -> None:
 def test_fewer_spokes_leave_no_wedge_out(num_spokes: int, count: int) -> None:
     """Of golden angles every eighth, fifth or thirteenth lie in heaps."""
     path = trajectory("radial", (num_spokes, num_spokes), 1)
-    chosen = fewer(path, count)
+    chosen = fewer_readouts(path, count)
     assert len(set(chosen.tolist())) == count
     directions = np.sort(np.arctan2(path[chosen, 0, 0], path[chosen, 0, 1]) % np.pi)
     gaps = np.diff(directions, append=directions[0] + np.pi)
@@ -111,7 +111,7 @@ def test_evenly_spaced_spokes_stay_even() -> None:
     angles = np.arange(64)[:, None] * np.pi / 64
     along = np.linspace(-0.5, 0.5, 65)
     path = np.stack([along * np.sin(angles), along * np.cos(angles)], axis=-1).astype(np.float32)
-    np.testing.assert_array_equal(fewer(path, 16), np.arange(0, 64, 4))
+    np.testing.assert_array_equal(fewer_readouts(path, 16), np.arange(0, 64, 4))
 
 
 def test_the_phase_goes_and_comes_back(store: Acquisition) -> None:

@@ -18,7 +18,7 @@ from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.result import open_result
 from ddip_ray.io.schema import SENSITIVITY_MAPS, TRAJECTORY, MeasuredNoise, NonCartesianMRI
 from ddip_ray.operators import NonCartesianSense
-from ddip_ray.operators.trajectory import fewer, trajectory
+from ddip_ray.operators.trajectory import fewer_readouts, trajectory
 from ddip_ray.tasks.coils import CoilChoice
 from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
 from ddip_ray.tasks.measured_kspace import Undersampling
@@ -84,7 +84,7 @@ def test_from_a_file_of_arrays_to_an_image(scan: tuple[Any, Any], tmp_path: Path
 def test_half_of_the_readouts(scan: tuple[Any, Any], tmp_path: Path) -> None:
     y, path = scan
     store = import_mri(save(tmp_path, y, path), str(tmp_path / "vol.zarr"), SIZE, Undersampling(2.0))
-    kept = fewer(path, len(path) // 2)
+    kept = fewer_readouts(path, len(path) // 2)
     np.testing.assert_array_equal(store.read_measurements(0, 2), y[:, :, kept])
     np.testing.assert_array_equal(store.read(TRAJECTORY, 1, 2)[0], path[kept])
     assert geometry(store).sampling.acceleration == 2
