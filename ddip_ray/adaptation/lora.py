@@ -101,10 +101,20 @@ class Adapter:
 
     def add(self, change: Tensor) -> None:
         """Add to the values a vector in the order of `flat`."""
-        parts = torch.split(change, [p.numel() for p in self.parameters.values()])
         with torch.no_grad():
-            for parameter, part in zip(self.parameters.values(), parts, strict=True):
-                parameter.add_(part.reshape(parameter.shape))
+            for parameter, part in zip(self.parameters.values(), self.split(change), strict=True):
+                parameter.add_(part)
+
+    def load(self, values: Tensor) -> None:
+        """Take all values from a vector in the order of `flat`."""
+        with torch.no_grad():
+            for parameter, part in zip(self.parameters.values(), self.split(values), strict=True):
+                parameter.copy_(part)
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """A vector in the order of `flat` as tensors of the parameters' shapes."""
+        parts = torch.split(flat, [p.numel() for p in self.parameters.values()])
+        return [part.reshape(p.shape) for part, p in zip(parts, self.parameters.values(), strict=True)]
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters.values())

@@ -14,6 +14,7 @@ from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.reptile import Reptile
 from ddip_ray.solvers.rescan import check_rescannable, rescan
 from ddip_ray.solvers.sampler import RuleFor, Sampler
+from ddip_ray.solvers.state import State
 from ddip_ray.solvers.twins import Twins
 from ddip_ray.solvers.validation import Validation
 
@@ -47,7 +48,8 @@ class D3IP:
         # An adapter given at the start helps from the first step; the learner changes it later.
         self.first_network = learner.network() if learner.started else None
         self.prior_digest = sampler.prior.digest
-        self.twins: Twins | None = None  # once the first pass is done
+        self.scanned: Tensor | None = None  # the first pass's result, once there is one
+        self.twins: Twins | None = None  # made of it
         self.late: Sampler | None = None  # the sampler as it was before the first pass's late steps
         self.residual = math.nan
 
@@ -67,7 +69,8 @@ class D3IP:
         if i < self.sampler.num_steps:
             return self.first_pass(i)
         if self.twins is None:
-            self.twins = self.scan_again()
+            self.scanned = self.sampler.x0
+            self.twins = self.scan_again(self.scanned)
         if i < 2 * self.sampler.num_steps:
             return self.second_pass(i - self.sampler.num_steps, self.twins)
         assert self.validation is not None
@@ -81,12 +84,13 @@ class D3IP:
         self.residual = self.sampler.step(i, self.first_network).residual
         return StepReport(self.residual)
 
-    def scan_again(self) -> Twins:
+    def scan_again(self, x0: Tensor) -> Twins:
+        """Twins of ``x0``, the first pass's result; the real sampler goes back to before its late steps."""
         sampler, seed = self.sampler, key(self.sampler.seed, _RESCAN)
         with torch.no_grad():
             again = rescan(
                 sampler.problem,
-                sampler.x0,
+                x0,
                 self.settings.downsampling,
                 self.num_twins,
                 seed,
@@ -114,6 +118,23 @@ class D3IP:
         with torch.no_grad():
             network = adapter.bind(self.sampler.prior.network, self.strength)
         return StepReport(self.sampler.step(i, network).residual, note=note)
+
+    def keep(self, state: State) -> None:
+        self.residual = state.value("residual", self.residual)
+        self.strength = state.value("strength", self.strength)
+        self.learner.keep(state.within("learner"))
+        if self.validation is not None:
+            self.validation.keep(state.within("validation"), self.learner.adapter)
+        if state.value("is_scanned", self.scanned is not None):
+            before = self.sampler.x0 if self.scanned is None else self.scanned
+            self.scanned = state.slices("scanned", before, self.sampler.problem.slab)
+            if self.twins is None:
+                self.twins = self.scan_again(self.scanned)
+            self.twins.sampler.keep(state.within("twins"))
+        elif state.value("is_late", self.late is not None):
+            self.late = self.late or self.sampler.fork()
+            self.late.keep(state.within("late"))
+        self.sampler.keep(state.within("sampler"))
 
     def result(self) -> Tensor:
         return self.sampler.result()

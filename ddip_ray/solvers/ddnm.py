@@ -12,6 +12,7 @@ from ddip_ray.solvers.noise import normal
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import SamplerSettings
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import move_on, pseudo_inverse
 
 
@@ -35,6 +36,10 @@ class DDNM:
             brought = pseudo_inverse(A, sample, settings.num_cg_iterations(t_next=-1))
             parts = torch.view_as_real(brought) if is_complex else brought
             self.noise_std = problem.noise_std * float(parts.square().mean().sqrt())
+
+    @property
+    def carried(self) -> dict[str, Slab]:
+        return {"added": self.problem.slab}
 
     def consistent(self, denoised: Denoised) -> Tensor:
         misfit = self.problem.y - self.problem.operator.forward(denoised.x0_hat)

@@ -10,6 +10,7 @@ from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import SamplerSettings
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import correction, move_on
 
 
@@ -21,6 +22,10 @@ class DDS:
     def __init__(self, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem) -> None:
         self.settings, self.schedule, self.problem = settings, schedule, problem
         self.added: Tensor | None = None
+
+    @property
+    def carried(self) -> dict[str, Slab]:
+        return {"added": self.problem.slab}
 
     def consistent(self, denoised: Denoised) -> Tensor:
         self.added = self.correction(denoised, self.added)

@@ -10,6 +10,7 @@ from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import DiffPIRSettings, SamplerSettings
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import correction, move_on
 
 _NOISE_FLOOR = 1e-3  # of ‖A‖: clean data get a finite weight too, as in the paper's code
@@ -30,6 +31,10 @@ class DiffPIR:
         self.lam, self.settings, self.schedule, self.problem = own.lam, settings, schedule, problem
         self.added: Tensor | None = None
         self.noise_std = max(problem.noise_std, _NOISE_FLOOR * problem.operator_norm())
+
+    @property
+    def carried(self) -> dict[str, Slab]:
+        return {"added": self.problem.slab}
 
     def consistent(self, denoised: Denoised) -> Tensor:
         alpha_bar = self.schedule.at(denoised.t)

@@ -14,6 +14,7 @@ from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import DPSSettings
+from ddip_ray.solvers.state import State
 from ddip_ray.solvers.steps import filled_batches, relative_residual
 from ddip_ray.threads import one_thread
 
@@ -75,6 +76,9 @@ class DPS:
 
     def result(self) -> Tensor:
         return (self.x_t - self.low) / (self.high - self.low)
+
+    def keep(self, state: State) -> None:
+        self.x_t = state.slices("x_t", self.x_t, self.problem.slab)
 
     def noise(self, step: int) -> Tensor:
         return self.problem.unit_noise(self.seed, step)

@@ -14,6 +14,7 @@ from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.sampler import Sampler
 from ddip_ray.solvers.settings import AdaptationSettings
 from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.state import State
 from ddip_ray.solvers.steps import NUM_ORIENTATIONS, Network
 
 DRAW = 0x5CD  # keys the slice draws apart from the image noise
@@ -90,6 +91,26 @@ class Learner:
         orientation = int(torch.randint(NUM_ORIENTATIONS, (), generator=generator))
         prior = self.sampler.prior
         return slices, lambda: self.sampler.oriented(self.adapter.bind(prior.network), orientation)
+
+    def keep(self, state: State) -> None:
+        self.updates = state.value("updates", self.updates)
+        self.adapter.load(state.shared("adapter", self.adapter.flat()))
+        moments = {name: self.moments(name) for name in ("exp_avg", "exp_avg_sq")}
+        moments = {name: state.shared(name, flat) for name, flat in moments.items()}
+        if state.restoring:
+            self.start_from(moments)
+
+    def moments(self, name: str) -> Tensor:
+        """Adam's, in the order of `Adapter.flat`; zeros before its first step."""
+        parameters = self.adapter.parameters.values()
+        own = [self.optimizer.state[p].get(name, torch.zeros_like(p)) for p in parameters]
+        return torch.cat([moment.detach().reshape(-1) for moment in own])
+
+    def start_from(self, moments: dict[str, Tensor]) -> None:
+        split = {name: self.adapter.split(flat) for name, flat in moments.items()}
+        for k, parameter in enumerate(self.adapter.parameters.values()):
+            own = {name: parts[k].clone() for name, parts in split.items()}
+            self.optimizer.state[parameter] = {"step": torch.tensor(float(self.updates)), **own}
 
     def learning_rate(self) -> float:
         """From its highest, linearly to ``final_rate`` of that over all updates, after a warm-up."""

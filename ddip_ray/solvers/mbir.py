@@ -15,6 +15,7 @@ from ddip_ray.solvers.dds import DDS
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import MBIRSettings
+from ddip_ray.solvers.slab import Slab
 
 _STEP = 1 / 4  # 1/‖D_z‖²
 
@@ -40,6 +41,10 @@ class DiffusionMBIR:
         self.coupling = SliceCoupling.of_volumes(problem, communicator)
         self.dual = problem.volumes(problem.nothing())
         self.added: Tensor | None = None
+
+    @property
+    def carried(self) -> dict[str, Slab]:
+        return {"added": self.problem.slab, "dual": self.coupling.slab}
 
     def consistent(self, denoised: Denoised) -> Tensor:
         D_z, theta = self.coupling, self.weight(denoised.t)

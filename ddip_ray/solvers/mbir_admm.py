@@ -15,6 +15,7 @@ from ddip_ray.solvers.dds import DDS
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import ADMMSettings, MBIRSettings
+from ddip_ray.solvers.slab import Slab
 
 
 class ADMM:
@@ -40,6 +41,10 @@ class ADMM:
         self.y = self.scale * problem.volumes(problem.y)
         self.added: Tensor | None = None  # of no use: CG starts from x0_hat, as published
         self.split = self.dual = problem.volumes(problem.nothing())
+
+    @property
+    def carried(self) -> dict[str, Slab]:
+        return dict.fromkeys(("split", "dual"), self.coupling.slab)
 
     def consistent(self, denoised: Denoised) -> Tensor:
         admm, D_z = self.admm, self.coupling

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
+from ddip_ray.solvers.state import State
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,7 @@ class Method(Protocol):
     def step(self, i: int) -> StepReport: ...
 
     def result(self) -> Tensor: ...
+
+    def keep(self, state: State) -> None:
+        """Hand ``state`` all that the steps to come need, or take it back from there."""
+        ...

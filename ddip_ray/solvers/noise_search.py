@@ -13,6 +13,7 @@ from ddip_ray.solvers.held_out import held_out, least
 from ddip_ray.solvers.method import Method, StepReport
 from ddip_ray.solvers.sampler import Sampler
 from ddip_ray.solvers.settings import NoiseSettings
+from ddip_ray.solvers.state import State
 
 
 class NoiseSearch:
@@ -36,6 +37,7 @@ class NoiseSearch:
             for factor in sorted(settings.factors)
         }
         self.misfits: dict[float, float] = {}
+        self.factor: float | None = None  # once it is found
         self.num_trial_steps, self.num_search_steps = sampler.num_steps, len(self.trials) * sampler.num_steps
         self.method = method_for(1.0)  # whose steps and calls do not hang on the noise
         self.num_steps = self.num_search_steps + self.method.num_steps
@@ -55,11 +57,28 @@ class NoiseSearch:
 
     def decide(self) -> str:
         """The method for the noise that meets the held-out measurements best, and why."""
-        factor = 2 ** least({math.log2(factor): misfit for factor, misfit in self.misfits.items()})
-        del self.method, self.trials, self.held_out  # before the successor needs the memory
-        self.method = self.method_for(factor)
+        self.factor = 2 ** least({math.log2(factor): misfit for factor, misfit in self.misfits.items()})
+        self.go_on()
         found = ", ".join(f"{misfit:.5f} at {factor:g}" for factor, misfit in self.misfits.items())
-        return f"noise {factor:.3g} times the store's estimate; misfit of held-out measurements {found}"
+        return f"noise {self.factor:.3g} times the store's estimate; misfit of held-out measurements {found}"
+
+    def keep(self, state: State) -> None:
+        self.misfits = dict(state.value("misfits", list(self.misfits.items())))
+        self.factor = state.value("factor", self.factor)
+        if self.factor is None:
+            for k, trial in enumerate(self.trials.values()):
+                trial.keep(state.within(f"trial-{k}"))
+            return
+        if self.trials:
+            self.go_on()
+        self.method.keep(state.within("method"))
+
+    def go_on(self) -> None:
+        """By the method for the noise that was found."""
+        assert self.factor is not None
+        self.trials.clear()
+        del self.method, self.held_out  # before the successor needs the memory
+        self.method = self.method_for(self.factor)
 
     def result(self) -> Tensor:
         return self.method.result()

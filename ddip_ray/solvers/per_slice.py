@@ -10,6 +10,7 @@ from torch import Tensor
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import Method, StepReport
 from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.state import State
 from ddip_ray.solvers.steps import relative_residual
 
 
@@ -39,6 +40,10 @@ class PerSlice:
 
     def result(self) -> Tensor:
         return torch.cat([method.result() for method in self.methods])
+
+    def keep(self, state: State) -> None:
+        for z, method in enumerate(self.methods, start=self.problem.slab.start):
+            method.keep(state.within(f"slice-{z}"))
 
     def mean(self, losses: Iterable[float | None]) -> float | None:
         """Over all slices of the volume."""

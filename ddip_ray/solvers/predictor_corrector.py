@@ -12,8 +12,9 @@ from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.sampler import Denoised, RuleFor
+from ddip_ray.solvers.sampler import Denoised, RuleFor, keep_rule
 from ddip_ray.solvers.settings import PredictorCorrectorSettings
+from ddip_ray.solvers.state import State
 from ddip_ray.solvers.steps import denoise_slab, relative_residual
 
 _PREDICT, _CORRECT = 0, 1  # key their noises apart
@@ -71,6 +72,11 @@ class PredictorCorrector:
 
     def result(self) -> Tensor:
         return (self.x0 - self.low) / (self.high - self.low)
+
+    def keep(self, state: State) -> None:
+        self.x = state.slices("x", self.x, self.problem.slab)
+        self.x0 = state.slices("x0", self.x0, self.problem.slab)
+        keep_rule(self.rule, state)
 
     def denoise(self, t: int) -> tuple[Tensor, Tensor]:
         """x0_hat and the score −ε/σ of the state, at the noise level of timestep ``t``."""

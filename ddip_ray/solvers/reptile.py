@@ -12,6 +12,7 @@ from ddip_ray.adaptation.update import adapt_step, mean_over_slices
 from ddip_ray.solvers.learner import DRAW, Judge, Learner
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.settings import MetaSettings
+from ddip_ray.solvers.state import State
 from ddip_ray.solvers.steps import NUM_ORIENTATIONS, Network
 
 _REFINE = 0x4EF  # keys the refinement's orientations apart
@@ -81,6 +82,9 @@ class Reptile:
             slice_loss = judge.slice_loss(i, [z], network, key(purpose, i, j))
             loss = adapt_step(own, optimizer, [z], slice_loss, lambda tensor: tensor)
         return own, loss
+
+    def keep(self, state: State) -> None:
+        self.learner.keep(state)
 
     def outer_rate(self) -> float:
         left = 1 - self.learner.updates / self.learner.num_updates

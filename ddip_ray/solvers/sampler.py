@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,9 @@ from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import SamplerSettings
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.start import start
+from ddip_ray.solvers.state import State
 from ddip_ray.solvers.steps import (
     NUM_ORIENTATIONS,
     Network,
@@ -43,6 +45,11 @@ class Rule(Protocol):
     couples_slices: bool  # whether neighbours matter to a slice
     added: Tensor | None  # by the data to the last estimate, for CG to start from; None: from zero
 
+    @property
+    def carried(self) -> Mapping[str, Slab]:
+        """Attributes that the next step needs, and of which slab they have a row for each slice."""
+        ...
+
     def consistent(self, denoised: Denoised) -> Tensor:
         """x0: the slab's denoised image made consistent with its measurements, (z, y, x)."""
         ...
@@ -50,6 +57,11 @@ class Rule(Protocol):
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         """x_t for ``t_next``, from ``x0`` and unit normal ``noise``, (z, y, x)."""
         ...
+
+
+def keep_rule(rule: Rule, state: State) -> None:
+    for name, slab in rule.carried.items():
+        setattr(rule, name, state.slices(name, getattr(rule, name), slab))
 
 
 RuleFor = Callable[[SlabProblem, Communicator], Rule]
@@ -127,6 +139,11 @@ class Sampler:
     def result(self) -> Tensor:
         """The reconstruction of the slab in the acquisition's normalised units, (z, y, x) float32."""
         return (self.allowed(self.x0) - self.low) / (self.high - self.low)
+
+    def keep(self, state: State) -> None:
+        self.x_t = state.slices("x_t", self.x_t, self.problem.slab)
+        self.x0 = state.slices("x0", self.x0, self.problem.slab)
+        keep_rule(self.rule, state)
 
     def on(self, problem: SlabProblem) -> Sampler:
         """The same sampler at its start, on another ``problem`` for the slab (in the prior's range)."""

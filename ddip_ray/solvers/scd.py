@@ -18,6 +18,7 @@ from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.reptile import Reptile
 from ddip_ray.solvers.sampler import Denoised, RuleFor, Sampler
 from ddip_ray.solvers.settings import SCDSettings
+from ddip_ray.solvers.state import State
 
 
 class SCD:
@@ -44,6 +45,10 @@ class SCD:
         adapts = self.learner.settings.adapts_at(self.sampler.timesteps[i])
         loss = self.learner.adapt(i, self) if adapts else None
         return StepReport(self.sampler.step(i, self.learner.network_for(i, self)).residual, loss)
+
+    def keep(self, state: State) -> None:
+        self.sampler.keep(state.within("sampler"))
+        self.learner.keep(state.within("learner"))
 
     def result(self) -> Tensor:
         return self.sampler.result()

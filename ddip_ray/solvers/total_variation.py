@@ -15,6 +15,7 @@ from ddip_ray.solvers.coupling import SliceCoupling
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import TVSettings
+from ddip_ray.solvers.state import State
 from ddip_ray.solvers.steps import relative_residual
 
 
@@ -76,6 +77,14 @@ class TotalVariation:
 
     def result(self) -> Tensor:
         return self.positive
+
+    def keep(self, state: State) -> None:
+        slab = self.problem.slab
+        self.x = state.slices("x", self.x, slab)
+        self.split = [state.slices(f"split_{axis}", d, slab) for axis, d in enumerate(self.split)]
+        self.dual = [state.slices(f"dual_{axis}", u, slab) for axis, u in enumerate(self.dual)]
+        self.positive = state.slices("positive", self.positive, slab)
+        self.positive_dual = state.slices("positive_dual", self.positive_dual, slab)
 
     def forward(self, x: Tensor) -> Blocks:
         """(A x/‖A‖, √ρ ∇x, √ρ x), the gradient as one block an axis."""

@@ -11,6 +11,7 @@ from ddip_ray.adaptation.lora import Adapter
 from ddip_ray.solvers.held_out import held_out, is_clearly_less, least
 from ddip_ray.solvers.sampler import Sampler
 from ddip_ray.solvers.settings import ValidationSettings
+from ddip_ray.solvers.state import State
 from ddip_ray.solvers.steps import Network
 
 
@@ -56,6 +57,19 @@ class Validation:
             return 0.0, f"not adapted, for no clear gain; misfit of held-out views {found}"
         strength = least(misfits)
         return strength, f"adapted at strength {strength:.3g}; misfit of held-out views {found}"
+
+    def keep(self, state: State, like: Adapter) -> None:
+        """As a method's; ``like`` has the shapes of the adapters."""
+        self.shadow.keep(state.within("shadow"))
+        if state.value("is_late", self.late is not None) and self.late is None:
+            self.late = self.shadow.fork()  # which has not moved since
+        steps = state.value("steps", [i for i, _ in self.adapters])
+        own = [adapter.flat() for _, adapter in self.adapters]
+        kept = state.shared("adapters", torch.stack(own) if own else like.flat()[:0])
+        if state.restoring:
+            self.adapters = [(i, like.copy()) for i in steps]
+            for (_, adapter), values in zip(self.adapters, kept, strict=True):
+                adapter.load(values)
 
     def squared_misfits(self, strength: float) -> Tensor:
         """Of the held-out measurements of all workers by slice, after late steps at ``strength``."""

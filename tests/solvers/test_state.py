@@ -1,0 +1,133 @@
+"""A method that is stopped anywhere goes on as if it had not been, on the same workers or on others."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from small_problem import build, phantom, problem
+from torch import Tensor
+from workers import on_workers
+
+from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.state import Record, SliceRows, State
+
+ADAPTATION = {
+    "num_adapt_steps": 1,
+    "num_adapt_slices": 3,
+    "lora_rank": 2,
+    "adapt_start_t": 800,
+    "num_twins": 2,
+}
+SETTINGS: dict[str, Any] = {
+    "sampler": {"num_steps": 4, "cg_iterations": 4, "quiet_cg_iterations": 6},
+    "adaptation": {**ADAPTATION, "policy": "fixed"},
+    "dps": {"num_steps": 4},
+    "predictor_corrector": {"num_steps": 3},
+    "tv": {"iterations": 4},
+    "seed": 3,
+}
+METHODS: dict[str, dict[str, Any]] = {
+    **{name: {} for name in ("dds", "ddnm", "diffpir", "dps", "score-sde", "diffusionmbir", "scd", "ddip")},
+    **{name: {} for name in ("d3ip", "d3ip-mbir", "d3ip-meta")},
+    "diffusionmbir-admm": {"mbir": {"admm": {}}},
+    "d3ip-auto": {"adaptation": {**ADAPTATION, "policy": "auto"}},
+    "d3ip-measured": {"adaptation": {**ADAPTATION, "policy": "fixed", "judge": "measurements"}},
+    "dds-noise": {"noise": {"num_slices": 3}},
+}
+
+
+def method_on(slab: Slab, communicator: Any, prior: DiffusionPrior, name: str) -> Any:
+    base = name.removesuffix("-admm").removesuffix("-auto").removesuffix("-measured").removesuffix("-noise")
+    settings = {**SETTINGS, **METHODS[name]}
+    scan = problem(phantom(), slab, noise_std=0.02 if name == "dds-noise" else 0.0)
+    return build(base, replace(scan, noise_is_estimated=True), copy.deepcopy(prior), communicator, **settings)
+
+
+def undisturbed(prior: DiffusionPrior, name: str) -> tuple[Tensor, int]:
+    method = method_on(Slab(0, 6), Alone(), prior, name)
+    for i in range(method.num_steps):
+        method.step(i)
+    return method.result(), method.num_steps
+
+
+def in_relays(prior: DiffusionPrior, name: str, num_steps: int, layouts: list[list[int]]) -> Tensor:
+    """The result where new workers, on the next of ``layouts``, do every step from the last ones' record."""
+    records: list[Record] = []
+    x = torch.empty(0)
+    for i in range(num_steps):
+        made: dict[int, Record] = {}
+        step = partial(one_step, prior, name, i, Record.joined(records), made)
+        x = on_workers(layouts[i % len(layouts)], step)
+        records = [made[start] for start in sorted(made)]
+    return x
+
+
+def one_step(
+    prior: DiffusionPrior, name: str, i: int, last: Record, made: dict[int, Record], slab: Slab, member: Any
+) -> Tensor:
+    method = method_on(slab, member, prior, name)
+    if i > 0:
+        method.keep(State(last, restoring=True))
+    method.step(i)
+    method.keep(State(made.setdefault(slab.start, Record())))
+    return method.result()
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_step_by_another_worker(prior: DiffusionPrior, name: str) -> None:
+    whole, num_steps = undisturbed(prior, name)
+    assert torch.equal(in_relays(prior, name, num_steps, [[0, 6]]), whole)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_step_by_another_number_of_workers(prior: DiffusionPrior, name: str) -> None:
+    whole, num_steps = undisturbed(prior, name)
+    layouts = [[0, 2, 6], [0, 3, 5, 6], [0, 4, 6], [0, 1, 6], [0, 6]]
+    assert (in_relays(prior, name, num_steps, layouts) - whole).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["fbp", "cg", "tv"])
+def test_classical_methods(prior: DiffusionPrior, name: str) -> None:
+    from ddip_ray.solvers.build import build_method
+    from ddip_ray.solvers.settings import RunConfig
+
+    config, scan = RunConfig.model_validate({"method": name, "tv": SETTINGS["tv"]}), problem(phantom())
+    for when in (0, 1):
+        record, first, second, whole = Record(), *(build_method(config, scan, Alone()) for _ in range(3))
+        for i in range(when):
+            first.step(i)
+        first.keep(State(record))
+        second.keep(State(record, restoring=True))
+        for i in range(whole.num_steps):
+            whole.step(i)
+            if i >= when:
+                second.step(i)
+        assert torch.equal(second.result(), whole.result())
+
+
+def test_rows_go_with_their_slices() -> None:
+    x = torch.arange(12.0).reshape(12, 1)  # two rows for each of the slices 2 to 7
+    joined = Record.joined(
+        [Record({"x": SliceRows(Slab(2, 3), x[:2])}), Record({"x": SliceRows(Slab(3, 8), x[2:])})]
+    ).slices["x"]
+    assert torch.equal(joined.of(Slab(4, 6)), x[4:8])
+    assert joined.of(Slab(9, 9)).shape == (0, 1)
+    with pytest.raises(RuntimeError, match="asked for"):
+        joined.of(Slab(4, 9))
+
+
+def test_records_with_a_gap() -> None:
+    with pytest.raises(RuntimeError, match="no neighbours"):
+        Record.joined([Record({"x": SliceRows(Slab(z, z + 1), torch.zeros(1))}) for z in (0, 2)])
+
+
+def test_what_was_not_recorded_is_missed() -> None:
+    with pytest.raises(RuntimeError, match=r"lacks sampler\.x_t"):
+        State(Record(), restoring=True).within("sampler").slices("x_t", torch.zeros(1), Slab(0, 1))
