@@ -10,6 +10,7 @@ import typer
 
 from ddip_ray.errors import InputError
 
+from .interrupts import stoppable
 from .options import AsJson
 from .output import format_table, print_json, progress
 from .reconstruct import Method, Preset, watcher
@@ -53,7 +54,7 @@ def compare(
     configs = {name: load_config(config, {**flags, "method": name}) for name in names}
     folder = output or Path(store.rstrip("/").removesuffix(".zarr") + "-compare")
     files = ComparisonFiles(folder, store)
-    with progress("compare") as report:
+    with progress("compare") as report, stoppable() as should_stop:
         watch = watcher(report)
         runs = run(
             store,
@@ -65,6 +66,7 @@ def compare(
             circle=circle,
             overwrite=overwrite,
             on_event=lambda name, event: watch(event),
+            should_stop=should_stop,
             on_run=files.write_tables,
         )
     picture = files.write_picture(runs, reference)

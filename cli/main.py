@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ddip_ray import __version__
-from ddip_ray.errors import InputError
+from ddip_ray.errors import InputError, Interrupted
 
 from . import (
     compare,
@@ -27,6 +28,7 @@ from . import (
 
 EXIT_INPUT_ERROR = 2  # what command lines answer to a wrong option, too
 EXIT_INTERRUPTED = 130
+EXIT_CAN_RESUME = 75  # "try again later", of sysexits.h
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,6 +75,12 @@ def main(words: Sequence[str]) -> int:
         if end.code == EXIT_INTERRUPTED:
             print("interrupted", file=sys.stderr)
         return end.code if isinstance(end.code, int) else 0
+    except Interrupted as error:
+        print(error.message, file=sys.stderr)
+        if not error.can_resume:
+            return EXIT_INTERRUPTED
+        print(f"  go on with: {shlex.join(['ddip-ray', *words])}", file=sys.stderr)
+        return EXIT_CAN_RESUME
     except InputError as error:
         if debug:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .interrupts import stoppable
 from .options import AsJson, Overwrite
 from .output import Report, format_seconds, print_json, progress
 
 if TYPE_CHECKING:
-    from ddip_ray.engine.events import RunResult, StepEvent
+    from ddip_ray.engine.events import Event, RunResult
 
 
 class Method(StrEnum):
@@ -91,10 +93,18 @@ def reconstruct(
         ExecutorChoice | None,
         typer.Option(help="Default: ray for several workers or GPUs, otherwise in this process."),
     ] = None,
+    snapshot_every: Annotated[
+        str,
+        typer.Option(
+            metavar="20|10m|never", help="Steps or time between snapshots, from which this command goes on."
+        ),
+    ] = "10m",
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever snapshots say.")] = False,
+    max_failures: Annotated[int, typer.Option(min=0, help="How often lost workers are replaced.")] = 3,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Reconstruct a volume from an acquisition."""
+    """Reconstruct a volume from an acquisition; after an interruption, go on."""
     from ddip_ray.engine.config import load_config
     from ddip_ray.engine.run import reconstruct as run
     from ddip_ray.tasks.volumes import default_output
@@ -110,7 +120,7 @@ def reconstruct(
     }
     settings = load_config(config, flags)
     target = output or default_output(store, settings.method)
-    with progress(settings.method) as report:
+    with progress(settings.method) as report, stoppable() as should_stop:
         result = run(
             store,
             target,
@@ -119,7 +129,11 @@ def reconstruct(
             num_gpus=gpus,
             executor=executor.value if executor else None,
             overwrite=overwrite,
+            snapshot_every=snapshot_every,
+            restart=restart,
+            max_failures=max_failures,
             on_event=watcher(report),
+            should_stop=should_stop,
         )
     if as_json:
         print_json(asdict(result))
@@ -128,10 +142,14 @@ def reconstruct(
         print(f"\nnext: ddip-ray evaluate {result.output}")
 
 
-def watcher(report: Report) -> Callable[[StepEvent], None]:
-    """What the engine calls after each step."""
+def watcher(report: Report) -> Callable[[Event], None]:
+    """What the engine calls after each step, and when there is something to know."""
+    from ddip_ray.engine.events import StepEvent
 
-    def on_event(event: StepEvent) -> None:
+    def on_event(event: Event) -> None:
+        if not isinstance(event, StepEvent):
+            print(event.text, file=sys.stderr, flush=True)
+            return
         words = [f"residual {event.residual:.4f}"]
         if event.loss is not None:
             words.append(f"loss {event.loss:.4g}")

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend."""
+"""What ends a command that is no fault of the program."""
 
 
 class InputError(Exception):
@@ -16,3 +16,14 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class Interrupted(Exception):
+    """The user, or the machine's owner, ends a run; with ``can_resume`` the same command goes on."""
+
+    def __init__(self, message: str, can_resume: bool = False) -> None:
+        super().__init__(message, can_resume)
+        self.message, self.can_resume = message, can_resume
+
+    def __str__(self) -> str:
+        return self.message

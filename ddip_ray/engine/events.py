@@ -18,6 +18,16 @@ class StepEvent:
 
 
 @dataclass(frozen=True)
+class Message:
+    """Something to know that does not end the run."""
+
+    text: str
+
+
+Event = StepEvent | Message
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What came out."""
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask, WriteReport
-from ddip_ray.io.result import ResultHandle
+from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
 from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.method import StepReport
+
+T = TypeVar("T")
+
+
+class WorkersLost(RuntimeError):
+    """Workers died or hang: of the machine, not of what they compute. New ones may well succeed."""
 
 
 class Executor(Protocol):
@@ -17,9 +21,14 @@ class Executor(Protocol):
 
     def start(self, tasks: Sequence[WorkerTask]) -> MethodFacts: ...
 
-    def step(self, i: int) -> StepReport: ...
+    def each(self, do: Callable[[Worker], T]) -> list[T]:
+        """What ``do`` returns for every worker, all at the same time, in the order of their slabs.
 
-    def write(self, handle: ResultHandle) -> WriteReport: ...
+        Raises:
+            WorkersLost: a worker died or hangs, and the others could not go on.
+            InputError: what the user can mend, found by any worker.
+        """
+        ...
 
     def __enter__(self) -> Executor: ...
 
@@ -36,11 +45,8 @@ class LocalExecutor:
         self.worker = Worker(task, Alone())
         return self.worker.facts()
 
-    def step(self, i: int) -> StepReport:
-        return self.worker.step(i)
-
-    def write(self, handle: ResultHandle) -> WriteReport:
-        return self.worker.write(handle)
+    def each(self, do: Callable[[Worker], T]) -> list[T]:
+        return [do(self.worker)]
 
     def __enter__(self) -> LocalExecutor:
         return self

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Literal
 
 from ddip_ray.errors import InputError
+from ddip_ray.io.acquisition import Acquisition
+from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.solvers.slab import Slab
+
+ExecutorName = Literal["ray", "local"]
 
 
 @dataclass(frozen=True)
@@ -39,3 +45,45 @@ def plan_slabs(num_slices: int, shard_slices: int, num_workers: int) -> tuple[Sl
         )
     edges = [min(num_slices, (i * num_shards // num_workers) * shard_slices) for i in range(num_workers)]
     return tuple(Slab(a, b) for a, b in zip(edges, [*edges[1:], num_slices], strict=True))
+
+
+def make_plan(
+    acquisition: Acquisition, num_workers: int | None, num_gpus: int | None, executor: ExecutorName | None
+) -> tuple[RunPlan, ExecutorName]:
+    """Resolve flags into slabs, device and executor."""
+    if num_gpus is not None and num_workers is not None and num_gpus != num_workers:
+        raise InputError(
+            f"--gpus {num_gpus} and --workers {num_workers} disagree", "One worker drives one GPU."
+        )
+    _require_gpus(num_gpus or 0)
+    wanted = num_gpus or num_workers or 1
+    if executor == "local" and wanted > 1:
+        raise InputError(f"the local executor is one worker, {wanted} asked for", "Use --executor ray.")
+    slabs = plan_slabs(acquisition.num_slices, acquisition.shard_slices, wanted)
+    name: ExecutorName = executor or ("ray" if wanted > 1 or num_gpus else "local")
+    threads = max(1, (os.cpu_count() or 1) // wanted)
+    return RunPlan(slabs, acquisition.num_slices, "cuda" if num_gpus else "cpu", threads), name
+
+
+def default_layout(acquisition: Acquisition, config: RunConfig) -> tuple[int | None, int | None]:
+    """(workers, GPUs) for a user who did not say. A network uses one core a worker (see `one_thread`)."""
+    shards = -(-acquisition.num_slices // acquisition.shard_slices)
+    if gpus := _local_gpus():
+        return None, min(gpus, shards)
+    return (min(os.cpu_count() or 1, shards) if config.uses_prior else 1), None
+
+
+def _local_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _require_gpus(wanted: int) -> None:
+    """Refuse at once what this machine cannot give; a cluster is asked when it is connected."""
+    available = _local_gpus()
+    if "RAY_ADDRESS" not in os.environ and wanted > available:
+        raise InputError(
+            f"{wanted} GPUs asked for, {available} in the machine",
+            "Use fewer --gpus, or --workers for CPU workers.",
+        )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask, WriteReport
+from ddip_ray.engine.ray_failures import root_cause
+from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
 from ddip_ray.errors import InputError
-from ddip_ray.io.result import ResultHandle
-from ddip_ray.solvers.method import StepReport
+
+T = TypeVar("T")
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,7 +28,6 @@ QUIET = {
 START_TIMEOUT = 120.0  # seconds for actors to be placed, import torch and read their slab
 STEP_TIMEOUT = 3600.0
 COLLECTIVE_TIMEOUT = 600.0
-COLLATERAL = ("Connection closed", "Connection reset", "Timed out", "connection closed", "Broken pipe")
 
 
 class _Actor:
@@ -58,11 +60,17 @@ class _Actor:
         self.worker = Worker(task, group)
         return self.worker.facts()
 
-    def step(self, i: int) -> StepReport:
-        return self.worker.step(i)
+    def do(self, function: Callable[[Worker], Any]) -> Any:
+        return function(self.worker)
 
-    def write(self, handle: ResultHandle) -> WriteReport:
-        return self.worker.write(handle)
+
+@contextlib.contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Ray takes over SIGTERM, by which clusters warn before they end a job."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 class RayExecutor:
@@ -87,7 +95,8 @@ class RayExecutor:
                 # The object store carries nothing but control messages: no volume passes through it.
                 quiet |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
                 quiet["num_cpus"] = max(self.num_workers, os.cpu_count() or 1)
-            ray.init(address=self.address, **quiet)
+            with _own_signal_handlers():
+                ray.init(address=self.address, **quiet)
             self.owns_cluster = True
         available = int(ray.cluster_resources().get("GPU", 0))
         if self.num_gpus > available:
@@ -129,37 +138,18 @@ class RayExecutor:
         facts: MethodFacts = self._gather(refs, STEP_TIMEOUT)[0]
         return facts
 
-    def step(self, i: int) -> StepReport:
-        report: StepReport = self._gather([actor.step.remote(i) for actor in self.actors], STEP_TIMEOUT)[0]
-        return report
-
-    def write(self, handle: ResultHandle) -> WriteReport:
-        reports = self._gather([actor.write.remote(handle) for actor in self.actors], STEP_TIMEOUT)
-        return WriteReport.of_all(reports)
+    def each(self, do: Callable[[Worker], T]) -> list[T]:
+        return self._gather([actor.do.remote(do) for actor in self.actors], STEP_TIMEOUT)
 
     def _gather(self, refs: list[Any], timeout: float) -> list[Any]:
-        """All results, or the error that came first in cause rather than in time.
-
-        When one worker fails, the others fail moments later in a collective; theirs is collateral.
-        """
+        """All results, or the error that was first in cause."""
         import ray
 
         try:
             return list(ray.get(refs, timeout=timeout))
-        except ray.exceptions.RayError as first:
-            errors: list[BaseException] = [first]
-            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=3)
-            for ref in ready:
-                try:
-                    ray.get(ref)
-                except ray.exceptions.RayError as error:
-                    errors.append(error)
-        causes = [e.cause if isinstance(e, ray.exceptions.RayTaskError) else e for e in errors]
-        for cause in causes:
-            if isinstance(cause, InputError):
-                raise cause
-        own = [c for c in causes if not any(text in str(c) for text in COLLATERAL)]
-        raise RuntimeError(f"a worker failed: {(own or causes)[0]}") from (own or causes)[0]
+        except ray.exceptions.RayError:
+            error = root_cause(refs)
+        raise error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

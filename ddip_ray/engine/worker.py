@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from ddip_ray.engine.memory import peak_bytes, reset_peak
+from ddip_ray.engine.snapshots import Marker, Part, Snapshots
+from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.result import ResultHandle
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.state import Record, SliceRows, State
 
 ADAPTER_NAME = "adapter.safetensors"
+OTHER_RUN = "Give what it was begun with to go on, or --restart (or delete it) to begin anew."
+_MEASUREMENTS = "measurements"  # their digests, in a snapshot
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,6 @@ class Worker:
     """Reads its slab, steps its method in time with the others, writes its slab."""
 
     def __init__(self, task: WorkerTask, communicator: Communicator) -> None:
-        import torch
-
         from ddip_ray.solvers.build import build_method
         from ddip_ray.solvers.loading import load_problem
 
@@ -72,6 +79,41 @@ class Worker:
 
     def step(self, i: int) -> StepReport:
         return self.method.step(i)
+
+    def snapshot(self, snapshots: Snapshots, name: str) -> Part:
+        """Write the state of the method and, for `load`, of which measurements it is."""
+        record = Record()
+        self.method.keep(State(record))
+        record.slices[_MEASUREMENTS] = SliceRows(self.task.slab, self.digests())
+        return snapshots.write_part(name, self.task.slab, record)
+
+    def load(self, snapshots: Snapshots, marker: Marker) -> None:
+        """Read and check what `restore` needs, before any worker changes.
+
+        Raises:
+            DamagedSnapshot: it cannot be read any more.
+            InputError: it is of other measurements.
+        """
+        record = snapshots.read(marker, self.task.slab)
+        digests = record.slices.pop(_MEASUREMENTS).of(self.task.slab)
+        if not torch.equal(digests, self.digests()):
+            slices = self.task.slab.start + torch.nonzero((digests != self.digests()).any(1))[:, 0]
+            raise InputError(
+                f"{snapshots.folder}: made of other measurements of {self.task.store}, "
+                f"{len(slices)} slices, the first {int(slices[0])}",
+                OTHER_RUN,
+            )
+        self.loaded = record
+
+    def restore(self) -> None:
+        """Go on from what was loaded."""
+        self.method.keep(State(self.loaded, restoring=True, device=self.task.device))
+        del self.loaded
+
+    def digests(self) -> Tensor:
+        """(z, 32) uint8: what tells the slices' measurements from others."""
+        each = [hashlib.sha256(y.cpu().numpy().tobytes()).digest() for y in self.problem.y]
+        return torch.frombuffer(bytearray(b"".join(each)), dtype=torch.uint8).reshape(len(each), 32)
 
     def write(self, handle: ResultHandle) -> WriteReport:
         """Write the slab in the image's own units, and the adapter if this is the first worker."""

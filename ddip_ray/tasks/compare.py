@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddip_ray.engine.events import StepEvent
+from ddip_ray.engine.events import Event
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
@@ -55,7 +55,8 @@ def compare(
     reference: str | None = None,
     circle: bool = False,
     overwrite: bool = False,
-    on_event: Callable[[str, StepEvent], None] = lambda name, event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_event: Callable[[str, Event], None] = lambda name, event: None,
     on_run: Callable[[list[Run]], None] = lambda runs: None,
 ) -> list[Run]:
     """Reconstruct ``store`` with each of ``configs`` (by name) and each seed, into ``folder``, and score.
@@ -71,6 +72,7 @@ def compare(
 
     Raises:
         InputError: no such store, or a result in the way that was made otherwise.
+        Interrupted: ``should_stop`` said so after a step; the same call goes on from there.
     """
     acquisition = open_acquisition(store)
     planned = [
@@ -92,6 +94,7 @@ def compare(
                 num_workers=layout.num_workers,
                 num_gpus=layout.num_gpus,
                 overwrite=overwrite,
+                should_stop=should_stop,
                 on_event=lambda event, name=name: on_event(name, event),  # type: ignore[misc]
             )
         scored = reference is not None or acquisition.has_reference

@@ -3,80 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 import zarr
+from small_runs import config, volume
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.events import StepEvent
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io.result import load_file, open_result
-from ddip_ray.solvers.settings import MethodName, RunConfig
+from ddip_ray.solvers.settings import MethodName
 
-FEW_STEPS = {"num_steps": 4}
-
-
-@pytest.fixture(scope="module")
-def prior(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An untrained prior: layouts must agree whatever the weights."""
-    import torch
-
-    from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
-    from ddip_ray.prior.training import SCHEDULE
-
-    folder = tmp_path_factory.mktemp("prior") / "tiny"
-    torch.manual_seed(0)
-    network = build_network(NetworkConfig(channels=(8, 16), norm_num_groups=4, attention_head_dim=8))
-    save_prior(folder, network, SCHEDULE, {"image_range": [-1.0, 1.0]})
-    return str(folder)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster() -> Iterator[None]:
-    """One cluster for the module: starting Ray takes seconds."""
-    import os
-
-    from ddip_ray.engine.ray_executor import QUIET
-
-    os.environ.update(QUIET)
-    import ray
-
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-    yield
-    ray.shutdown()
-
-
-def config(method: str, prior: str) -> RunConfig:
-    values = {
-        "method": method,
-        "prior": prior,
-        "sampler": FEW_STEPS,
-        "adaptation": {
-            "num_adapt_steps": 1,
-            "num_adapt_slices": 2,
-            "lora_rank": 2,
-            "adapt_start_t": 999,
-            "num_twins": 2,
-        },
-        "tv": {"iterations": 5},
-        "meta": {"inner_steps": 1, "refine_steps": 1},
-        "dps": {"num_steps": 5, "scale": 0.1},
-        "predictor_corrector": {"num_steps": 4},
-    }
-    return load_config(None, values)
-
-
-def volume(store: Path, name: str, config: RunConfig, **layout: object) -> np.ndarray:
-    output = str(store.parent / f"{name}.zarr")
-    reconstruct(str(store), output, config, **layout)  # type: ignore[arg-type]
-    result = open_result(output)
-    return result.read(0, result.shape[0])
-
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 BOUNDS = {"tv": 1e-5}  # sums over slabs; all others: the bits
 
@@ -175,27 +117,6 @@ def test_bad_measurements_found_by_a_worker_leave_nothing(small_scan: Path, prio
     array[9, 3, 5] = float("nan")
     before = sorted(small_scan.parent.iterdir())
     with pytest.raises(InputError, match=r"measurements: 1 of .* first at z 9, view 3, detector 5"):
-        reconstruct(str(small_scan), str(small_scan.parent / "out.zarr"), config("dds", prior), num_workers=2)
-    assert sorted(small_scan.parent.iterdir()) == before
-
-
-def test_a_killed_worker_is_reported_and_leaves_nothing(
-    small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ray
-
-    from ddip_ray.engine import ray_executor
-
-    step = ray_executor.RayExecutor.step
-
-    def step_then_kill(self: ray_executor.RayExecutor, i: int) -> object:
-        if i == 2:
-            ray.kill(self.actors[1])
-        return step(self, i)
-
-    monkeypatch.setattr(ray_executor.RayExecutor, "step", step_then_kill)
-    before = sorted(small_scan.parent.iterdir())
-    with pytest.raises(RuntimeError, match="a worker failed"):
         reconstruct(str(small_scan), str(small_scan.parent / "out.zarr"), config("dds", prior), num_workers=2)
     assert sorted(small_scan.parent.iterdir()) == before
 
