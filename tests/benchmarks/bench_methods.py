@@ -191,7 +191,7 @@ def write_table() -> None:
         "deviation over seeds (noise of the trajectory, draws of the adaptation), which stand below. "
         "Seconds of one worker on one core beside another benchmark.",
     ]
-    order = [*METHODS.split(","), *OTHERS.split(",")]
+    order = ["zero-filled", *METHODS.split(","), *OTHERS.split(",")]
     for scan, scanned in SCANS.items():
         runs = sorted(current(scan), key=lambda run: (order.index(run.name), run.seed))
         if runs:
