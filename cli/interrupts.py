@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,7 +23,8 @@ def stoppable() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
         name = signal.Signals(number).name
-        print(f"{name}: stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        # Not print, which a signal may have interrupted.
+        os.write(2, f"{name}: stopping after this step; once more to stop at once\n".encode())
 
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ddip_ray import __version__
-from ddip_ray.errors import InputError, Interrupted
+from ddip_ray.errors import InputError, Interrupted, WorkersLost
 
 from . import (
     compare,
@@ -77,10 +77,12 @@ def main(words: Sequence[str]) -> int:
         return end.code if isinstance(end.code, int) else 0
     except Interrupted as error:
         print(error.message, file=sys.stderr)
-        if not error.can_resume:
-            return EXIT_INTERRUPTED
-        print(f"  go on with: {shlex.join(['ddip-ray', *words])}", file=sys.stderr)
-        return EXIT_CAN_RESUME
+        return _say_how_to_go_on(words) if error.can_resume else EXIT_INTERRUPTED
+    except WorkersLost as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return _say_how_to_go_on(words)
     except InputError as error:
         if debug:
             raise
@@ -89,6 +91,12 @@ def main(words: Sequence[str]) -> int:
             print(f"  hint: {error.hint}", file=sys.stderr)
         return EXIT_INPUT_ERROR
     return 0
+
+
+def _say_how_to_go_on(words: Sequence[str]) -> int:
+    command = ["ddip-ray", *(word for word in words if word != "--restart")]
+    print(f"  go on with: {shlex.join(command)}", file=sys.stderr)
+    return EXIT_CAN_RESUME
 
 
 def run() -> None:

@@ -27,3 +27,7 @@ class Interrupted(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class WorkersLost(Exception):
+    """Workers died or hang: of the machine, not of what they compute. New ones may well succeed."""

@@ -12,10 +12,6 @@ from ddip_ray.solvers.communicator import Alone
 T = TypeVar("T")
 
 
-class WorkersLost(RuntimeError):
-    """Workers died or hang: of the machine, not of what they compute. New ones may well succeed."""
-
-
 class Executor(Protocol):
     """Workers that step together. Leaving the context ends them."""
 

@@ -25,8 +25,8 @@ QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-START_TIMEOUT = 120.0  # seconds for actors to be placed, import torch and read their slab
-STEP_TIMEOUT = 3600.0
+START_TIMEOUT = 120.0  # seconds for actors to be placed and to import torch
+STEP_TIMEOUT = 6 * 3600.0  # a worker that hangs is found sooner, by the others
 COLLECTIVE_TIMEOUT = 600.0
 
 
@@ -133,7 +133,7 @@ class RayExecutor:
             ).remote(rank, len(tasks))
             for rank in range(len(tasks))
         ]
-        address = ray.get(self.actors[0].host_store.remote(), timeout=START_TIMEOUT)
+        address = self._gather([self.actors[0].host_store.remote()], START_TIMEOUT)[0]
         refs = [actor.start.remote(address, task) for actor, task in zip(self.actors, tasks, strict=True)]
         facts: MethodFacts = self._gather(refs, STEP_TIMEOUT)[0]
         return facts

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from ddip_ray.engine.executor import WorkersLost
-from ddip_ray.errors import InputError
+from ddip_ray.errors import InputError, WorkersLost
 
 SETTLE_TIMEOUT = 3.0  # until the others have failed, too, when one has
-MACHINE = ("CUDA error", "CUDA out of memory", "NCCL error", "CUBLAS_STATUS", "CUDNN_STATUS")
+MACHINE = ("CUDA error", "NCCL error", "CUBLAS_STATUS", "CUDNN_STATUS")
 COLLATERAL = ("Connection closed", "Connection reset", "Timed out", "connection closed", "Broken pipe")
 
 
@@ -19,8 +18,8 @@ class _Kind(IntEnum):
     """The nearer to the cause the less."""
 
     MISTAKE = 0
-    BUG = 1
-    LOSS = 2
+    LOSS = 1  # no error of another worker makes a worker die
+    BUG = 2
     SILENCE = 3
     COLLATERAL = 4
 
@@ -36,6 +35,7 @@ class _Failure:
 
 def _failure(rank: int, ref: Any) -> _Failure | None:
     import ray
+    from torch.distributed import DistError
 
     try:
         ray.get(ref, timeout=0)
@@ -45,7 +45,8 @@ def _failure(rank: int, ref: Any) -> _Failure | None:
         cause = error.cause
         if isinstance(cause, InputError):
             return _Failure(_Kind.MISTAKE, rank, cause)
-        if any(text in str(cause) for text in COLLATERAL):
+        # Whatever ends the talk of the workers follows from something else.
+        if isinstance(cause, DistError) or any(text in str(cause) for text in COLLATERAL):
             return _Failure(_Kind.COLLATERAL, rank, cause)
         machine = any(text in str(cause) for text in MACHINE)
         return _Failure(_Kind.LOSS if machine else _Kind.BUG, rank, cause)
@@ -64,7 +65,10 @@ def root_cause(refs: Sequence[Any]) -> Exception:
 
     ray.wait(list(refs), num_returns=len(refs), timeout=SETTLE_TIMEOUT)
     found = [_failure(rank, ref) for rank, ref in enumerate(refs)]
-    first = min((f for f in found if f is not None), key=lambda failure: (failure.kind, failure.rank))
+    failures = [failure for failure in found if failure is not None]
+    if not failures:
+        return WorkersLost("the workers answered too late")
+    first = min(failures, key=lambda failure: (failure.kind, failure.rank))
     match first.kind:
         case _Kind.MISTAKE:
             assert isinstance(first.error, InputError)

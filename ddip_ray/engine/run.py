@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from ddip_ray import __version__
 from ddip_ray.engine.events import Event, Message, RunResult
-from ddip_ray.engine.executor import Executor, LocalExecutor, WorkersLost
+from ddip_ray.engine.executor import Executor, LocalExecutor
 from ddip_ray.engine.plan import ExecutorName, RunPlan, default_layout, make_plan
 from ddip_ray.engine.provenance import provenance
 from ddip_ray.engine.ray_executor import RayExecutor
 from ddip_ray.engine.snapshots import Progress, Snapshots, SnapshotTimer
 from ddip_ray.engine.stepping import Stepping
 from ddip_ray.engine.worker import ADAPTER_NAME, MethodFacts, Worker, WorkerTask, WriteReport
+from ddip_ray.errors import InputError, WorkersLost
 from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.result import create_result
 from ddip_ray.io.schema import MEASUREMENTS
@@ -62,9 +66,6 @@ def reconstruct(
         num_workers, num_gpus = default_layout(acquisition, config)
     plan, name = make_plan(acquisition, num_workers, num_gpus, executor)
     snapshots = Snapshots.beside(output)
-    if restart:
-        snapshots.delete()
-    earlier = sum(a.seconds for marker in snapshots.found()[:1] for a in marker.progress.attempts)
     geometry = acquisition.metadata.acquisition
     handle = create_result(
         output,
@@ -81,25 +82,38 @@ def reconstruct(
         for slab in plan.slabs
     ]
 
-    def attempt() -> Attempted:
+    earlier = 0.0  # seconds, of commands that were cut off
+
+    def once(is_first: bool) -> Finished:
+        nonlocal earlier
         with make_executor(plan, name) as workers:
             facts = workers.start(tasks)
+            if is_first:
+                if restart:
+                    snapshots.delete()
+                last = snapshots.found()[:1]
+                earlier = sum(attempt.seconds for marker in last for attempt in marker.progress.attempts)
             setup = time.monotonic() - started
-            run = identity(acquisition, config, facts)
-            stepping = Stepping(
-                workers, plan.num_workers, facts, run, snapshots, timer, on_event, should_stop
-            )
-            progress = stepping.to_the_end()
-            return Attempted(
-                facts, setup, progress, WriteReport.of_all(workers.each(partial(Worker.write, handle=handle)))
-            )
+            progress = Stepping(
+                workers,
+                plan.num_workers,
+                facts,
+                identity(acquisition, config, facts),
+                snapshots,
+                timer,
+                on_event,
+                should_stop,
+            ).to_the_end()
+            written = workers.each(partial(Worker.write, handle=handle))
+            return Finished(facts, setup, progress, WriteReport.of_all(written))
 
     try:
-        done = persistent(attempt, max_failures, on_event)
+        done = persistently(once, max_failures, on_event)
         facts, progress, written = done.facts, done.progress, done.written
         seconds = time.monotonic() - started
         residual = math.nan if progress.residual is None else progress.residual
-        timings = {"total": earlier + seconds, "setup": done.setup, "steps": progress.attempts[-1].seconds}
+        stepping = sum(attempt.seconds for attempt in progress.attempts)
+        timings = {"total": earlier + seconds, "setup": done.setup, "steps": stepping}
         handle.finalise(
             provenance(acquisition, config, plan, facts, executor=name, residual=residual, timings=timings)
             | {
@@ -111,7 +125,10 @@ def reconstruct(
     except BaseException:
         handle.abort()
         raise
-    snapshots.delete()
+    try:
+        snapshots.delete()
+    except (InputError, OSError, ValueError) as error:
+        on_event(Message(f"{snapshots.folder} is no longer needed, and could not be deleted: {error}"))
     return RunResult(
         output=output,
         method=config.method,
@@ -128,8 +145,8 @@ def reconstruct(
 
 
 @dataclass(frozen=True)
-class Attempted:
-    """What a group of workers has left behind, who came to the end."""
+class Finished:
+    """What workers have left behind who came to the end."""
 
     facts: MethodFacts
     setup: float
@@ -137,13 +154,13 @@ class Attempted:
     written: WriteReport
 
 
-def persistent(
-    attempt: Callable[[], Attempted], max_failures: int, on_event: Callable[[Event], None]
-) -> Attempted:
-    """``attempt``, again with new workers when they are lost, ``max_failures`` times at most."""
+def persistently(
+    once: Callable[[bool], Finished], max_failures: int, on_event: Callable[[Event], None]
+) -> Finished:
+    """``once(is_first)``, again with new workers when they are lost, ``max_failures`` times at most."""
     for failures in itertools.count():
         try:
-            return attempt()
+            return once(failures == 0)
         except WorkersLost as error:
             if failures == max_failures:
                 raise
@@ -153,10 +170,13 @@ def persistent(
 
 def identity(acquisition: Acquisition, config: RunConfig, facts: MethodFacts) -> dict[str, Any]:
     """What a snapshot belongs to; the measurements themselves are compared by the workers."""
+    adapter = b"" if config.adapter is None else Path(config.adapter).read_bytes()
     return {
+        "ddip-ray": __version__,
         "settings": config.model_dump(mode="json", exclude={"micro_batch"}),
         "acquisition": acquisition.metadata.model_dump(mode="json"),
         "prior": facts.prior_digest,
+        "adapter": hashlib.sha256(adapter).hexdigest(),
     }
 
 

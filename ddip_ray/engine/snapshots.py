@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from ddip_ray.io.snapshot_files import (
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.state import Record, SliceRows
 
-NUM_KEPT = 2
+NUM_KEPT = 2  # a driver that dies while it publishes leaves the one before
 
 
 class StoredRows(Frozen):
@@ -112,10 +112,12 @@ class Snapshots:
         return Part(start=slab.start, stop=slab.stop, slices=slices, shared=shared, values=record.values)
 
     def publish(self, marker: Marker) -> None:
-        """Make it the last one, when all its parts are written; the last two are kept."""
+        """Make it one that is found, when all its parts are written."""
         write_document(self.folder, marker.name, marker)
-        kept = [found.name for found in self.found()[:NUM_KEPT]]
-        delete_all_but(self.folder, set(kept))
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Delete all others, and what is left of some that were never published."""
+        delete_all_but(self.folder, set(names))
 
     def found(self) -> list[Marker]:
         """All that are whole, the last first."""
@@ -139,10 +141,6 @@ class Snapshots:
             for key, rows in part.slices.items()
         }
         return Record(slices, {key: tensor(stored) for key, stored in part.shared.items()}, part.values)
-
-    def forget(self, name: str) -> None:
-        """What was written of one that was not published."""
-        paths.delete_tree(paths.join(self.folder, name))
 
     def delete(self) -> None:
         """All of them."""

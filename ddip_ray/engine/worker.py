@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from ddip_ray.engine.snapshots import Marker, Part, Snapshots
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.result import ResultHandle
+from ddip_ray.io.schema import REFERENCE
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.settings import RunConfig
@@ -21,7 +24,7 @@ from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.state import Record, SliceRows, State
 
 ADAPTER_NAME = "adapter.safetensors"
-OTHER_RUN = "Give what it was begun with to go on, or --restart (or delete it) to begin anew."
+HOW_TO_GO_ON = "Give what it was begun with to go on, or delete it (--restart) to begin anew."
 _MEASUREMENTS = "measurements"  # their digests, in a snapshot
 
 
@@ -84,8 +87,11 @@ class Worker:
         """Write the state of the method and, for `load`, of which measurements it is."""
         record = Record()
         self.method.keep(State(record))
-        record.slices[_MEASUREMENTS] = SliceRows(self.task.slab, self.digests())
-        return snapshots.write_part(name, self.task.slab, record)
+        record.slices[_MEASUREMENTS] = SliceRows(self.task.slab, self.digests)
+        try:
+            return snapshots.write_part(name, self.task.slab, record)
+        except OSError as error:
+            raise InputError(f"{snapshots.folder}: cannot be written ({error})") from error
 
     def load(self, snapshots: Snapshots, marker: Marker) -> None:
         """Read and check what `restore` needs, before any worker changes.
@@ -96,12 +102,12 @@ class Worker:
         """
         record = snapshots.read(marker, self.task.slab)
         digests = record.slices.pop(_MEASUREMENTS).of(self.task.slab)
-        if not torch.equal(digests, self.digests()):
-            slices = self.task.slab.start + torch.nonzero((digests != self.digests()).any(1))[:, 0]
+        if not torch.equal(digests, self.digests):
+            slices = self.task.slab.start + torch.nonzero((digests != self.digests).any(1))[:, 0]
             raise InputError(
                 f"{snapshots.folder}: made of other measurements of {self.task.store}, "
                 f"{len(slices)} slices, the first {int(slices[0])}",
-                OTHER_RUN,
+                HOW_TO_GO_ON,
             )
         self.loaded = record
 
@@ -110,10 +116,16 @@ class Worker:
         self.method.keep(State(self.loaded, restoring=True, device=self.task.device))
         del self.loaded
 
+    @cached_property
     def digests(self) -> Tensor:
-        """(z, 32) uint8: what tells the slices' measurements from others."""
-        each = [hashlib.sha256(y.cpu().numpy().tobytes()).digest() for y in self.problem.y]
-        return torch.frombuffer(bytearray(b"".join(each)), dtype=torch.uint8).reshape(len(each), 32)
+        """(z, 32) uint8: what tells what the store has of the slices from anything else."""
+        acquisition, slab = open_acquisition(self.task.store), self.task.slab
+        each = [hashlib.sha256() for _ in range(len(slab))]
+        for name in sorted(set(acquisition.names) - {REFERENCE}):
+            for digest, own in zip(each, acquisition.read(name, slab.start, slab.stop), strict=True):
+                digest.update(np.ascontiguousarray(own).data)
+        every = b"".join(digest.digest() for digest in each)
+        return torch.frombuffer(bytearray(every), dtype=torch.uint8).reshape(len(slab), 32)
 
     def write(self, handle: ResultHandle) -> WriteReport:
         """Write the slab in the image's own units, and the adapter if this is the first worker."""

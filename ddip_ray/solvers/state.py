@@ -93,7 +93,7 @@ class State:
             found = self.record.slices.get(self.prefix + name)
             if found is None and tensor is not None:
                 raise RuntimeError(f"state lacks {self.prefix}{name}")
-            return None if found is None else found.of(slab).to(self.device)
+            return None if found is None else found.of(slab).to(self.device, copy=True)
         if tensor is not None:
             self.record.slices[self.prefix + name] = SliceRows(slab, tensor.detach())
         return tensor

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,10 +17,10 @@ from small_runs import config, volume
 
 from ddip_ray.engine import ray_executor
 from ddip_ray.engine.events import Event, Message, StepEvent
-from ddip_ray.engine.executor import LocalExecutor, WorkersLost
+from ddip_ray.engine.executor import LocalExecutor
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.engine.snapshots import Snapshots, SnapshotTimer
-from ddip_ray.errors import InputError, Interrupted
+from ddip_ray.errors import InputError, Interrupted, WorkersLost
 from ddip_ray.io import snapshot_files
 from ddip_ray.io.result import open_result
 from ddip_ray.solvers.settings import RunConfig
@@ -214,23 +217,28 @@ def test_a_damaged_snapshot(small_scan: Path, prior: str, what: str) -> None:
 
 
 def test_none_that_can_be_read(small_scan: Path, prior: str) -> None:
-    settings, events = config("dds", prior), list[Event]()
-    stopped(small_scan, "out", settings, 1, **LOCAL)
+    """The run begins anew, and its own snapshots take the place of the others."""
+    settings = config("dds", prior)
+    whole = volume(small_scan, "whole", settings, **LOCAL)
+    stopped(small_scan, "out", settings, 3, **LOCAL)
     for file in folder(small_scan, "out").rglob("*.npy"):
         file.unlink()
-    volume(small_scan, "out", settings, on_event=events.append, **LOCAL)
-    assert len([event for event in events if isinstance(event, StepEvent)]) == 4
+    stopped(small_scan, "out", settings, 1, snapshot_every="1", **LOCAL)
+    events: list[Event] = []
+    found = volume(small_scan, "out", settings, on_event=events.append, **LOCAL)
+    np.testing.assert_array_equal(found, whole)
+    assert events[0] == Message("going on after step 1 of 4")
 
 
 def test_two_are_kept(small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    publish = Snapshots.publish
+    keep_only = Snapshots.keep_only
 
-    def watched(self: Snapshots, marker: Any) -> None:
-        publish(self, marker)
+    def watched(self: Snapshots, names: Any) -> None:
+        keep_only(self, names)
         seen.append(sorted(path.name[:11] for path in Path(self.folder).iterdir()))
 
-    monkeypatch.setattr(Snapshots, "publish", watched)
+    monkeypatch.setattr(Snapshots, "keep_only", watched)
     volume(small_scan, "out", config("dds", prior), snapshot_every="1", num_workers=2)
     one, two = ["step-000001"] * 2, ["step-000002"] * 2  # marker and folder
     assert seen == [one, one + two, two + ["step-000003"] * 2, ["step-000003"] * 2 + ["step-000004"] * 2]
@@ -327,3 +335,47 @@ def test_when_a_snapshot_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_output_of_an_undisturbed_run_has_no_snapshots(small_scan: Path, prior: str) -> None:
     reconstruct(str(small_scan), str(small_scan.parent / "out.zarr"), config("dds", prior), executor="local")
     assert sorted(path.name for path in small_scan.parent.iterdir()) == ["out.zarr", "vol.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind", "words"),
+    [
+        ([RuntimeError("Connection closed by peer"), None], WorkersLost, "worker 0 was lost"),
+        (
+            [RuntimeError("Connection closed by peer"), ValueError("odd")],
+            RuntimeError,
+            "worker 1 failed: .*odd",
+        ),
+        ([ValueError("odd"), InputError("no such file")], InputError, "no such file"),
+        ([RuntimeError("CUDA error: an illegal memory access"), None], WorkersLost, "illegal memory"),
+        ([None, "sleeps"], WorkersLost, "worker 1 does not answer"),
+        ([ValueError("odd"), "dies"], WorkersLost, "worker 1 was lost"),
+        ([None, None], WorkersLost, "too late"),
+    ],
+)
+def test_the_cause_among_errors(
+    errors: list[Any], kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from ddip_ray.engine import ray_failures
+
+    monkeypatch.setattr(ray_failures, "SETTLE_TIMEOUT", 2.0)
+
+    @ray.remote(num_cpus=0, max_retries=0)
+    def work(error: Any) -> None:
+        if error == "sleeps":
+            time.sleep(600)
+        if error == "dies":
+            os._exit(1)
+        if error is not None:
+            raise error
+
+    refs = [work.remote(error) for error in errors]
+    ray.wait(refs, num_returns=sum(error != "sleeps" for error in errors), timeout=60)
+    found = ray_failures.root_cause(refs)
+    assert isinstance(found, kind)
+    assert re.search(words, str(found))
+    for ref, error in zip(refs, errors, strict=True):
+        if error == "sleeps":
+            ray.cancel(ref, force=True)

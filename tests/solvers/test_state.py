@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -76,7 +77,9 @@ def one_step(
     if i > 0:
         method.keep(State(last, restoring=True))
     method.step(i)
-    method.keep(State(made.setdefault(slab.start, Record())))
+    record = made.setdefault(slab.start, Record())
+    method.keep(State(record))
+    record.values = json.loads(json.dumps(record.values))  # as they come back from a file
     return method.result()
 
 
