@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
     "seed": 3,
 }
 METHODS: dict[str, dict[str, Any]] = {
-    **{name: {} for name in ("dds", "ddnm", "diffpir", "dps", "score-sde", "diffusionmbir", "scd", "ddip")},
+    **{name: {} for name in ("dds", "ddnm", "diffpir", "dps", "score-sde", "diffusionmbir", "scd")},
     **{name: {} for name in ("d3ip", "d3ip-mbir", "d3ip-meta")},
     "diffusionmbir-admm": {"mbir": {"admm": {}}},
     "d3ip-auto": {"adaptation": {**ADAPTATION, "policy": "auto"}},
