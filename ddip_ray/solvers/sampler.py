@@ -47,7 +47,7 @@ class Rule(Protocol):
 
     @property
     def carried(self) -> Mapping[str, Slab]:
-        """Attributes that the next step needs, and of which slab they have a row for each slice."""
+        """Attributes that the next step needs, and the slab of whose slices they have a row each."""
         ...
 
     def consistent(self, denoised: Denoised) -> Tensor:

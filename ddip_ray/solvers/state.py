@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SliceRows:
-    """What belongs to the slices of a slab: ``tensor`` has as many rows for each, one after another."""
+    """What belongs to the slices of a slab: ``tensor`` has a row for each."""
 
     slab: Slab
     tensor: Tensor
@@ -25,11 +25,10 @@ class SliceRows:
         """The rows of other slices, which are among these."""
         if len(slab) == 0:
             return self.tensor[:0]
-        rows = len(self.tensor) // max(1, len(self.slab))
         first, last = slab.start - self.slab.start, slab.stop - self.slab.start
         if first < 0 or last > len(self.slab):
             raise RuntimeError(f"state of slices {self.slab} asked for {slab}")
-        return self.tensor[first * rows : last * rows]
+        return self.tensor[first:last]
 
 
 @dataclass
@@ -88,7 +87,7 @@ class State:
     def slices(self, name: str, tensor: Tensor | None, slab: Slab) -> Tensor | None: ...
 
     def slices(self, name: str, tensor: Tensor | None, slab: Slab) -> Tensor | None:
-        """Rows for each slice of ``slab``, or None."""
+        """A row for each slice of ``slab``, or None."""
         if self.restoring:
             found = self.record.slices.get(self.prefix + name)
             if found is None and tensor is not None:

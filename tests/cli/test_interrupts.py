@@ -77,7 +77,7 @@ def test_a_signal_ends_the_run_where_it_can_go_on(
     words: list[str], number: signal.Signals, workers: str
 ) -> None:
     words = [*words, "--workers", workers]
-    with running(words) as process:
+    with running([*words, "--restart"]) as process:
         # Ctrl-C goes to every process of the terminal's group, workers included; a warning to the command.
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         _, said = process.communicate(timeout=120)
