@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,32 +52,6 @@ def test_interruption_is_130(capsys: pytest.CaptureFixture[str], monkeypatch: py
     monkeypatch.setattr(ddip_ray.tasks.describe, "describe", interrupt)
     assert main(["info", "x"]) == wiring.EXIT_INTERRUPTED
     assert capsys.readouterr().err.strip() == "interrupted"
-
-
-def test_ctrl_c_leaves_nothing(small_scan: Path, tmp_path: Path) -> None:
-    """A real SIGINT in the middle of the steps."""
-    before = {str(path) for path in tmp_path.rglob("*")}
-    config = "{method: tv, tv: {iterations: 100000}}"
-    (small_scan.parent / "run.yaml").write_text(config)
-    words = [COMMAND, "reconstruct", str(small_scan), "--config", str(small_scan.parent / "run.yaml")]
-    process = subprocess.Popen(
-        [*words, "--workers", "1"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # A shell's background job is deaf to SIGINT and would pass that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )
-    assert process.stderr is not None
-    first = process.stderr.readline()
-    assert first.startswith("tv 1/100000"), first
-    process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert rest.splitlines()[-1] == "interrupted"
-    assert "Traceback" not in rest
-    after = {str(path) for path in tmp_path.rglob("*")} - {str(small_scan.parent / "run.yaml")}
-    assert after == before
 
 
 def test_output_can_be_piped_away() -> None:
