@@ -65,6 +65,19 @@ def _small_mri(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
+def untrained_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small prior that knows nothing."""
+    from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
+    from ddip_ray.prior.training import SCHEDULE
+
+    folder = tmp_path_factory.mktemp("prior") / "tiny"
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(channels=(8, 16), norm_num_groups=4, attention_head_dim=8))
+    save_prior(folder, network, SCHEDULE, {"image_range": [-1.0, 1.0]})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def two_channels() -> torch.nn.Module:
     """A small untrained network of two channels, for images of a real and an imaginary part."""
     from diffusers import UNet2DModel

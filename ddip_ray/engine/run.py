@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import time
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from ddip_ray.engine.executor import Executor, LocalExecutor
 from ddip_ray.engine.plan import ExecutorName, RunPlan, default_layout, make_plan
 from ddip_ray.engine.provenance import provenance
 from ddip_ray.engine.ray_executor import RayExecutor
-from ddip_ray.engine.snapshots import Progress, Snapshots, SnapshotTimer
+from ddip_ray.engine.snapshot_timer import SnapshotTimer
+from ddip_ray.engine.snapshots import Progress, Snapshots
 from ddip_ray.engine.stepping import Stepping
 from ddip_ray.engine.worker import ADAPTER_NAME, MethodFacts, Worker, WorkerTask, WriteReport
 from ddip_ray.errors import InputError, WorkersLost
@@ -158,14 +158,12 @@ def persistently(
     once: Callable[[bool], Finished], max_failures: int, on_event: Callable[[Event], None]
 ) -> Finished:
     """``once(is_first)``, again with new workers when they are lost, ``max_failures`` times at most."""
-    for failures in itertools.count():
+    for failures in range(max_failures):
         try:
             return once(failures == 0)
         except WorkersLost as error:
-            if failures == max_failures:
-                raise
             on_event(Message(f"{error}; new workers take over ({failures + 1} of {max_failures})"))
-    raise AssertionError("unreachable")
+    return once(max_failures == 0)
 
 
 def identity(acquisition: Acquisition, config: RunConfig, facts: MethodFacts) -> dict[str, Any]:

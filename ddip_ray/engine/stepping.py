@@ -11,16 +11,17 @@ from typing import Any
 
 from ddip_ray.engine.events import Event, Message, StepEvent
 from ddip_ray.engine.executor import Executor
+from ddip_ray.engine.snapshot_timer import SnapshotTimer
 from ddip_ray.engine.snapshots import (
+    HOW_TO_GO_ON,
     NUM_KEPT,
     Attempt,
     Marker,
     Progress,
     Snapshots,
-    SnapshotTimer,
     differences,
 )
-from ddip_ray.engine.worker import HOW_TO_GO_ON, MethodFacts, Worker
+from ddip_ray.engine.worker import MethodFacts, Worker
 from ddip_ray.errors import InputError, Interrupted
 from ddip_ray.io.snapshot_files import DamagedSnapshot
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.engine.memory import peak_bytes, reset_peak
-from ddip_ray.engine.snapshots import Marker, Part, Snapshots
+from ddip_ray.engine.snapshots import HOW_TO_GO_ON, Marker, Part, Snapshots
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.result import ResultHandle
@@ -24,7 +24,6 @@ from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.state import Record, SliceRows, State
 
 ADAPTER_NAME = "adapter.safetensors"
-HOW_TO_GO_ON = "Give what it was begun with to go on, or delete it (--restart) to begin anew."
 _MEASUREMENTS = "measurements"  # their digests, in a snapshot
 
 

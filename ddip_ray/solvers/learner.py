@@ -98,7 +98,7 @@ class Learner:
         moments = {name: self.moments(name) for name in ("exp_avg", "exp_avg_sq")}
         moments = {name: state.shared(name, flat) for name, flat in moments.items()}
         if state.restoring:
-            self.start_from(moments)
+            self.set_moments(moments)
 
     def moments(self, name: str) -> Tensor:
         """Adam's, in the order of `Adapter.flat`; zeros before its first step."""
@@ -106,7 +106,8 @@ class Learner:
         own = [self.optimizer.state[p].get(name, torch.zeros_like(p)) for p in parameters]
         return torch.cat([moment.detach().reshape(-1) for moment in own])
 
-    def start_from(self, moments: dict[str, Tensor]) -> None:
+    def set_moments(self, moments: dict[str, Tensor]) -> None:
+        """Adam's after ``updates`` steps, each in the order of `Adapter.flat`."""
         split = {name: self.adapter.split(flat) for name, flat in moments.items()}
         for k, parameter in enumerate(self.adapter.parameters.values()):
             own = {name: parts[k].clone() for name, parts in split.items()}

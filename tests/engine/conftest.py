@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 
-@pytest.fixture(scope="module")
-def prior(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An untrained prior: layouts must agree whatever the weights."""
-    import torch
-
-    from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
-    from ddip_ray.prior.training import SCHEDULE
-
-    folder = tmp_path_factory.mktemp("prior") / "tiny"
-    torch.manual_seed(0)
-    network = build_network(NetworkConfig(channels=(8, 16), norm_num_groups=4, attention_head_dim=8))
-    save_prior(folder, network, SCHEDULE, {"image_range": [-1.0, 1.0]})
-    return str(folder)
+@pytest.fixture
+def prior(untrained_prior: Path) -> str:
+    """Layouts must agree whatever the weights."""
+    return str(untrained_prior)
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from ddip_ray.engine.config import load_config
+from ddip_ray.engine.events import Event, StepEvent
 from ddip_ray.engine.run import reconstruct
+from ddip_ray.errors import Interrupted
 from ddip_ray.io.result import open_result
 from ddip_ray.solvers.settings import RunConfig
+
+LOCAL: dict[str, Any] = {"executor": "local"}
 
 
 def config(method: str, prior: str) -> RunConfig:
@@ -39,3 +45,28 @@ def volume(store: Path, name: str, config: RunConfig, **layout: object) -> np.nd
     reconstruct(str(store), output, config, **layout)  # type: ignore[arg-type]
     result = open_result(output)
     return result.read(0, result.shape[0])
+
+
+class Stop:
+    """Asks for an end after ``step`` steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.events = step, list[Event]()
+
+    def __call__(self) -> bool:
+        return len(self.steps) == self.step
+
+    @property
+    def steps(self) -> list[StepEvent]:
+        return [event for event in self.events if isinstance(event, StepEvent)]
+
+
+def stopped(store: Path, name: str, config: RunConfig, step: int, **layout: Any) -> None:
+    stop = Stop(step)
+    with pytest.raises(Interrupted, match=r"after step \d+ of") as error:
+        volume(store, name, config, should_stop=stop, on_event=stop.events.append, **layout)
+    assert error.value.can_resume
+
+
+def folder(store: Path, name: str) -> Path:
+    return store.parent / f"{name}.zarr.snapshots"
