@@ -101,6 +101,9 @@ def reconstruct(
     ] = "10m",
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever snapshots say.")] = False,
     max_failures: Annotated[int, typer.Option(min=0, help="How often lost workers are replaced.")] = 3,
+    elastic: Annotated[
+        bool, typer.Option("--elastic", help="Make do with fewer workers when there is no room for all.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -132,6 +135,7 @@ def reconstruct(
             snapshot_every=snapshot_every,
             restart=restart,
             max_failures=max_failures,
+            elastic=elastic,
             on_event=watcher(report),
             should_stop=should_stop,
         )

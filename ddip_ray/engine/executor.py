@@ -15,7 +15,17 @@ T = TypeVar("T")
 class Executor(Protocol):
     """Workers that step together. Leaving the context ends them."""
 
-    def start(self, tasks: Sequence[WorkerTask]) -> MethodFacts: ...
+    def place(self, num_workers: int, fewest: int) -> int:
+        """Take room for ``num_workers`` or, after a while, for as many as there is room for; how many.
+
+        Raises:
+            InputError: there is none for ``fewest``.
+        """
+        ...
+
+    def start(self, tasks: Sequence[WorkerTask]) -> MethodFacts:
+        """One worker for each of as many tasks as there is room for."""
+        ...
 
     def each(self, do: Callable[[Worker], T]) -> list[T]:
         """What ``do`` returns for every worker, all at the same time, in the order of their slabs.
@@ -35,6 +45,9 @@ class Executor(Protocol):
 
 class LocalExecutor:
     """One worker, in this process: the reference that every other executor must agree with."""
+
+    def place(self, num_workers: int, fewest: int) -> int:
+        return 1
 
     def start(self, tasks: Sequence[WorkerTask]) -> MethodFacts:
         (task,) = tasks

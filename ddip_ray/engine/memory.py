@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from ddip_ray.errors import InputError
 
 
 def reset_peak() -> None:
@@ -27,3 +31,18 @@ def peak_bytes(device: str) -> int:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+@contextmanager
+def full_memory_explained(what: str) -> Iterator[None]:
+    """A GPU's memory that ``what`` does not fit into is the user's to mend."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        words = str(error).partition(". ")[0]
+        raise InputError(
+            f"{what}: the GPU's memory is full ({words})",
+            "Use more GPUs, for fewer slices each, or free this one of other programs.",
+        ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ddip_ray.errors import InputError
@@ -20,12 +20,16 @@ class RunPlan:
 
     slabs: tuple[Slab, ...]
     num_slices: int
+    shard_slices: int
     device: str
     threads_per_worker: int
 
     @property
     def num_workers(self) -> int:
         return len(self.slabs)
+
+    def on_fewer(self, num_workers: int) -> RunPlan:
+        return replace(self, slabs=plan_slabs(self.num_slices, self.shard_slices, num_workers))
 
 
 def plan_slabs(num_slices: int, shard_slices: int, num_workers: int) -> tuple[Slab, ...]:
@@ -59,10 +63,10 @@ def make_plan(
     wanted = num_gpus or num_workers or 1
     if executor == "local" and wanted > 1:
         raise InputError(f"the local executor is one worker, {wanted} asked for", "Use --executor ray.")
-    slabs = plan_slabs(acquisition.num_slices, acquisition.shard_slices, wanted)
+    shape = acquisition.num_slices, acquisition.shard_slices
     name: ExecutorName = executor or ("ray" if wanted > 1 or num_gpus else "local")
     threads = max(1, (os.cpu_count() or 1) // wanted)
-    return RunPlan(slabs, acquisition.num_slices, "cuda" if num_gpus else "cpu", threads), name
+    return RunPlan(plan_slabs(*shape, wanted), *shape, "cuda" if num_gpus else "cpu", threads), name
 
 
 def default_layout(acquisition: Acquisition, config: RunConfig) -> tuple[int | None, int | None]:

@@ -6,13 +6,15 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
+from ddip_ray.engine.ray_actor import CONTROL, WorkerActor
 from ddip_ray.engine.ray_failures import root_cause
 from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
-from ddip_ray.errors import InputError
+from ddip_ray.errors import InputError, WorkersLost
 
 T = TypeVar("T")
 
@@ -26,42 +28,10 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 START_TIMEOUT = 120.0  # seconds for actors to be placed and to import torch
-STEP_TIMEOUT = 6 * 3600.0  # a worker that hangs is found sooner, by the others
-COLLECTIVE_TIMEOUT = 600.0
-
-
-class _Actor:
-    """A few lines around `Worker`: everything else is the worker's."""
-
-    def __init__(self, rank: int, world_size: int) -> None:
-        self.rank, self.world_size = rank, world_size
-        self.store: Any = None
-
-    def host_store(self) -> tuple[str, int]:
-        import ray.util
-
-        from ddip_ray.engine.process_group import host_store
-
-        self.store, port = host_store(COLLECTIVE_TIMEOUT)
-        return ray.util.get_node_ip_address(), port
-
-    def start(self, address: tuple[str, int], task: WorkerTask) -> MethodFacts:
-        from ddip_ray.engine.process_group import ProcessGroup
-
-        backend = "nccl" if task.device == "cuda" else "gloo"
-        group = ProcessGroup(
-            self.store,
-            address,
-            rank=self.rank,
-            world_size=self.world_size,
-            backend=backend,
-            timeout_seconds=COLLECTIVE_TIMEOUT,
-        )
-        self.worker = Worker(task, group)
-        return self.worker.facts()
-
-    def do(self, function: Callable[[Worker], Any]) -> Any:
-        return function(self.worker)
+ENOUGH_TIMEOUT = 30.0  # for all to be placed, where fewer will do
+FEWER_TIMEOUT = 3.0  # for each smaller number that is tried then
+STEP_TIMEOUT = 6 * 3600.0  # a worker that dies or hangs is found sooner
+PING_EVERY, PING_TIMEOUT = 10.0, 120.0  # of workers that are busy; a stopped one does not answer
 
 
 @contextlib.contextmanager
@@ -74,10 +44,16 @@ def _own_signal_handlers() -> Iterator[None]:
 
 
 class RayExecutor:
-    """One actor a slab, placed together or not at all."""
+    """One actor a slab, placed together or not at all.
 
-    def __init__(self, num_workers: int, num_gpus: int, address: str | None = None) -> None:
-        self.num_workers, self.num_gpus = num_workers, num_gpus
+    Args:
+        num_cpus: of a cluster of this machine alone, at least.
+        on_gpus: whether each actor has one.
+    """
+
+    def __init__(self, num_cpus: int, on_gpus: bool = False, address: str | None = None) -> None:
+        self.num_cpus = num_cpus
+        self.bundle = {"CPU": 1, "GPU": 1} if on_gpus else {"CPU": 1}
         self.address = address or os.environ.get("RAY_ADDRESS")
         self.actors: list[Any] = []
         self.placement: Any = None
@@ -94,45 +70,52 @@ class RayExecutor:
             if self.address is None:
                 # The object store carries nothing but control messages: no volume passes through it.
                 quiet |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
-                quiet["num_cpus"] = max(self.num_workers, os.cpu_count() or 1)
+                quiet["num_cpus"] = max(self.num_cpus, os.cpu_count() or 1)
             with _own_signal_handlers():
                 ray.init(address=self.address, **quiet)
             self.owns_cluster = True
-        available = int(ray.cluster_resources().get("GPU", 0))
-        if self.num_gpus > available:
-            self.__exit__(None, None, None)
-            raise InputError(
-                f"{self.num_gpus} GPUs asked for, {available} in the machine or cluster",
-                "Use fewer --gpus, or --workers for CPU workers.",
-            )
         return self
+
+    def place(self, num_workers: int, fewest: int) -> int:
+        for number in range(num_workers, fewest - 1, -1):
+            patience = FEWER_TIMEOUT if number < num_workers else ENOUGH_TIMEOUT
+            if self._is_placed(number, START_TIMEOUT if number == fewest else patience):
+                return number
+        import ray
+
+        total, free = ray.cluster_resources(), ray.available_resources()
+        room = ", ".join(f"{free.get(r, 0):.0f} of {total.get(r, 0):.0f} {r}s free" for r in self.bundle)
+        raise InputError(
+            f"no room for {fewest} workers of {self.bundle} after {START_TIMEOUT:.0f} s ({room})",
+            "Ask for fewer, free what others hold, or let it go on with what there is (--elastic).",
+        )
+
+    def _is_placed(self, num_workers: int, timeout: float) -> bool:
+        from ray.util.placement_group import placement_group, remove_placement_group
+
+        placement = placement_group([self.bundle] * num_workers, strategy="PACK")
+        if placement.wait(timeout):
+            self.placement = placement
+            return True
+        remove_placement_group(placement)
+        return False
 
     def start(self, tasks: Sequence[WorkerTask]) -> MethodFacts:
         import ray
-        from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        gpus = 1 if self.num_gpus else 0
-        bundle = {"CPU": 1, **({"GPU": 1} if gpus else {})}
-        self.placement = placement_group([bundle] * len(tasks), strategy="PACK")
-        try:
-            ray.get(self.placement.ready(), timeout=START_TIMEOUT)
-        except ray.exceptions.GetTimeoutError as error:
-            raise InputError(
-                f"the cluster has no room for {len(tasks)} workers of {bundle} within {START_TIMEOUT:.0f} s",
-                "Free resources, or ask for fewer workers.",
-            ) from error
-        remote = ray.remote(_Actor)
+        remote = ray.remote(concurrency_groups={CONTROL: 1})(WorkerActor)
         self.actors = [
             remote.options(
                 num_cpus=1,
-                num_gpus=gpus,
+                num_gpus=self.bundle.get("GPU", 0),
                 max_restarts=0,
                 max_task_retries=0,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(self.placement, rank),
             ).remote(rank, len(tasks))
             for rank in range(len(tasks))
         ]
+        self._require_answers(range(len(tasks)), START_TIMEOUT)
         address = self._gather([self.actors[0].host_store.remote()], START_TIMEOUT)[0]
         refs = [actor.start.remote(address, task) for actor, task in zip(self.actors, tasks, strict=True)]
         facts: MethodFacts = self._gather(refs, STEP_TIMEOUT)[0]
@@ -145,11 +128,28 @@ class RayExecutor:
         """All results, or the error that was first in cause."""
         import ray
 
+        waiting, deadline = refs, time.monotonic() + timeout
         try:
-            return list(ray.get(refs, timeout=timeout))
+            while waiting and time.monotonic() < deadline:
+                done, waiting = ray.wait(waiting, num_returns=1, timeout=PING_EVERY)
+                ray.get(done)
+                if not done:
+                    busy = [rank for rank, ref in enumerate(refs) if ref in waiting]
+                    self._require_answers(busy, PING_TIMEOUT)
+            if not waiting:
+                return list(ray.get(refs))
         except ray.exceptions.RayError:
-            error = root_cause(refs)
-        raise error
+            pass
+        raise root_cause(refs)
+
+    def _require_answers(self, ranks: Sequence[int], timeout: float) -> None:
+        """A stopped process, or one behind a cut cable, would be waited for until the others give up."""
+        import ray
+
+        pings = {self.actors[rank].ping.options(concurrency_group=CONTROL).remote(): rank for rank in ranks}
+        _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=timeout)
+        if silent:
+            raise WorkersLost(f"worker {pings[silent[0]]} does not answer, for {timeout:.0f} s")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -79,5 +79,5 @@ def root_cause(refs: Sequence[Any]) -> Exception:
             return error
         case _Kind.SILENCE:
             return WorkersLost(f"worker {first.rank} does not answer")
-    words = str(first.error).strip().partition("\n")[0]
+    words = str(first.error).strip().partition("\n")[0].partition(": RpcError")[0]
     return WorkersLost(f"worker {first.rank} was lost: {words}")

@@ -40,6 +40,7 @@ def reconstruct(
     snapshot_every: str = "10m",
     restart: bool = False,
     max_failures: int = 3,
+    elastic: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
@@ -52,7 +53,7 @@ def reconstruct(
     ``snapshot_every`` so many steps ("20"), or so long ("10m"), what the workers hold is written beside the
     output (``OUTPUT.snapshots``, gone when the result is there). The same call goes on from there, on as many
     workers as it now has; ``restart`` begins anew. When workers are lost, new ones go on, ``max_failures``
-    times. ``should_stop`` is asked after each step.
+    times; ``elastic``: fewer, when there is no room for all. ``should_stop`` is asked after each step.
 
     Raises:
         InputError: anything the user can mend; there is no result then, and what was there is as it was.
@@ -77,17 +78,21 @@ def reconstruct(
         orientation=acquisition.metadata.orientation,
         is_complex=geometry.arrays[MEASUREMENTS].dtype == "complex64",
     )
-    tasks = [
-        WorkerTask(acquisition.path, slab, config, plan.device, plan.threads_per_worker)
-        for slab in plan.slabs
-    ]
-
     earlier = 0.0  # seconds, of commands that were cut off
 
     def once(is_first: bool) -> Finished:
         nonlocal earlier
         with make_executor(plan, name) as workers:
-            facts = workers.start(tasks)
+            placed = workers.place(plan.num_workers, 1 if elastic else plan.num_workers)
+            if placed < plan.num_workers:
+                on_event(Message(f"room for {placed} of {plan.num_workers} workers: going on with those"))
+            actual = plan.on_fewer(placed)
+            facts = workers.start(
+                [
+                    WorkerTask(acquisition.path, slab, config, plan.device, plan.threads_per_worker)
+                    for slab in actual.slabs
+                ]
+            )
             if is_first:
                 if restart:
                     snapshots.delete()
@@ -96,7 +101,7 @@ def reconstruct(
             setup = time.monotonic() - started
             progress = Stepping(
                 workers,
-                plan.num_workers,
+                placed,
                 facts,
                 identity(acquisition, config, facts),
                 snapshots,
@@ -105,7 +110,7 @@ def reconstruct(
                 should_stop,
             ).to_the_end()
             written = workers.each(partial(Worker.write, handle=handle))
-            return Finished(facts, setup, progress, WriteReport.of_all(written))
+            return Finished(actual, facts, setup, progress, WriteReport.of_all(written))
 
     try:
         done = persistently(once, max_failures, on_event)
@@ -115,7 +120,9 @@ def reconstruct(
         stepping = sum(attempt.seconds for attempt in progress.attempts)
         timings = {"total": earlier + seconds, "setup": done.setup, "steps": stepping}
         handle.finalise(
-            provenance(acquisition, config, plan, facts, executor=name, residual=residual, timings=timings)
+            provenance(
+                acquisition, config, done.plan, facts, executor=name, residual=residual, timings=timings
+            )
             | {
                 "attempts": [attempt.model_dump(mode="json") for attempt in progress.attempts],
                 "peak_bytes_of_a_worker": written.peak_bytes,
@@ -137,7 +144,7 @@ def reconstruct(
         adapt_nfe=facts.adapt_nfe,
         residual=residual,
         num_slices=acquisition.num_slices,
-        num_workers=plan.num_workers,
+        num_workers=done.plan.num_workers,
         adapter_path=f"{output.rstrip('/')}/{ADAPTER_NAME}" if written.has_adapter else None,
         peak_bytes=written.peak_bytes,
         notes=progress.notes,
@@ -148,6 +155,7 @@ def reconstruct(
 class Finished:
     """What workers have left behind who came to the end."""
 
+    plan: RunPlan
     facts: MethodFacts
     setup: float
     progress: Progress
@@ -181,4 +189,4 @@ def identity(acquisition: Acquisition, config: RunConfig, facts: MethodFacts) ->
 def make_executor(plan: RunPlan, name: ExecutorName) -> Executor:
     if name == "local":
         return LocalExecutor()
-    return RayExecutor(plan.num_workers, plan.num_workers if plan.device == "cuda" else 0)
+    return RayExecutor(plan.num_workers, on_gpus=plan.device == "cuda")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddip_ray.engine.memory import peak_bytes, reset_peak
+from ddip_ray.engine.memory import full_memory_explained, peak_bytes, reset_peak
 from ddip_ray.engine.snapshots import HOW_TO_GO_ON, Marker, Part, Snapshots
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import open_acquisition
@@ -72,15 +72,18 @@ class Worker:
         reset_peak()
         acquisition = open_acquisition(task.store)
         self.task, self.intensity = task, acquisition.metadata.intensity
-        self.problem = load_problem(acquisition, task.slab, task.device, task.config.start_from)
-        self.method = build_method(task.config, self.problem, communicator)
+        self.which = f"slices {task.slab.start} to {task.slab.stop - 1}"
+        with full_memory_explained(self.which):
+            self.problem = load_problem(acquisition, task.slab, task.device, task.config.start_from)
+            self.method = build_method(task.config, self.problem, communicator)
 
     def facts(self) -> MethodFacts:
         method = self.method
         return MethodFacts(method.num_steps, method.nfe, method.adapt_nfe, method.prior_digest)
 
     def step(self, i: int) -> StepReport:
-        return self.method.step(i)
+        with full_memory_explained(self.which):
+            return self.method.step(i)
 
     def snapshot(self, snapshots: Snapshots, name: str) -> Part:
         """Write the state of the method and, for `load`, of which measurements it is."""

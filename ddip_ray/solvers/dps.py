@@ -10,12 +10,13 @@ from torch import Tensor
 from ddip_ray.operators.inner_product import slice_dot_real
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.batches import in_batches
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.settings import DPSSettings
 from ddip_ray.solvers.state import State
-from ddip_ray.solvers.steps import filled_batches, relative_residual
+from ddip_ray.solvers.steps import relative_residual
 from ddip_ray.threads import one_thread
 
 
@@ -57,16 +58,16 @@ class DPS:
 
     def denoise_and_pull(self, t: int) -> tuple[Tensor, Tensor]:
         """x0_hat and the gradient of the misfit in x_t, both (z, y, x)."""
-        x0_hat, pull = torch.empty_like(self.x_t), torch.empty_like(self.x_t)
-        for own, filled in filled_batches(len(self.x_t), self.prior.micro_batch):
-            x, y = self.x_t[filled].requires_grad_(), self.problem.y[filled]
-            A = self.problem.operator.of_slices(filled)
+
+        def of(slices: list[int]) -> tuple[Tensor, Tensor]:
+            x, y = self.x_t[slices].requires_grad_(), self.problem.y[slices]
+            A = self.problem.operator.of_slices(slices)
             with one_thread():
                 estimate, _ = self.prior.denoise(x, t)
-                misfit = self.misfit(A, estimate, y)
-                (gradient,) = torch.autograd.grad(misfit.sum(), x)
-            x0_hat[own], pull[own] = estimate.detach()[: len(own)], gradient[: len(own)]
-        return x0_hat, pull
+                (gradient,) = torch.autograd.grad(self.misfit(A, estimate, y).sum(), x)
+            return estimate.detach(), gradient
+
+        return in_batches(self.prior, self.x_t, of)
 
     def misfit(self, A: LinearOperator, x: Tensor, y: Tensor) -> Tensor:
         """‖A x − y‖/‖A‖ of each slice, (z,); its gradient is zero, not NaN, where it is zero."""

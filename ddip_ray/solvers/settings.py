@@ -242,7 +242,9 @@ class RunConfig(Settings):
     start_from: str | None = None
     seed: int = 0
     micro_batch: PositiveInt | None = Field(
-        None, description="slices a network call; none: 1 on a CPU, which gains nothing from more, 8 on a GPU"
+        None,
+        description="slices a network call, halved where a GPU's memory is full; "
+        "none: 1 on a CPU, which gains nothing from more, 8 on a GPU",
     )
     sampler: SamplerSettings = SamplerSettings()
     noise: NoiseSettings = NoiseSettings()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from ddip_ray.operators.conjugate_gradient import Blocks, cgls, squared_norms
 from ddip_ray.operators.inner_product import slice_dot_real, slice_scale, squared_modulus
 from ddip_ray.operators.protocol import LinearOperator
 from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.solvers.batches import in_batches
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.problem import SlabProblem
 
@@ -47,24 +48,13 @@ def denoise_slab(
     network: Network | None = None,
     micro_batch: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Tweedie for a slab, so many slices at a time: (x0_hat, eps_hat), both (z, y, x).
+    """Tweedie for a slab: (x0_hat, eps_hat), both (z, y, x); so many slices at a time, see `in_batches`."""
 
-    Every call has exactly ``micro_batch`` slices, by default the prior's, and the last is filled up with
-    copies: CPU convolutions round differently for different batch sizes and results must not depend on slabs.
-    """
-    x0_hat, eps_hat = torch.empty_like(x_t), torch.empty_like(x_t)
+    def of(slices: list[int]) -> tuple[Tensor, Tensor]:
+        return prior.denoise(x_t[slices], t, network)
+
     with torch.no_grad():
-        for own, filled in filled_batches(len(x_t), micro_batch or prior.micro_batch):
-            x0, eps = prior.denoise(x_t[filled], t, network)
-            x0_hat[own], eps_hat[own] = x0[: len(own)], eps[: len(own)]
-    return x0_hat, eps_hat
-
-
-def filled_batches(num_slices: int, micro_batch: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Indices of each batch of slices, and the same filled up to ``micro_batch`` with the last one."""
-    for start in range(0, num_slices, micro_batch):
-        own = list(range(start, min(start + micro_batch, num_slices)))
-        yield own, own + own[-1:] * (micro_batch - len(own))
+        return in_batches(prior, x_t, of, micro_batch)
 
 
 def correction(

@@ -1,0 +1,36 @@
+"""The fault table: on a cluster of nodes with a worker each, a run ends in the undisturbed volume."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults import FAULTS, SimulatedCluster, disturbed, simulated_cluster
+from small_runs import LOCAL, config, volume
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SimulatedCluster]:
+    with simulated_cluster(2) as simulated:
+        yield simulated
+
+
+# A method for each fault, in turn; bench_faults.py has both for each.
+@pytest.mark.parametrize(("name", "method"), list(zip(FAULTS, itertools.cycle(["dds", "d3ip"]))))
+def test_a_run_through_a_fault_ends_in_the_same_volume(
+    small_scan: Path, prior: str, cluster: SimulatedCluster, name: str, method: str
+) -> None:
+    while len(cluster.nodes) < 2:
+        cluster.add_node()
+    settings, fault = config(method, prior), FAULTS[name]
+    whole = volume(small_scan, "whole", settings, **LOCAL)
+    found = disturbed(small_scan, small_scan.parent / "out.zarr", settings, fault, cluster)
+    np.testing.assert_array_equal(found.volume, whole)
+    assert any(re.match(fault.seen, text) for text in found.messages), found.messages
+    assert any(text.startswith("going on after step") for text in found.messages), found.messages
+    left = sorted(path.name for path in small_scan.parent.iterdir())
+    assert left == ["out.zarr", "vol.zarr", "whole.zarr"]
