@@ -13,6 +13,7 @@ from ddip_ray import __version__
 from ddip_ray.errors import InputError, Interrupted, WorkersLost
 
 from . import (
+    cohort,
     compare,
     demo,
     evaluate,
@@ -47,6 +48,7 @@ app.command("reconstruct")(reconstruct.reconstruct)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("compare")(compare.compare)
+app.add_typer(cohort.app, name="cohort")
 app.add_typer(prior.app, name="prior")
 app.command("demo")(demo.demo)
 

@@ -18,6 +18,10 @@ class InputError(Exception):
         return f"{self.message}. {self.hint}" if self.hint else self.message
 
 
+class NoRoom(InputError):
+    """The cluster is too small or, for now, too full."""
+
+
 class Interrupted(Exception):
     """The user, or the machine's owner, ends a run; with ``can_resume`` the same command goes on."""
 

@@ -24,6 +24,20 @@ def load_config(path: str | None, overrides: Mapping[str, Any]) -> RunConfig:
     Raises:
         InputError: unreadable file, unknown key or bad value, one bullet for each.
     """
+    values = given_settings(path, overrides)
+    if values.get("start_from") is not None:
+        values = overlaid({"sampler": {"start": "reconstruction", "start_t": RESTART_T}}, values)
+    preset = values.get("preset", RunConfig.model_fields["preset"].default)
+    method = values.get("method", RunConfig.model_fields["method"].default)
+    try:
+        return RunConfig.model_validate(overlaid(preset_values(preset, str(method)), values))
+    except ValidationError as error:
+        bullets = [f"\n  - {_explain(e)}" for e in error.errors()]
+        raise InputError(f"configuration {path or 'given by flags'}:{''.join(bullets)}") from error
+
+
+def given_settings(path: str | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What a user said, no more: a YAML file, overlaid by flags (None means not given)."""
     values: dict[str, Any] = {}
     if path is not None:
         try:
@@ -34,16 +48,7 @@ def load_config(path: str | None, overrides: Mapping[str, Any]) -> RunConfig:
             raise InputError(
                 f"configuration {path}: expected a mapping of settings, found {type(values).__name__}"
             )
-    values = overlaid(values, {k: v for k, v in overrides.items() if v is not None})
-    if values.get("start_from") is not None:
-        values = overlaid({"sampler": {"start": "reconstruction", "start_t": RESTART_T}}, values)
-    preset = values.get("preset", RunConfig.model_fields["preset"].default)
-    method = values.get("method", RunConfig.model_fields["method"].default)
-    try:
-        return RunConfig.model_validate(overlaid(preset_values(preset, str(method)), values))
-    except ValidationError as error:
-        bullets = [f"\n  - {_explain(e)}" for e in error.errors()]
-        raise InputError(f"configuration {path or 'given by flags'}:{''.join(bullets)}") from error
+    return overlaid(values, {k: v for k, v in overrides.items() if v is not None})
 
 
 def _explain(error: Any) -> str:

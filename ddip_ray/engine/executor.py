@@ -19,7 +19,7 @@ class Executor(Protocol):
         """Take room for ``num_workers`` or, after a while, for as many as there is room for; how many.
 
         Raises:
-            InputError: there is none for ``fewest``.
+            NoRoom: there is none for ``fewest``.
         """
         ...
 

@@ -52,40 +52,44 @@ def plan_slabs(num_slices: int, shard_slices: int, num_workers: int) -> tuple[Sl
 
 
 def make_plan(
-    acquisition: Acquisition, num_workers: int | None, num_gpus: int | None, executor: ExecutorName | None
+    acquisition: Acquisition,
+    num_workers: int | None,
+    num_gpus: int | None,
+    executor: ExecutorName | None,
+    num_threads: int | None = None,
 ) -> tuple[RunPlan, ExecutorName]:
     """Resolve flags into slabs, device and executor."""
     if num_gpus is not None and num_workers is not None and num_gpus != num_workers:
         raise InputError(
             f"--gpus {num_gpus} and --workers {num_workers} disagree", "One worker drives one GPU."
         )
-    _require_gpus(num_gpus or 0)
+    require_gpus(num_gpus or 0)
     wanted = num_gpus or num_workers or 1
     if executor == "local" and wanted > 1:
         raise InputError(f"the local executor is one worker, {wanted} asked for", "Use --executor ray.")
     shape = acquisition.num_slices, acquisition.shard_slices
     name: ExecutorName = executor or ("ray" if wanted > 1 or num_gpus else "local")
-    threads = max(1, (os.cpu_count() or 1) // wanted)
+    threads = num_threads or max(1, (os.cpu_count() or 1) // wanted)
     return RunPlan(plan_slabs(*shape, wanted), *shape, "cuda" if num_gpus else "cpu", threads), name
 
 
 def default_layout(acquisition: Acquisition, config: RunConfig) -> tuple[int | None, int | None]:
     """(workers, GPUs) for a user who did not say. A network uses one core a worker (see `one_thread`)."""
     shards = -(-acquisition.num_slices // acquisition.shard_slices)
-    if gpus := _local_gpus():
+    if gpus := local_gpus():
         return None, min(gpus, shards)
     return (min(os.cpu_count() or 1, shards) if config.uses_prior else 1), None
 
 
-def _local_gpus() -> int:
+def local_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
 
 
-def _require_gpus(wanted: int) -> None:
+def require_gpus(wanted: int) -> None:
     """Refuse at once what this machine cannot give; a cluster is asked when it is connected."""
-    available = _local_gpus()
+    available = local_gpus()
     if "RAY_ADDRESS" not in os.environ and wanted > available:
         raise InputError(
             f"{wanted} GPUs asked for, {available} in the machine",

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
 from ddip_ray.engine.ray_actor import CONTROL, WorkerActor
+from ddip_ray.engine.ray_cluster import connected
 from ddip_ray.engine.ray_failures import root_cause
 from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
-from ddip_ray.errors import InputError, WorkersLost
+from ddip_ray.errors import NoRoom, WorkersLost
 
 T = TypeVar("T")
 
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",  # a private cluster on this machine; a shared one sets its own token
-    "RAY_SCHEDULER_EVENTS": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_COLOR_PREFIX": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 START_TIMEOUT = 120.0  # seconds for actors to be placed and to import torch
 ENOUGH_TIMEOUT = 30.0  # for all to be placed, where fewer will do
 FEWER_TIMEOUT = 3.0  # for each smaller number that is tried then
 STEP_TIMEOUT = 6 * 3600.0  # a worker that dies or hangs is found sooner
 PING_EVERY, PING_TIMEOUT = 10.0, 120.0  # of workers that are busy; a stopped one does not answer
-
-
-@contextlib.contextmanager
-def _own_signal_handlers() -> Iterator[None]:
-    """Ray takes over SIGTERM, by which clusters warn before they end a job."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if before is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
 
 
 class RayExecutor:
@@ -51,29 +31,14 @@ class RayExecutor:
         on_gpus: whether each actor has one.
     """
 
-    def __init__(self, num_cpus: int, on_gpus: bool = False, address: str | None = None) -> None:
-        self.num_cpus = num_cpus
+    def __init__(self, num_cpus: int, on_gpus: bool = False) -> None:
         self.bundle = {"CPU": 1, "GPU": 1} if on_gpus else {"CPU": 1}
-        self.address = address or os.environ.get("RAY_ADDRESS")
         self.actors: list[Any] = []
         self.placement: Any = None
-        self.owns_cluster = False
+        self.cluster = connected(num_cpus)
 
     def __enter__(self) -> RayExecutor:
-        for name, value in QUIET.items():
-            if name != "RAY_AUTH_MODE" or self.address is None:
-                os.environ.setdefault(name, value)
-        import ray
-
-        if not ray.is_initialized():
-            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-            if self.address is None:
-                # The object store carries nothing but control messages: no volume passes through it.
-                quiet |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
-                quiet["num_cpus"] = max(self.num_cpus, os.cpu_count() or 1)
-            with _own_signal_handlers():
-                ray.init(address=self.address, **quiet)
-            self.owns_cluster = True
+        self.cluster.__enter__()
         return self
 
     def place(self, num_workers: int, fewest: int) -> int:
@@ -85,7 +50,7 @@ class RayExecutor:
 
         total, free = ray.cluster_resources(), ray.available_resources()
         room = ", ".join(f"{free.get(r, 0):.0f} of {total.get(r, 0):.0f} {r}s free" for r in self.bundle)
-        raise InputError(
+        raise NoRoom(
             f"no room for {fewest} workers of {self.bundle} after {START_TIMEOUT:.0f} s ({room})",
             "Ask for fewer, free what others hold, or let it go on with what there is (--elastic).",
         )
@@ -163,6 +128,4 @@ class RayExecutor:
             with contextlib.suppress(ray.exceptions.RayError):
                 remove_placement_group(self.placement)
         self.actors, self.placement = [], None
-        if self.owns_cluster:
-            ray.shutdown()
-            self.owns_cluster = False
+        self.cluster.__exit__(None, None, None)

@@ -36,6 +36,7 @@ def reconstruct(
     num_workers: int | None = None,
     num_gpus: int | None = None,
     executor: ExecutorName | None = None,
+    num_threads: int | None = None,
     overwrite: bool = False,
     snapshot_every: str = "10m",
     restart: bool = False,
@@ -48,7 +49,7 @@ def reconstruct(
 
     Without ``num_workers`` and ``num_gpus``: every GPU of this machine or, without any, every core for
     methods with a network and this process for the others. The volume never passes through this
-    process unless it is the only worker.
+    process unless it is the only worker. ``num_threads`` is of each worker's CPU; None: they share the cores.
 
     ``snapshot_every`` so many steps ("20"), or so long ("10m"), what the workers hold is written beside the
     output (``OUTPUT.snapshots``, gone when the result is there). The same call goes on from there, on as many
@@ -65,7 +66,7 @@ def reconstruct(
     acquisition = open_acquisition(store)
     if num_workers is None and num_gpus is None and executor != "local":
         num_workers, num_gpus = default_layout(acquisition, config)
-    plan, name = make_plan(acquisition, num_workers, num_gpus, executor)
+    plan, name = make_plan(acquisition, num_workers, num_gpus, executor, num_threads)
     snapshots = Snapshots.beside(output)
     geometry = acquisition.metadata.acquisition
     handle = create_result(

@@ -81,9 +81,7 @@ def compare(
         for seed in (seeds if config.uses_prior else seeds[:1])
     ]
     # All conflicts before any work.
-    missing = [
-        target for _, config, target in planned if not _is_made(target, config, acquisition, overwrite)
-    ]
+    missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
     runs: list[Run] = []
     for name, config, target in planned:
         if target in missing:
@@ -103,7 +101,7 @@ def compare(
     return runs
 
 
-def _is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite: bool) -> bool:
+def is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite: bool = False) -> bool:
     """Whether ``target`` is this very result; an InputError when it is another one."""
     if not paths.exists(target):
         return False

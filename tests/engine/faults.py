@@ -17,6 +17,7 @@ import numpy as np
 
 from ddip_ray.engine import ray_executor
 from ddip_ray.engine.events import Event, Message
+from ddip_ray.engine.ray_cluster import QUIET
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.engine.worker import Worker
 from ddip_ray.io.result import open_result
@@ -51,7 +52,7 @@ class SimulatedCluster:
 @contextmanager
 def simulated_cluster(num_nodes: int) -> Iterator[SimulatedCluster]:
     """A head without room for workers, and nodes with room for one each; connected to."""
-    os.environ.update(ray_executor.QUIET)
+    os.environ.update(QUIET)
     import ray
     from ray.cluster_utils import Cluster
 

@@ -1,0 +1,191 @@
+"""`ddip-ray cohort`: many volumes, on whatever there is, until all are done."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddip_ray.errors import InputError
+
+from .interrupts import stoppable
+from .options import AsJson
+from .output import format_seconds, format_table, print_json
+from .reconstruct import Adapt, Method, Preset
+
+if TYPE_CHECKING:
+    from ddip_ray.engine.events import Event
+    from ddip_ray.io.ledger import Entry
+
+app = typer.Typer(no_args_is_help=True, help="Reconstruct many volumes, and survive the night.")
+
+Folder = Annotated[Path, typer.Argument(help="The folder of a cohort.")]
+Gpus = Annotated[int | None, typer.Option(help="GPUs to use. Default: all there are.")]
+Workers = Annotated[int | None, typer.Option(help="Workers, when there is no GPU. Default: one a core.")]
+EXIT_SOME_FAILED = 1
+
+
+@app.command("run")
+def run(
+    source: Annotated[str, typer.Argument(help="A YAML file, a folder of stores, or a pattern of paths.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of results, and of the ledger.")],
+    method: Annotated[Method | None, typer.Option(help="As of reconstruct.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="As of reconstruct.")] = None,
+    adapt: Annotated[Adapt | None, typer.Option(help="As of reconstruct.")] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")] = None,
+    prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    gpus: Gpus = None,
+    workers: Workers = None,
+    attempts: Annotated[int, typer.Option(min=1, help="At a volume whose workers or machine fail.")] = 3,
+    snapshot_every: Annotated[str, typer.Option(metavar="20|10m|never", help="As of reconstruct.")] = "10m",
+) -> None:
+    """Reconstruct every volume of SOURCE; what is done is not done again."""
+    from ddip_ray.engine.config import given_settings
+    from ddip_ray.io.ledger import Ledger
+    from ddip_ray.tasks.cohort_volumes import find_volumes
+
+    flags = {
+        "method": method and method.value,
+        "preset": preset and preset.value,
+        "adaptation": adapt and {"policy": adapt.value},
+        "prior": prior,
+        "seed": seed,
+    }
+    entries = find_volumes(source, given_settings(config, flags), output)
+    options = {"gpus": gpus, "workers": workers, "attempts": attempts, "snapshot_every": snapshot_every}
+    ledger = Ledger.begin(output, options)
+    ledger.add(entries)
+    drive(output, options)
+
+
+@app.command("resume")
+def resume(
+    folder: Folder,
+    failed: Annotated[bool, typer.Option("--failed", help="Also what failed, once more.")] = False,
+    gpus: Gpus = None,
+    workers: Workers = None,
+) -> None:
+    """Go on with a cohort, as it was begun or on other GPUs or workers."""
+    from ddip_ray.io.ledger import Ledger
+
+    ledger = Ledger(folder)
+    options = ledger.options
+    if gpus is not None or workers is not None:
+        options |= {"gpus": gpus, "workers": workers}
+    if failed:
+        print(f"{ledger.retry_failed()} that failed wait again", file=sys.stderr)
+    drive(folder, options)
+
+
+def drive(folder: Path, options: dict[str, Any]) -> None:
+    """Until nothing waits; exit code 1 when volumes have failed."""
+    from ddip_ray.io.ledger import Ledger, State
+    from ddip_ray.tasks.cohort import Cohort, Slots
+
+    ledger = Ledger(folder)
+    slots = Slots.of_machine(options["workers"], options["gpus"])
+    with stoppable() as should_stop:
+        Cohort(ledger, slots, options["attempts"], options["snapshot_every"], should_stop, say).run()
+    entries = ledger.entries()
+    print(counts(entries))
+    print(f"\nnext: ddip-ray cohort report {folder}")
+    if any(entry.state == State.FAILED for entry in entries):
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def say(name: str, event: Event) -> None:
+    from ddip_ray.engine.events import Message
+
+    if isinstance(event, Message):
+        print(f"{name}: {event.text}", file=sys.stderr, flush=True)
+
+
+@app.command("status")
+def status(
+    folder: Folder,
+    watch: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.2, help="Look again so often, until all is done.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which volumes wait, run, are done or have failed."""
+    from ddip_ray.io.ledger import Ledger
+
+    if watch is not None and as_json:
+        raise InputError("--watch is for people, --json for programs", "Give one of them.")
+    ledger = Ledger(folder)
+    entries = ledger.entries()
+    if as_json:
+        print_json([asdict(entry) for entry in entries])
+    elif watch is None:
+        print(in_words(entries))
+    else:
+        follow(ledger, watch)
+
+
+def follow(ledger: Any, seconds: float) -> None:
+    """A table that changes in place."""
+    import time
+
+    from rich.live import Live
+    from rich.text import Text
+
+    from ddip_ray.io.ledger import State
+
+    with Live(auto_refresh=False) as live:
+        while True:
+            entries = ledger.entries()
+            live.update(Text(in_words(entries)), refresh=True)
+            if not any(entry.state in (State.WAITING, State.RUNNING) for entry in entries):
+                return
+            time.sleep(seconds)
+
+
+def in_words(entries: list[Entry]) -> str:
+    """A line a volume, and how many there are of each kind."""
+    rows = [["volume", "state", "attempts", "workers", "step", "time", "residual", "PSNR", ""]]
+    for entry in entries:
+        rows.append(
+            [
+                entry.name,
+                entry.state,
+                str(entry.attempts),
+                str(entry.num_workers or "-"),
+                f"{entry.step}/{entry.num_steps}" if entry.num_steps else "-",
+                "-" if entry.seconds is None else format_seconds(entry.seconds),
+                "-" if entry.residual is None else f"{entry.residual:.4f}",
+                "-" if entry.psnr is None else f"{entry.psnr:.2f}",
+                entry.error.partition("\n")[0],
+            ]
+        )
+    return f"{format_table(rows, right=range(2, 8))}\n\n{counts(entries)}"
+
+
+def counts(entries: list[Entry]) -> str:
+    """How many volumes are in each state."""
+    from ddip_ray.io.ledger import State
+
+    found = {state: sum(entry.state == state for entry in entries) for state in State}
+    return f"{len(entries)} volumes: " + ", ".join(f"{n} {state}" for state, n in found.items() if n)
+
+
+@app.command("report")
+def report(
+    folder: Folder,
+    pictures: Annotated[bool, typer.Option(help="Draw every volume that is done.")] = True,
+) -> None:
+    """A table for a spreadsheet, report.csv, and a picture a volume."""
+    from ddip_ray.io.ledger import Ledger
+    from ddip_ray.tasks.cohort_report import write_csv, write_pictures
+
+    entries = Ledger(folder).entries()
+    write_csv(entries, folder / "report.csv")
+    print(counts(entries))
+    print(folder / "report.csv")
+    if pictures:
+        drawn = write_pictures(entries, folder / "pictures", lambda text: print(text, file=sys.stderr))
+        print(f"{len(drawn)} pictures in {folder / 'pictures'}")

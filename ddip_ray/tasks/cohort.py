@@ -1,0 +1,233 @@
+"""Reconstruct the volumes of a cohort, several side by side, until none is left."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ddip_ray.engine.config import load_config
+from ddip_ray.engine.events import Event, Message, StepEvent
+from ddip_ray.engine.footprint import fewest_workers, gpu_bytes, host_bytes
+from ddip_ray.engine.plan import local_gpus, require_gpus
+from ddip_ray.engine.ray_cluster import connected
+from ddip_ray.engine.run import reconstruct
+from ddip_ray.errors import InputError, Interrupted, NoRoom
+from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.io.ledger import Entry, Ledger, State, this_driver
+from ddip_ray.io.result import open_result
+from ddip_ray.tasks.compare import is_made
+from ddip_ray.tasks.evaluate import evaluate
+
+BEAT = 20.0  # seconds between two words to the ledger about what is running
+POLL = 0.5
+BACK_OFF = 30.0  # seconds before the second attempt; twice as long before each that follows
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What there is to compute on: GPUs, or workers of a core each where ``on_gpus`` is false.
+
+    ``num_threads`` is of each worker; ``memory`` the bytes that each has.
+    """
+
+    number: int
+    on_gpus: bool
+    num_threads: int
+    memory: int
+
+    @classmethod
+    def of_machine(cls, num_workers: int | None, num_gpus: int | None) -> Slots:
+        """So many as are asked for; without either, all GPUs there are or, without any, all cores."""
+        if num_workers is not None and num_gpus is not None:
+            raise InputError("--gpus and --workers are one or the other", "One worker drives one GPU.")
+        if num_workers is None and num_gpus is None:
+            num_gpus = local_gpus() or None
+        if num_gpus is not None:
+            require_gpus(num_gpus)
+            return cls(num_gpus, True, 1, gpu_bytes())
+        number, cores = num_workers or os.cpu_count() or 1, os.cpu_count() or 1
+        return cls(number, False, max(1, cores // number), host_bytes() // number)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one attempt: what to write into the ledger, and what to say."""
+
+    entry: Entry
+    num_slots: int
+    values: dict[str, Any]
+    words: str
+    may_retry: bool = False
+    was_interrupted: bool = False
+
+
+@dataclass
+class Cohort:
+    """A driver of the volumes in ``ledger``; others may work on the same, here and elsewhere."""
+
+    ledger: Ledger
+    slots: Slots
+    max_attempts: int
+    snapshot_every: str
+    should_stop: Callable[[], bool]
+    say: Callable[[str, Event], None]  # of a volume
+    running: dict[str, Entry] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)  # names of volumes that are not this driver's any more
+    steps: dict[str, StepEvent] = field(default_factory=dict)
+    outcomes: queue.SimpleQueue[Outcome] = field(default_factory=queue.SimpleQueue)
+    held: Entry | None = None  # claimed, until enough slots are free
+
+    def run(self) -> None:
+        """Until no volume waits, or ``should_stop``, which leaves those that are under way with snapshots.
+
+        Raises:
+            Interrupted: ``should_stop``.
+            InputError: the ledger cannot be written.
+        """
+        self.owner, self.free = this_driver(), self.slots.number
+        if not self.is_anything_left():
+            return
+        last_beat = time.monotonic()
+        with connected(self.slots.number):
+            while True:
+                if not self.should_stop():
+                    self.start_what_fits()
+                if not self.running and (self.should_stop() or not self.is_anything_left()):
+                    break
+                self.collect()
+                if time.monotonic() - last_beat > BEAT:
+                    self.beat()
+                    last_beat = time.monotonic()
+        if self.held is not None:
+            self.ledger.interrupted(self.held.name, self.owner)
+        if self.should_stop():
+            raise Interrupted(f"interrupted; {self.ledger.path} holds how far it came", can_resume=True)
+
+    def start_what_fits(self) -> None:
+        """Volumes on free slots, the largest first; one that needs more than are free is waited for."""
+        while self.free > 0:
+            entry = self.held or self.ledger.claim(self.owner)
+            self.held = None
+            if entry is None:
+                return
+            try:
+                number = self.slots_for(entry)
+            except InputError as error:
+                self.running[entry.name] = entry
+                values = {"state": State.FAILED, "error": str(error)}
+                self.note(Outcome(entry, 0, values, f"failed: {error}"))
+                continue
+            if number > self.free:
+                self.held = entry
+                return
+            self.free -= number
+            self.running[entry.name] = entry
+            self.ledger.update(entry.name, self.owner, num_workers=number)
+            self.say(entry.name, Message(f"started, attempt {entry.attempts}, {number} worker(s)"))
+            threading.Thread(target=self.work, args=(entry, number), daemon=True).start()
+
+    def slots_for(self, entry: Entry) -> int:
+        """As many as its memory needs, and more when nobody else waits for them.
+
+        Raises:
+            InputError: there are not so many, or the store is damaged.
+        """
+        acquisition = open_acquisition(entry.store)
+        needed = fewest_workers(acquisition, load_config(None, entry.settings), self.slots.memory)
+        if needed > self.slots.number:
+            raise InputError(
+                f"{entry.store}: needs {needed} workers of {self.slots.memory / 2**30:.1f} GiB each, "
+                f"there are {self.slots.number}"
+            )
+        waiting = self.ledger.num_waiting()
+        shards = -(-acquisition.num_slices // acquisition.shard_slices)
+        return min(max(needed, self.free // (waiting + 1)), shards)
+
+    def is_anything_left(self) -> bool:
+        """For this driver: what others work on is theirs."""
+        return self.held is not None or self.ledger.num_waiting() > 0
+
+    def collect(self) -> None:
+        try:
+            outcome = self.outcomes.get(timeout=POLL)
+        except queue.Empty:
+            return
+        self.free += outcome.num_slots
+        self.note(outcome)
+
+    def note(self, outcome: Outcome) -> None:
+        entry = outcome.entry
+        del self.running[entry.name]
+        if outcome.was_interrupted:
+            self.ledger.interrupted(entry.name, self.owner)
+        elif outcome.may_retry and entry.attempts < self.max_attempts:
+            wait = BACK_OFF * 2 ** (entry.attempts - 1)
+            self.ledger.give_up(entry.name, self.owner, outcome.values["error"], wait=wait)
+        elif not self.ledger.update(entry.name, self.owner, **outcome.values):
+            self.say(entry.name, Message("another driver has it now"))
+        self.say(entry.name, Message(outcome.words))
+
+    def beat(self) -> None:
+        """Tell the ledger how far things are; find out what another driver has taken over."""
+        held = [] if self.held is None else [self.held.name]
+        for name in [*self.running, *held]:
+            step = self.steps.get(name)
+            values = {} if step is None else {"step": step.step, "num_steps": step.num_steps}
+            try:
+                if not self.ledger.update(name, self.owner, **values):
+                    self.lost.add(name)
+            except InputError as error:
+                self.say(name, Message(str(error)))
+
+    def work(self, entry: Entry, number: int) -> None:
+        """One attempt, in a thread of its own."""
+        try:
+            values = self.reconstructed(entry, number)
+        except Interrupted as error:
+            outcome = Outcome(entry, number, {}, str(error), was_interrupted=True)
+        except InputError as error:
+            values = {"state": State.FAILED, "error": str(error)}
+            is_full = isinstance(error, NoRoom)
+            outcome = Outcome(entry, number, values, f"failed: {error}", may_retry=is_full)
+        except Exception as error:  # one bad volume must not stop the others
+            words = f"{type(error).__name__}: {error}"
+            values = {"state": State.FAILED, "error": words}
+            outcome = Outcome(entry, number, values, f"failed: {words}", may_retry=True)
+        else:
+            outcome = Outcome(entry, number, values, f"done: {entry.output}")
+        self.outcomes.put(outcome)
+
+    def reconstructed(self, entry: Entry, number: int) -> dict[str, Any]:
+        """What the ledger says of a volume that is done. A result that is there already is not made again."""
+        config, acquisition = load_config(None, entry.settings), open_acquisition(entry.store)
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, StepEvent):
+                self.steps[entry.name] = event
+            else:
+                self.say(entry.name, event)
+
+        if not is_made(entry.output, config, acquisition):
+            reconstruct(
+                entry.store,
+                entry.output,
+                config,
+                num_workers=None if self.slots.on_gpus else number,
+                num_gpus=number if self.slots.on_gpus else None,
+                executor="ray",
+                num_threads=self.slots.num_threads,
+                snapshot_every=self.snapshot_every,
+                on_event=on_event,
+                should_stop=lambda: self.should_stop() or entry.name in self.lost,
+            )
+        made: Any = open_result(entry.output).provenance
+        values = {"state": State.DONE, "seconds": made["seconds"]["total"], "residual": made["residual"]}
+        if acquisition.has_reference:
+            scores = evaluate(entry.output)
+            values |= {"psnr": scores.psnr, "ssim": scores.ssim}
+        return values
