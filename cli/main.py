@@ -21,6 +21,7 @@ from . import (
     import_mri,
     import_projections,
     info,
+    plan,
     prior,
     reconstruct,
     simulate,
@@ -44,6 +45,7 @@ app.command("simulate")(simulate.simulate)
 app.command("simulate-mri")(simulate_mri.simulate_mri)
 app.command("import")(import_projections.import_projections)
 app.command("import-mri")(import_mri.import_mri)
+app.command("plan")(plan.plan)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)

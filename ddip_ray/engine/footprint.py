@@ -1,48 +1,95 @@
-"""How much memory a worker needs, and so how many a volume does."""
+"""How much memory a worker needs, and so how many workers a volume does."""
 
 from __future__ import annotations
 
 import math
 import os
+from functools import cache
 
 from ddip_ray.engine.ray_cluster import connected
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.io.schema import MEASUREMENTS
 from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.units import format_bytes
 
 # Arrays of a slab that are alive at the peak, as (images, measurements): tests/benchmarks/bench_memory.py.
 _HELD = {"fbp": (1, 7), "zero-filled": (1, 7), "cg": (7, 5), "tv": (42, 3)}
-_HELD_BY_OTHERS = (16, 9)
-_NETWORK = 2 * 2**30  # of a batch of slices through it, and of everything that does not grow with the slab
-
+_HELD_BY_OTHERS = (16, 12)
+_SCRATCH = 1.25  # of convolutions and of the allocator, times what tensors need
+_PROCESS = 700 * 2**20  # of a CPU worker's process with its libraries (peaks in results/methods/*.json)
 _ANSWER_TIMEOUT = 600.0  # seconds, as a cluster may have to start a node
+
+
+def held(method: str) -> tuple[int, int]:
+    """Images and measurements for each slice of a slab that are alive at the peak."""
+    return _HELD.get(method, _HELD_BY_OTHERS)
 
 
 def slice_bytes(acquisition: Acquisition, config: RunConfig) -> int:
     """What each slice of a slab adds to the peak of a worker's device."""
     geometry = acquisition.metadata.acquisition
-    item = 8 if geometry.arrays[MEASUREMENTS].dtype == "complex64" else 4
-    images, measurements = _HELD.get(config.method, _HELD_BY_OTHERS)
-    pixels = images * math.prod(geometry.image_shape) + measurements * math.prod(geometry.measurement_shape)
-    return item * pixels
+    item = 8 if is_complex(acquisition) else 4
+    images, measurements = held(config.method)
+    return item * (
+        images * math.prod(geometry.image_shape) + measurements * math.prod(geometry.measurement_shape)
+    )
 
 
-def fewest_workers(acquisition: Acquisition, config: RunConfig, memory: int) -> int:
+def is_complex(acquisition: Acquisition) -> bool:
+    return acquisition.metadata.acquisition.arrays[MEASUREMENTS].dtype == "complex64"
+
+
+def worker_bytes(acquisition: Acquisition, config: RunConfig, num_slices: int, device: str) -> int:
+    """At the peak of a worker's device ("cuda" or "cpu"), for a slab of ``num_slices``."""
+    slab = num_slices * slice_bytes(acquisition, config)
+    process = _PROCESS if device == "cpu" else 0
+    return process + math.ceil(_SCRATCH * (network_bytes(acquisition, config, device) + slab))
+
+
+def network_bytes(acquisition: Acquisition, config: RunConfig, device: str) -> int:
+    """Of the network and a batch of slices on their way through it; 0 for methods without one."""
+    if not config.uses_prior:
+        return 0
+    shape, complex_ = acquisition.metadata.acquisition.image_shape, is_complex(acquisition)
+    batch = config.micro_batch or (8 if device == "cuda" else 1)
+    if config.method == "dps":
+        return _call_bytes(config.prior, shape, batch, complex_, True)
+    plain = _call_bytes(config.prior, shape, batch, complex_, False)
+    if config.method.startswith("d3ip") or config.method in ("ddip", "scd"):
+        return max(plain, _call_bytes(config.prior, shape, 1, complex_, True))
+    return plain
+
+
+@cache
+def _call_bytes(
+    prior_name: str, shape: tuple[int, int], batch: int, complex_: bool, with_gradient: bool
+) -> int:
+    from ddip_ray.prior.call_bytes import call_bytes
+    from ddip_ray.prior.catalog import find_prior
+    from ddip_ray.prior.network import load_prior
+
+    prior = load_prior(find_prior(prior_name))
+    return call_bytes(prior, shape, batch, is_complex=complex_, with_gradient=with_gradient)
+
+
+def fewest_workers(acquisition: Acquisition, config: RunConfig, memory: int, device: str) -> int:
     """Workers, each with ``memory`` bytes, that a volume needs.
 
     Raises:
         InputError: not even a shard fits.
     """
-    room = memory - (_NETWORK if config.uses_prior else 0)
-    own = acquisition.shard_slices * slice_bytes(acquisition, config)
-    if own > room:
-        raise InputError(
-            f"{acquisition.path}: {acquisition.shard_slices} slices need {own / 2**30:.1f} GiB, "
-            f"a worker has {room / 2**30:.1f}"
-        )
     num_shards = -(-acquisition.num_slices // acquisition.shard_slices)
-    return -(-num_shards // (room // own))
+    for number in range(1, num_shards + 1):
+        slices = -(-num_shards // number) * acquisition.shard_slices
+        if worker_bytes(acquisition, config, slices, device) <= memory:
+            return number
+    least = worker_bytes(acquisition, config, acquisition.shard_slices, device)
+    raise InputError(
+        f"{acquisition.path}: {config.method} on {acquisition.shard_slices} slices, the fewest a worker can "
+        f"have, needs {format_bytes(least)}, a worker has {format_bytes(memory)}",
+        "Take a smaller micro_batch, or a device with more memory.",
+    )
 
 
 def host_bytes() -> int:

@@ -65,8 +65,16 @@ class Reptile:
         refined = [
             self.tuned(i, z, judge, self.meta.refine_steps, _REFINE)[0] for z in range(slab.start, slab.stop)
         ]
-        with torch.no_grad():
-            return [adapter.bind(sampler.prior.network) for adapter in refined]
+        return [self.lazily_bound(adapter) for adapter in refined]
+
+    def lazily_bound(self, adapter: Adapter) -> Network:
+        """Bound when it is called, as a network of its own weights for every slice fills the memory."""
+        prior = self.learner.sampler.prior
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            return adapter.bind(prior.network)(x, t)
+
+        return network
 
     def tuned(self, i: int, z: int, judge: Judge, num_steps: int, purpose: int) -> tuple[Adapter, float]:
         """A copy of the adapter after ``num_steps`` of Adam on slice ``z`` alone, and its last loss."""

@@ -22,6 +22,7 @@ from ddip_ray.io.ledger import Entry, Ledger, State, this_driver
 from ddip_ray.io.result import open_result
 from ddip_ray.tasks.compare import is_made
 from ddip_ray.tasks.evaluate import evaluate
+from ddip_ray.units import format_bytes
 
 BEAT = 20.0  # seconds between two words to the ledger about what is running
 POLL = 0.5
@@ -117,16 +118,16 @@ class Cohort:
                 return
             try:
                 number = self.slots_for(entry)
-            except InputError as error:
+            except Exception as error:  # as in `work`
                 self.running[entry.name] = entry
-                values = {"state": State.FAILED, "error": str(error)}
-                self.note(Outcome(entry, 0, values, f"failed: {error}"))
+                self.note(failure(entry, 0, error))
                 continue
             if number > self.free:
                 self.held = entry
                 return
             self.free -= number
             self.running[entry.name] = entry
+            self.lost.discard(entry.name)
             self.ledger.update(entry.name, self.owner, num_workers=number)
             self.say(entry.name, Message(f"started, attempt {entry.attempts}, {number} worker(s)"))
             threading.Thread(target=self.work, args=(entry, number), daemon=True).start()
@@ -138,10 +139,11 @@ class Cohort:
             InputError: there are not so many, or the store is damaged.
         """
         acquisition = open_acquisition(entry.store)
-        needed = fewest_workers(acquisition, load_config(None, entry.settings), self.slots.memory)
+        config, device = load_config(None, entry.settings), "cuda" if self.slots.on_gpus else "cpu"
+        needed = fewest_workers(acquisition, config, self.slots.memory, device)
         if needed > self.slots.number:
             raise InputError(
-                f"{entry.store}: needs {needed} workers of {self.slots.memory / 2**30:.1f} GiB each, "
+                f"{entry.store}: needs {needed} workers of {format_bytes(self.slots.memory)} each, "
                 f"there are {self.slots.number}"
             )
         waiting = self.ledger.num_waiting()
@@ -190,14 +192,8 @@ class Cohort:
             values = self.reconstructed(entry, number)
         except Interrupted as error:
             outcome = Outcome(entry, number, {}, str(error), was_interrupted=True)
-        except InputError as error:
-            values = {"state": State.FAILED, "error": str(error)}
-            is_full = isinstance(error, NoRoom)
-            outcome = Outcome(entry, number, values, f"failed: {error}", may_retry=is_full)
         except Exception as error:  # one bad volume must not stop the others
-            words = f"{type(error).__name__}: {error}"
-            values = {"state": State.FAILED, "error": words}
-            outcome = Outcome(entry, number, values, f"failed: {words}", may_retry=True)
+            outcome = failure(entry, number, error)
         else:
             outcome = Outcome(entry, number, values, f"done: {entry.output}")
         self.outcomes.put(outcome)
@@ -231,3 +227,12 @@ class Cohort:
             scores = evaluate(entry.output)
             values |= {"psnr": scores.psnr, "ssim": scores.ssim}
         return values
+
+
+def failure(entry: Entry, num_slots: int, error: Exception) -> Outcome:
+    """Mistakes stay; machines, and a cluster that is full, may do better another time."""
+    is_mistake = isinstance(error, InputError)
+    words = str(error) if is_mistake else f"{type(error).__name__}: {error}"
+    values = {"state": State.FAILED, "error": words}
+    may_retry = not is_mistake or isinstance(error, NoRoom)
+    return Outcome(entry, num_slots, values, f"failed: {words}", may_retry=may_retry)

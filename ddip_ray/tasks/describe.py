@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddip_ray.io.summary import summarize
+from ddip_ray.units import format_bytes
 
 
 def describe(path: str) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def in_words(facts: Mapping[str, Any]) -> dict[str, str]:
     words = _acquisition(facts) if facts["store"] == "acquisition" else _result(facts)
     size = facts.get("bytes_on_disk")
     files = f"{facts['num_shards']} of {facts['shard_slices']} slices"
-    words["shards"] = files + (f", {_bytes(size)} in all" if size is not None else "")
+    words["shards"] = files + (f", {format_bytes(size)} in all" if size is not None else "")
     return words
 
 
@@ -109,12 +110,3 @@ def _shape(shape: list[int]) -> str:
 
 def _mm(voxel: list[float]) -> str:
     return " x ".join(f"{size:.4g}" for size in voxel)
-
-
-def _bytes(size: int) -> str:
-    value, unit = float(size), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.4g} {unit}"

@@ -1,0 +1,108 @@
+"""How many arrays of a slab each method holds at its peak: what `ddip_ray.engine.footprint` counts with.
+
+    python tests/benchmarks/bench_memory.py
+
+writes results/memory.md. Every tensor that lives is counted, on the CPU, in short runs on two slabs with few
+and with many views; what grows with the slab is split into images and measurements. Scratch memory of
+libraries is not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddip_ray.engine.config import load_config
+from ddip_ray.engine.footprint import held
+from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.live_bytes import LiveBytes
+from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
+from ddip_ray.prior.training import SCHEDULE
+from ddip_ray.solvers.build import build_method
+from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.loading import load_problem
+from ddip_ray.solvers.slab import Slab
+from ddip_ray.tasks.simulate import Scan, simulate
+
+RESULTS = Path(__file__).parent / "results" / "memory.md"
+METHODS = "fbp,cg,tv,dds,ddnm,diffpir,diffusionmbir,score-sde,dps,d3ip,d3ip-mbir,d3ip-meta"
+SIZE, SLABS, VIEWS = 32, (24, 48), (8, 32)
+RUN: dict[str, Any] = {
+    "sampler": {"num_steps": 3},
+    "tv": {"iterations": 3},
+    "dps": {"num_steps": 3},
+    "predictor_corrector": {"num_steps": 3},
+    # As of a large volume: one twin a slice.
+    "adaptation": {"adapt_start_t": 999, "num_adapt_steps": 1, "enough_twins": 1, "policy": "fixed"},
+    "meta": {"inner_steps": 1, "refine_steps": 1},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    command = shlex.join(["python", "tests/benchmarks/bench_memory.py", *sys.argv[1:]])
+    lines = [
+        "# Arrays of a slab at the peak",
+        "",
+        f"`{command}`: slabs of {SLABS[0]} and {SLABS[1]} slices of {SIZE}², {VIEWS[0]} and {VIEWS[1]} "
+        f"views. {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}. The last columns "
+        "are what `footprint` counts with.",
+        "",
+        "| method | images | measurements | footprint: images | measurements |",
+        "|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        prior = Path(folder) / "tiny"
+        config = NetworkConfig(channels=(8, 16), norm_num_groups=4, attention_head_dim=8)
+        save_prior(prior, build_network(config), SCHEDULE, {"image_range": [-1.0, 1.0]})
+        for method in args.methods.split(","):
+            images, measurements = arrays(method, Path(folder), str(prior))
+            counted = held(method)
+            lines.append(f"| {method} | {images:.1f} | {measurements:.1f} | {counted[0]} | {counted[1]} |")
+            print(lines[-1], flush=True)
+    args.output.write_text("\n".join(lines) + "\n")
+
+
+def arrays(method: str, folder: Path, prior: str) -> tuple[float, float]:
+    """Images and measurements a slice: growth = images * pixels + measurements * samples, for two scans."""
+    growth, samples = [], []
+    for views in VIEWS:
+        peaks = []
+        for slices in SLABS:
+            store = folder / f"{slices}-{views}.zarr"
+            if not store.exists():
+                np.save(folder / "image.npy", np.random.default_rng(0).random((slices, SIZE, SIZE), "f4"))
+                simulate(str(folder / "image.npy"), str(store), Scan(num_views=views, window=(0.0, 1.0)))
+            peaks.append(peak(method, store, prior))
+        growth.append((peaks[1] - peaks[0]) / (SLABS[1] - SLABS[0]) / 4)
+        samples.append(np.prod(open_acquisition(str(store)).metadata.acquisition.measurement_shape))
+    measurements = (growth[1] - growth[0]) / (samples[1] - samples[0])
+    return (growth[0] - measurements * samples[0]) / SIZE**2, float(measurements)
+
+
+def peak(method: str, store: Path, prior: str) -> int:
+    acquisition = open_acquisition(str(store))
+    with LiveBytes() as live:
+        problem = load_problem(acquisition, Slab(0, acquisition.num_slices), "cpu", None)
+        running = build_method(load_config(None, {**RUN, "method": method, "prior": prior}), problem, Alone())
+        for i in range(running.num_steps):
+            if running.step(i).last:
+                break
+        running.result()
+    return live.peak
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""`ddip-ray plan`: what will be needed, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ddip_ray_cli.main import main
+
+from ddip_ray.engine import footprint
+
+
+def test_a_plan(small_scan: Path, untrained_prior: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", str(small_scan), "--method", "d3ip", "--prior", str(untrained_prior), "--workers", "2"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "2 CPU workers, slices 0 to 5, 6 to 11" in said
+    assert "at each update of the adapter" in said
+    assert "time      about " in said
+    assert f"next: ddip-ray reconstruct {small_scan}" in said
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["slabs"] == [[0, 6], [6, 12]]
+    assert found["device"] == "cpu"
+    assert found["device_bytes"] < found["memory"]
+    assert sorted(path.name for path in small_scan.parent.iterdir()) == ["vol.zarr"]
+
+
+def test_a_plan_that_cannot_fit(
+    small_scan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(footprint, "host_bytes", lambda: 2**20)
+    assert main(["plan", str(small_scan), "--method", "tv", "--workers", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "the fewest a worker can have, needs" in said
+    assert "a worker has 1 MiB" in said

@@ -1,0 +1,97 @@
+"""What a run will take, against what it took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_runs import LOCAL, config
+
+from ddip_ray.engine import footprint
+from ddip_ray.engine.events import StepEvent
+from ddip_ray.engine.forecast import forecast
+from ddip_ray.engine.plan import make_plan
+from ddip_ray.engine.run import reconstruct
+from ddip_ray.errors import InputError
+from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.live_bytes import LiveBytes
+from ddip_ray.prior.call_bytes import call_bytes
+from ddip_ray.prior.network import DiffusionPrior, load_prior
+
+
+def test_live_bytes() -> None:
+    with LiveBytes() as live:
+        x = torch.zeros(1000)
+        y = x.view(10, 100) + 1
+        assert live.now == live.peak == 8000
+        del x
+        assert live.now == 4000
+        y = y[:2].clone()
+        assert (live.now, live.peak) == (800, 8000)
+
+
+def peak_of_a_call(prior: DiffusionPrior, x: torch.Tensor, *, with_gradient: bool) -> int:
+    with LiveBytes() as live, torch.set_grad_enabled(with_gradient):
+        x = x.clone().requires_grad_(with_gradient)
+        x0_hat, _ = prior.denoise(x, 1)
+        if with_gradient:
+            torch.autograd.grad(x0_hat.abs().sum(), x)
+    return live.peak
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_bytes_of_a_call_are_found_without_making_it(
+    prior: str, dtype: torch.dtype, with_gradient: bool
+) -> None:
+    loaded = load_prior(Path(prior))
+    weights = sum(p.numel() * 4 for p in loaded.network.parameters())
+    made = peak_of_a_call(loaded, torch.zeros(3, 30, 22, dtype=dtype), with_gradient=with_gradient)
+    found = call_bytes(loaded, (30, 22), 3, is_complex=dtype.is_complex, with_gradient=with_gradient)
+    assert found == pytest.approx(weights + made, rel=0.1)
+
+
+@pytest.mark.parametrize("method", ["fbp", "tv", "dds", "d3ip", "d3ip-mbir"])
+@pytest.mark.parametrize("kind", ["scan", "mri"])
+def test_a_forecast_is_of_this_run(
+    small_scan: Path, small_mri: Path, prior: str, kind: str, method: str
+) -> None:
+    store = {"scan": small_scan, "mri": small_mri}[kind]
+    if (kind, method) == ("mri", "fbp"):
+        method = "zero-filled"
+    settings, acquisition = config(method, prior), open_acquisition(str(store))
+    plan, _ = make_plan(acquisition, 2, None, None)
+    found = forecast(acquisition, settings, plan, 2**40)
+    events = list[StepEvent]()
+    run = reconstruct(
+        str(store),
+        str(store.parent / "out.zarr"),
+        settings,
+        on_event=events.append,
+        **LOCAL,  # type: ignore[arg-type]
+    )
+    assert (found.num_slices, found.nfe, found.adapt_nfe) == (6, run.nfe, run.adapt_nfe)
+    assert found.num_steps == events[0].num_steps
+    assert found.seconds is not None
+    assert found.seconds > 0
+    voxels = np.prod([acquisition.num_slices, *acquisition.metadata.acquisition.image_shape])
+    assert found.result_bytes == voxels * {"scan": 4, "mri": 8}[kind]
+    couples = method in ("tv", "d3ip-mbir")
+    plane = found.result_bytes / acquisition.num_slices
+    assert (found.sent_bytes > plane) == couples
+    assert (found.adapter_bytes > 0) == method.startswith("d3ip")
+
+
+def test_what_cannot_fit_is_refused_by_how_much(small_scan: Path, prior: str) -> None:
+    settings, acquisition = config("dds", prior), open_acquisition(str(small_scan))
+    one, _ = make_plan(acquisition, 1, None, None)
+    needed = [footprint.worker_bytes(acquisition, settings, n, "cpu") for n in (12, 4, 1)]
+    assert needed == sorted(needed, reverse=True)
+    with pytest.raises(InputError, match=r"12 slices a worker need .* too much\. Use 3 workers or more"):
+        forecast(acquisition, settings, one, needed[1])
+    with pytest.raises(InputError, match="the fewest a worker can have, needs"):
+        forecast(acquisition, settings, one, needed[2] - 1)
+    assert footprint.fewest_workers(acquisition, settings, needed[0], "cpu") == 1
+    assert footprint.fewest_workers(acquisition, settings, needed[2], "cpu") == 12

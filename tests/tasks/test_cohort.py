@@ -1,0 +1,153 @@
+"""Which volume gets how many workers, and what becomes of those that fail: reconstructions are pretended."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddip_ray.engine.config import load_config
+from ddip_ray.engine.events import Event, Message
+from ddip_ray.engine.footprint import worker_bytes
+from ddip_ray.errors import InputError, Interrupted, WorkersLost
+from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.io.ledger import Ledger, State
+from ddip_ray.tasks import cohort as module
+from ddip_ray.tasks.cohort import Cohort, Slots
+from ddip_ray.tasks.cohort_volumes import find_volumes
+
+Pretend = Callable[..., None]
+
+
+@pytest.fixture
+def scans(small_scan: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "scans"
+    for name in "abc":
+        shutil.copytree(small_scan, folder / f"{name}.zarr")
+    return folder
+
+
+def drive(
+    scans: Path,
+    pretend: Pretend,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    slots: int = 2,
+    memory: int = 2**40,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[Ledger, list[str]]:
+    """The ledger at the end, and what was said. ``pretend`` is called instead of `reconstruct`."""
+    said = list[str]()
+    folder = scans.parent / "out"
+    ledger = Ledger.begin(folder, {})
+    ledger.add(find_volumes(str(scans), {"method": "cg"}, folder))
+
+    def say(name: str, event: Event) -> None:
+        assert isinstance(event, Message)
+        said.append(f"{name}: {event.text}")
+
+    def done(self: Cohort, entry: Any, number: int) -> dict[str, Any]:
+        lost = lambda: should_stop() or entry.name in self.lost  # noqa: E731
+        pretend(entry.name, number, entry.attempts, lost)
+        return {"state": State.DONE, "seconds": 1.0}
+
+    monkeypatch.setattr(module, "connected", lambda number: contextlib.nullcontext())
+    monkeypatch.setattr(Cohort, "reconstructed", done)
+    monkeypatch.setattr(module, "BACK_OFF", 0.05)
+    monkeypatch.setattr(module, "POLL", 0.02)
+    monkeypatch.setattr(module, "BEAT", 0.05)
+    Cohort(ledger, Slots(slots, False, 1, memory), 3, "10m", should_stop, say).run()
+    return ledger, said
+
+
+def test_no_more_at_a_time_than_there_are_slots(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, most, lock = [0], [0], threading.Lock()
+
+    def pretend(name: str, number: int, attempt: int, lost: Callable[[], bool]) -> None:
+        with lock:
+            now[0] += number
+            most[0] = max(most[0], now[0])
+        time.sleep(0.1)
+        with lock:
+            now[0] -= number
+
+    ledger, _ = drive(scans, pretend, monkeypatch)
+    assert [entry.state for entry in ledger.entries()] == [State.DONE] * 3
+    assert most == [2]
+
+
+def test_free_workers_go_to_the_last_volume(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = dict[str, int]()
+    drive(scans, lambda name, number, *_: given.update({name: number}), monkeypatch, slots=9)
+    assert given == {"a": 3, "b": 3, "c": 3}
+
+
+def test_a_volume_that_needs_more_memory_gets_more_workers(
+    scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquisition, config = open_acquisition(str(scans / "a.zarr")), load_config(None, {"method": "cg"})
+    third = worker_bytes(acquisition, config, 4, "cpu")
+    given = list[int]()
+    drive(scans, lambda name, number, *_: given.append(number), monkeypatch, slots=4, memory=third)
+    assert given == [3, 3, 4]  # the last one has all that is free
+    shutil.rmtree(scans.parent / "out")
+    ledger, _ = drive(scans, lambda *_: None, monkeypatch, slots=2, memory=third)
+    assert all(entry.state == State.FAILED for entry in ledger.entries())
+    assert "needs 3 workers of" in ledger.entries()[0].error
+
+
+def test_machines_are_tried_again_and_mistakes_are_not(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pretend(name: str, number: int, attempt: int, lost: Callable[[], bool]) -> None:
+        if name == "a" and attempt < 3:
+            raise WorkersLost("worker 0 was lost")
+        if name == "b":
+            raise RuntimeError("a bug")
+        if name == "c":
+            raise InputError("a NaN")
+
+    ledger, said = drive(scans, pretend, monkeypatch)
+    a, b, c = ledger.entries()
+    assert (a.state, a.attempts) == (State.DONE, 3)
+    assert (b.state, b.attempts, b.error) == (State.FAILED, 3, "RuntimeError: a bug")
+    assert (c.state, c.attempts, c.error) == (State.FAILED, 1, "a NaN")
+    assert said.count("a: failed: WorkersLost: worker 0 was lost") == 2
+
+
+def test_what_is_interrupted_waits_as_if_it_had_not_been_tried(
+    scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def pretend(name: str, number: int, attempt: int, lost: Callable[[], bool]) -> None:
+        asked.set()
+        raise Interrupted("after step 1", can_resume=True)
+
+    with pytest.raises(Interrupted):
+        drive(scans, pretend, monkeypatch, should_stop=asked.is_set)
+    ledger = Ledger(scans.parent / "out")
+    assert all((e.state, e.attempts) == (State.WAITING, 0) for e in ledger.entries())
+
+
+def test_a_driver_lets_go_of_what_another_has_taken_over(
+    scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "bc":
+        shutil.rmtree(scans / f"{name}.zarr")
+
+    def pretend(name: str, number: int, attempt: int, lost: Callable[[], bool]) -> None:
+        with Ledger(scans.parent / "out")._transaction() as db:
+            db.execute("UPDATE volumes SET owner = 'elsewhere:1'")
+        while not lost():
+            time.sleep(0.01)
+        raise Interrupted("taken over")
+
+    ledger, said = drive(scans, pretend, monkeypatch)
+    (entry,) = ledger.entries()
+    assert (entry.owner, entry.state, entry.attempts) == ("elsewhere:1", State.RUNNING, 1)
+    assert said[-1] == "a: taken over"
