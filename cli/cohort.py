@@ -42,6 +42,10 @@ def run(
     workers: Workers = None,
     attempts: Annotated[int, typer.Option(min=1, help="At a volume whose workers or machine fail.")] = 3,
     snapshot_every: Annotated[str, typer.Option(metavar="20|10m|never", help="As of reconstruct.")] = "10m",
+    warm_start: Annotated[
+        bool,
+        typer.Option("--warm-start", help="Adapt from the mean adapter of the tag's earlier volumes (D3IP)."),
+    ] = False,
 ) -> None:
     """Reconstruct every volume of SOURCE; what is done is not done again."""
     from ddip_ray.engine.config import given_settings
@@ -56,7 +60,13 @@ def run(
         "seed": seed,
     }
     entries = find_volumes(source, given_settings(config, flags), output)
-    options = {"gpus": gpus, "workers": workers, "attempts": attempts, "snapshot_every": snapshot_every}
+    options = {
+        "gpus": gpus,
+        "workers": workers,
+        "attempts": attempts,
+        "snapshot_every": snapshot_every,
+        "warm_start": warm_start,
+    }
     ledger = Ledger.begin(output, options)
     ledger.add(entries)
     drive(output, options)
@@ -84,12 +94,14 @@ def resume(
 def drive(folder: Path, options: dict[str, Any]) -> None:
     """Until nothing waits; exit code 1 when volumes have failed."""
     from ddip_ray.io.ledger import Ledger, State
+    from ddip_ray.tasks.adapter_library import AdapterLibrary
     from ddip_ray.tasks.cohort import Cohort, Slots
 
     ledger = Ledger(folder)
     slots = Slots.of_machine(options["workers"], options["gpus"])
+    library = AdapterLibrary(folder / "adapters") if options["warm_start"] else None
     with stoppable() as should_stop:
-        Cohort(ledger, slots, options["attempts"], options["snapshot_every"], should_stop, say).run()
+        Cohort(ledger, slots, options["attempts"], options["snapshot_every"], library, should_stop, say).run()
     entries = ledger.entries()
     print(counts(entries))
     print(f"\nnext: ddip-ray cohort report {folder}")

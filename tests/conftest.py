@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a process of tests for each core
+
 import numpy as np
 import pytest
 import torch

@@ -40,13 +40,17 @@ class State(StrEnum):
 class Entry:
     """A volume of the cohort. Times in seconds, those of day since 1970.
 
-    ``settings`` lie over the defaults of `RunConfig`; ``num_bytes`` of measurements, 0 where nobody knows.
+    ``settings`` lie over the defaults of `RunConfig`; ``tag`` names a scanner or protocol, and ``adapter`` is
+    what its adaptation starts from ("": not decided, "none": from nothing). ``num_bytes`` of measurements, 0
+    where nobody knows.
     """
 
     name: str
     store: str
     output: str
     settings: dict[str, Any] = field(default_factory=dict)
+    tag: str = "default"
+    adapter: str = ""
     num_bytes: int = 0
     state: State = State.WAITING
     attempts: int = 0

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ddip_ray.engine.config import load_config
@@ -16,16 +17,20 @@ from ddip_ray.engine.footprint import fewest_workers, gpu_bytes, host_bytes
 from ddip_ray.engine.plan import local_gpus, require_gpus
 from ddip_ray.engine.ray_cluster import connected
 from ddip_ray.engine.run import reconstruct
+from ddip_ray.engine.worker import ADAPTER_NAME
 from ddip_ray.errors import InputError, Interrupted, NoRoom
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.ledger import Entry, Ledger, State, this_driver
-from ddip_ray.io.result import open_result
+from ddip_ray.io.result import load_file, open_result
+from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.tasks.adapter_library import AdapterLibrary
 from ddip_ray.tasks.compare import is_made
 from ddip_ray.tasks.evaluate import evaluate
 from ddip_ray.units import format_bytes
 
 BEAT = 20.0  # seconds between two words to the ledger about what is running
 POLL = 0.5
+NO_ADAPTER = "none"
 BACK_OFF = 30.0  # seconds before the second attempt; twice as long before each that follows
 
 
@@ -75,6 +80,7 @@ class Cohort:
     slots: Slots
     max_attempts: int
     snapshot_every: str
+    library: AdapterLibrary | None  # to start from and to teach; None: every volume by itself
     should_stop: Callable[[], bool]
     say: Callable[[str, Event], None]  # of a volume
     running: dict[str, Entry] = field(default_factory=dict)
@@ -200,7 +206,7 @@ class Cohort:
 
     def reconstructed(self, entry: Entry, number: int) -> dict[str, Any]:
         """What the ledger says of a volume that is done. A result that is there already is not made again."""
-        config, acquisition = load_config(None, entry.settings), open_acquisition(entry.store)
+        config, acquisition = self.config_of(entry), open_acquisition(entry.store)
 
         def on_event(event: Event) -> None:
             if isinstance(event, StepEvent):
@@ -221,12 +227,35 @@ class Cohort:
                 on_event=on_event,
                 should_stop=lambda: self.should_stop() or entry.name in self.lost,
             )
+        if self.library is not None and can_start_warm(config):
+            self.library.add(entry.tag, load_file(entry.output, ADAPTER_NAME), entry.name)
         made: Any = open_result(entry.output).provenance
         values = {"state": State.DONE, "seconds": made["seconds"]["total"], "residual": made["residual"]}
         if acquisition.has_reference:
             scores = evaluate(entry.output)
             values |= {"psnr": scores.psnr, "ssim": scores.ssim}
         return values
+
+    def config_of(self, entry: Entry) -> RunConfig:
+        """With the adapter to start from, which stays the same in every attempt."""
+        config = load_config(None, entry.settings)
+        if self.library is None or not can_start_warm(config) or config.adapter is not None:
+            return config
+        adapter = entry.adapter
+        if not adapter:
+            adapter = str(self.library.latest(entry.tag) or NO_ADAPTER)
+            self.ledger.update(entry.name, self.owner, adapter=adapter)
+        if adapter == NO_ADAPTER:
+            self.say(entry.name, Message(f"no adapter of {entry.tag} when it was begun: starts from none"))
+            return config
+        taught_by = ", ".join(self.library.volumes(Path(adapter)))
+        self.say(entry.name, Message(f"starts from {adapter}, learned from {taught_by}"))
+        return config.model_copy(update={"adapter": adapter})
+
+
+def can_start_warm(config: RunConfig) -> bool:
+    """Methods with one adapter for the volume, which they leave beside the result."""
+    return config.method.startswith("d3ip")
 
 
 def failure(entry: Entry, num_slots: int, error: Exception) -> Outcome:

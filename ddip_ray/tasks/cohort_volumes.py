@@ -20,13 +20,18 @@ from ddip_ray.io.arrays import read_attributes
 from ddip_ray.io.ledger import Entry
 from ddip_ray.io.schema import ATTRIBUTE_KEY, MEASUREMENTS, Frozen
 from ddip_ray.solvers.presets import overlaid
+from ddip_ray.tasks.adapter_library import require_tag
 
 
 class CohortVolume(Frozen):
-    """A store, relative to the file's folder; ``config`` are settings of its own."""
+    """A store, relative to the file's folder; ``config`` are settings of its own.
+
+    Volumes of one ``tag``, a scanner or protocol, may learn from each other.
+    """
 
     store: str
     name: str | None = None
+    tag: str = "default"
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -99,9 +104,12 @@ def _entry(volume: CohortVolume, settings: dict[str, Any], folder: Path) -> Entr
     name = volume.name or Path(volume.store).name.removesuffix(".zarr")
     if name != Path(name).name or name.startswith("."):
         raise InputError(f"volume {name!r}: a name is that of a file: no folders, no dot at the beginning")
+    require_tag(volume.tag)
     store = str(paths.absolute(volume.store))
     output = str(paths.absolute(str(folder / f"{name}.zarr")))
-    return Entry(name=name, store=store, output=output, settings=own, num_bytes=_num_bytes(store))
+    return Entry(
+        name=name, store=store, output=output, settings=own, tag=volume.tag, num_bytes=_num_bytes(store)
+    )
 
 
 def _num_bytes(store: str) -> int:

@@ -110,7 +110,7 @@ def test_a_driver_that_is_stopped_and_one_that_dies(
     scans: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, cohort = tmp_path / "out", tmp_path / "cohort.yaml"
-    steps = {"num_steps": 100, "cg_iterations": 4, "quiet_cg_iterations": 4}
+    steps = {"num_steps": 40, "cg_iterations": 4, "quiet_cg_iterations": 4}
     config = {**yaml.safe_load(settings.read_text()), "sampler": steps}
     settings.write_text(yaml.safe_dump(config))
     volumes = [{"store": "scans/a.zarr"}, {"store": "scans/b.zarr", "name": "second"}]
@@ -139,6 +139,34 @@ def test_a_driver_that_is_stopped_and_one_that_dies(
     np.testing.assert_array_equal(read(found["a"]["output"]), read(alone))
 
 
+def test_a_volume_starts_from_what_an_earlier_one_has_taught(
+    scans: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("corrupt", "nan"):
+        shutil.rmtree(scans / f"{name}.zarr")
+    adaptation = {
+        "policy": "fixed",
+        "lora_rank": 2,
+        "adapt_start_t": 999,
+        "num_adapt_steps": 1,
+        "num_twins": 1,
+    }
+    config = {**yaml.safe_load(settings.read_text()), "method": "d3ip", "adaptation": adaptation}
+    settings.write_text(yaml.safe_dump(config))
+    folder = tmp_path / "out"
+    words = ["cohort", "run", str(scans), "-o", str(folder), "--config", str(settings), "--workers", "1"]
+    assert main([*words, "--warm-start"]) == 0
+    said = capsys.readouterr().err
+    first = folder / "adapters" / "default" / "000001.safetensors"
+    assert "a: no adapter of default when it was begun: starts from none" in said
+    assert f"b: starts from {first}, learned from a" in said
+    found = status(folder, capsys)
+    recorded: Any = [open_result(found[name]["output"]).provenance["config"] for name in "ab"]
+    assert [config["adapter"] for config in recorded] == [None, str(first)]
+    assert not np.array_equal(read(found["a"]["output"]), read(found["b"]["output"]))
+    assert len(list(first.parent.iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [
@@ -147,6 +175,7 @@ def test_a_driver_that_is_stopped_and_one_that_dies(
         ("volumes: [{store: a.zarr}, {store: x/a.zarr}]", "several volumes are called a"),
         ("volumes: [{store: a.zarr, config: {method: magic}}]", "method"),
         ("volumes: [{store: a.zarr, name: ../a}]", "a name is that of a file"),
+        ("volumes: [{store: a.zarr, tag: a/b}]", "tag 'a/b'"),
         ("volumes: [", "cannot be read"),
     ],
 )

@@ -24,6 +24,7 @@ def ray_cluster() -> Iterator[None]:
     os.environ.update(QUIET)
     import ray
 
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    quiet = {"include_dashboard": False, "log_to_driver": False, "object_store_memory": 100 * 2**20}
+    ray.init(address="local", num_cpus=3, **quiet)
     yield
     ray.shutdown()

@@ -62,7 +62,7 @@ def drive(
     monkeypatch.setattr(module, "BACK_OFF", 0.05)
     monkeypatch.setattr(module, "POLL", 0.02)
     monkeypatch.setattr(module, "BEAT", 0.05)
-    Cohort(ledger, Slots(slots, False, 1, memory), 3, "10m", should_stop, say).run()
+    Cohort(ledger, Slots(slots, False, 1, memory), 3, "10m", None, should_stop, say).run()
     return ledger, said
 
 
