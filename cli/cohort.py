@@ -11,7 +11,7 @@ import typer
 
 from ddip_ray.errors import InputError
 
-from .interrupts import stoppable
+from .interrupts import EXIT_CAN_RESUME, stoppable
 from .options import AsJson
 from .output import format_seconds, format_table, print_json
 from .reconstruct import Adapt, Method, Preset
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Reconstruct many volumes, and survive the night.")
 
 Folder = Annotated[Path, typer.Argument(help="The folder of a cohort.")]
-Gpus = Annotated[int | None, typer.Option(help="GPUs to use. Default: all there are.")]
-Workers = Annotated[int | None, typer.Option(help="Workers, when there is no GPU. Default: one a core.")]
+Gpus = Annotated[int | None, typer.Option(min=1, help="GPUs to use. Default: all there are.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Workers, when there is no GPU. Default: one a core.")
+]
 EXIT_SOME_FAILED = 1
 
 
@@ -49,6 +51,7 @@ def run(
 ) -> None:
     """Reconstruct every volume of SOURCE; what is done is not done again."""
     from ddip_ray.engine.config import given_settings
+    from ddip_ray.engine.snapshot_timer import SnapshotTimer
     from ddip_ray.io.ledger import Ledger
     from ddip_ray.tasks.cohort_volumes import find_volumes
 
@@ -67,6 +70,8 @@ def run(
         "snapshot_every": snapshot_every,
         "warm_start": warm_start,
     }
+    SnapshotTimer.every(snapshot_every)
+    require_one(gpus, workers)
     ledger = Ledger.begin(output, options)
     ledger.add(entries)
     drive(output, options)
@@ -82,6 +87,7 @@ def resume(
     """Go on with a cohort, as it was begun or on other GPUs or workers."""
     from ddip_ray.io.ledger import Ledger
 
+    require_one(gpus, workers)
     ledger = Ledger(folder)
     options = ledger.options
     if gpus is not None or workers is not None:
@@ -89,6 +95,11 @@ def resume(
     if failed:
         print(f"{ledger.retry_failed()} that failed wait again", file=sys.stderr)
     drive(folder, options)
+
+
+def require_one(gpus: int | None, workers: int | None) -> None:
+    if gpus is not None and workers is not None:
+        raise InputError("--gpus and --workers are one or the other", "One worker drives one GPU.")
 
 
 def drive(folder: Path, options: dict[str, Any]) -> None:
@@ -99,12 +110,15 @@ def drive(folder: Path, options: dict[str, Any]) -> None:
 
     ledger = Ledger(folder)
     slots = Slots.of_machine(options["workers"], options["gpus"])
-    library = AdapterLibrary(folder / "adapters") if options["warm_start"] else None
+    library = AdapterLibrary((folder / "adapters").absolute()) if options["warm_start"] else None
     with stoppable() as should_stop:
         Cohort(ledger, slots, options["attempts"], options["snapshot_every"], library, should_stop, say).run()
     entries = ledger.entries()
     print(counts(entries))
     print(f"\nnext: ddip-ray cohort report {folder}")
+    if any(entry.state == State.RUNNING for entry in entries):
+        print("other drivers have the rest; `cohort resume` takes over what they lose", file=sys.stderr)
+        raise typer.Exit(EXIT_CAN_RESUME)
     if any(entry.state == State.FAILED for entry in entries):
         raise typer.Exit(EXIT_SOME_FAILED)
 

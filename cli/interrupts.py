@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+EXIT_CAN_RESUME = 75  # "try again later", of sysexits.h
 # Slurm warns with what the job asked for, by custom USR1; Kubernetes with TERM.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 

@@ -27,10 +27,10 @@ from . import (
     simulate,
     simulate_mri,
 )
+from .interrupts import EXIT_CAN_RESUME
 
 EXIT_INPUT_ERROR = 2  # what command lines answer to a wrong option, too
 EXIT_INTERRUPTED = 130
-EXIT_CAN_RESUME = 75  # "try again later", of sysexits.h
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -18,7 +18,11 @@ class InputError(Exception):
         return f"{self.message}. {self.hint}" if self.hint else self.message
 
 
-class NoRoom(InputError):
+class Unavailable(InputError):
+    """Something is full, busy or away, and may not be in a while."""
+
+
+class NoRoom(Unavailable):
     """The cluster is too small or, for now, too full."""
 
 

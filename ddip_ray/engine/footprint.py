@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from functools import cache
+from pathlib import Path
 
 from ddip_ray.engine.ray_cluster import connected
 from ddip_ray.errors import InputError
@@ -88,13 +89,23 @@ def fewest_workers(acquisition: Acquisition, config: RunConfig, memory: int, dev
     raise InputError(
         f"{acquisition.path}: {config.method} on {acquisition.shard_slices} slices, the fewest a worker can "
         f"have, needs {format_bytes(least)}, a worker has {format_bytes(memory)}",
-        "Take a smaller micro_batch, or a device with more memory.",
+        "Give each worker more memory: fewer workers on a machine, or larger GPUs.",
     )
 
 
 def host_bytes() -> int:
-    """Of this machine's memory, what is not in use."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Of this machine's memory what programs can have, or of its container's where that is less."""
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        available = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return available
+    return available if limit == "max" else min(available, int(limit) - int(used))
 
 
 def gpu_bytes() -> int:

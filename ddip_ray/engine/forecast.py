@@ -64,16 +64,19 @@ def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory:
     """From two steps of the method on the first slices, where its device is in this machine.
 
     Raises:
-        InputError: a worker needs more than ``memory`` bytes; how many workers would do.
+        InputError: a worker needs more than ``memory`` bytes; on GPUs, how many would do.
     """
     most = max(len(slab) for slab in plan.slabs)
     needed = worker_bytes(acquisition, config, most, plan.device)
     if needed > memory:
-        fewest = fewest_workers(acquisition, config, memory, plan.device)
+        if plan.device == "cuda":
+            hint = f"Use {fewest_workers(acquisition, config, memory, plan.device)} GPUs or more."
+        else:  # workers of a machine share its memory, and each needs some for itself
+            hint = "Use fewer workers, or a machine with more memory."
         raise InputError(
             f"{acquisition.path}: {most} slices a worker need {format_bytes(needed)}, there are "
             f"{format_bytes(memory)}: {format_bytes(needed - memory)} too much",
-            f"Use {fewest} workers or more.",
+            hint,
         )
     is_here = plan.device == "cpu" or torch.cuda.is_available()
     pilot = load_problem(
@@ -85,10 +88,10 @@ def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory:
     method = build_method(config, pilot, Alone())
     counting = _Counting()
     stepping = build_method(_without_decisions(config), pilot, counting)
-    stepping.step(0)
-    counting.sent_bytes, started = 0, time.monotonic()
     if stepping.num_steps > 1:
-        stepping.step(1)
+        stepping.step(0)  # which warms up
+    counting.sent_bytes, started = 0, time.monotonic()
+    stepping.step(min(1, stepping.num_steps - 1))
     of_slice = (time.monotonic() - started) / len(pilot.slab)
     voxels = acquisition.num_slices * math.prod(acquisition.metadata.acquisition.image_shape)
     return Forecast(

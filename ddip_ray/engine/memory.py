@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ddip_ray.errors import InputError
+from ddip_ray.errors import Unavailable
 
 
 def reset_peak() -> None:
@@ -42,7 +42,7 @@ def full_memory_explained(what: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         words = str(error).partition(". ")[0]
-        raise InputError(
+        raise Unavailable(
             f"{what}: the GPU's memory is full ({words})",
             "Use more GPUs, for fewer slices each, or free this one of other programs.",
         ) from error

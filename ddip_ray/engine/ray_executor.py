@@ -123,7 +123,8 @@ class RayExecutor:
         from ray.util.placement_group import remove_placement_group
 
         for actor in self.actors:
-            ray.kill(actor)
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.kill(actor)
         if self.placement is not None:
             with contextlib.suppress(ray.exceptions.RayError):
                 remove_placement_group(self.placement)

@@ -79,10 +79,10 @@ def reconstruct(
         orientation=acquisition.metadata.orientation,
         is_complex=geometry.arrays[MEASUREMENTS].dtype == "complex64",
     )
-    earlier = 0.0  # seconds, of commands that were cut off
+    earlier, begun = 0.0, False  # seconds, of commands that were cut off
 
-    def once(is_first: bool) -> Finished:
-        nonlocal earlier
+    def once() -> Finished:
+        nonlocal earlier, begun
         with make_executor(plan, name) as workers:
             placed = workers.place(plan.num_workers, 1 if elastic else plan.num_workers)
             if placed < plan.num_workers:
@@ -94,7 +94,8 @@ def reconstruct(
                     for slab in actual.slabs
                 ]
             )
-            if is_first:
+            if not begun:
+                begun = True
                 if restart:
                     snapshots.delete()
                 last = snapshots.found()[:1]
@@ -114,7 +115,7 @@ def reconstruct(
             return Finished(actual, facts, setup, progress, WriteReport.of_all(written))
 
     try:
-        done = persistently(once, max_failures, on_event)
+        done = persistently(once, max_failures, on_event, should_stop)
         facts, progress, written = done.facts, done.progress, done.written
         seconds = time.monotonic() - started
         residual = math.nan if progress.residual is None else progress.residual
@@ -164,15 +165,20 @@ class Finished:
 
 
 def persistently(
-    once: Callable[[bool], Finished], max_failures: int, on_event: Callable[[Event], None]
+    once: Callable[[], Finished],
+    max_failures: int,
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
 ) -> Finished:
-    """``once(is_first)``, again with new workers when they are lost, ``max_failures`` times at most."""
+    """``once``, again with new workers when they are lost, ``max_failures`` times at most."""
     for failures in range(max_failures):
         try:
-            return once(failures == 0)
+            return once()
         except WorkersLost as error:
+            if should_stop():
+                raise
             on_event(Message(f"{error}; new workers take over ({failures + 1} of {max_failures})"))
-    return once(max_failures == 0)
+    return once()
 
 
 def identity(acquisition: Acquisition, config: RunConfig, facts: MethodFacts) -> dict[str, Any]:

@@ -129,6 +129,8 @@ def open_array(path: StorePath) -> Any:
         except ValueError as error:
             if "NOT_FOUND" in str(error):
                 raise InputError(f"{path}: no such array") from error
+            if any(status in str(error) for status in _DAMAGED):
+                raise InputError(f"{path}: its metadata are damaged: {error}") from error
             raise
     channels_first = array.domain.labels[0] == CHANNEL
     return array.transpose([1, 0, *range(2, array.ndim)]) if channels_first else array

@@ -12,16 +12,17 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ddip_ray.errors import InputError
+from ddip_ray.errors import InputError, Unavailable
 
 LEDGER = "cohort.sqlite"
+MAX_DEATHS = 5  # of drivers that work on a volume, until it is left alone
 LEASE = 120.0  # seconds after which a driver that was not heard of has lost its volumes
 _BUSY_TIMEOUT = 60.0
 _VERSION = 1
@@ -40,6 +41,8 @@ class State(StrEnum):
 class Entry:
     """A volume of the cohort. Times in seconds, those of day since 1970.
 
+    ``deaths`` of its ``attempts`` ended with the driver.
+
     ``settings`` lie over the defaults of `RunConfig`; ``tag`` names a scanner or protocol, and ``adapter`` is
     what its adaptation starts from ("": not decided, "none": from nothing). ``num_bytes`` of measurements, 0
     where nobody knows.
@@ -54,6 +57,7 @@ class Entry:
     num_bytes: int = 0
     state: State = State.WAITING
     attempts: int = 0
+    deaths: int = 0
     not_before: float = 0.0
     owner: str = ""
     seen: float = 0.0
@@ -91,14 +95,15 @@ class Ledger:
 
     @classmethod
     def begin(cls, folder: Path, options: dict[str, Any]) -> Ledger:
-        """The cohort in ``folder``, new or begun earlier; ``options`` are kept by who comes first."""
+        """The cohort in ``folder``, new or begun earlier; ``options`` replace earlier ones."""
         folder.mkdir(parents=True, exist_ok=True)
         with _transaction(folder / LEDGER) as db:
             if db.execute("PRAGMA user_version").fetchone() == (0,):
                 db.execute(f"CREATE TABLE volumes ({', '.join(_COLUMNS)}, PRIMARY KEY (name))")
                 db.execute("CREATE TABLE options (document)")
-                db.execute("INSERT INTO options VALUES (?)", (json.dumps(options),))
                 db.execute(f"PRAGMA user_version = {_VERSION}")
+            db.execute("DELETE FROM options")
+            db.execute("INSERT INTO options VALUES (?)", (json.dumps(options),))
         return cls(folder)
 
     @property
@@ -136,25 +141,31 @@ class Ledger:
         with self._transaction() as db:
             return _entries(db, "ORDER BY name")
 
-    def num_waiting(self) -> int:
-        """Volumes that nobody works on, and that are not at their end."""
+    def num_waiting(self, owner: str) -> int:
+        """Volumes that nobody works on, and that are not at their end, as seen by one driver."""
         with self._transaction() as db:
-            _release_orphans(db)
+            _release_orphans(db, owner)
             (number,) = db.execute(
                 "SELECT COUNT(*) FROM volumes WHERE state = ?", (State.WAITING,)
             ).fetchone()
         return int(number)
 
-    def claim(self, owner: str) -> Entry | None:
-        """The largest volume that waits, now ``owner``'s; None when there is none for now."""
+    def claim(self, owner: str, but_not: Collection[str] = ()) -> Entry | None:
+        """The largest volume that waits, now ``owner``'s; None when there is none for now.
+
+        ``but_not`` names what its driver is still busy with, though another may have taken it over. Volumes
+        with which drivers died come last.
+        """
         now = time.time()
         with self._transaction() as db:
-            _release_orphans(db)
+            _release_orphans(db, owner)
             waiting = _entries(
                 db,
-                "WHERE state = ? AND not_before <= ? ORDER BY num_bytes DESC, name LIMIT 1",
+                f"WHERE state = ? AND not_before <= ? AND name NOT IN ({', '.join('?' * len(but_not))}) "
+                "ORDER BY deaths, num_bytes DESC, name LIMIT 1",
                 State.WAITING,
                 now,
+                *but_not,
             )
             if not waiting:
                 return None
@@ -195,7 +206,7 @@ class Ledger:
         with self._transaction() as db:
             failed = _entries(db, "WHERE state = ?", State.FAILED)
             for entry in failed:
-                _set(db, entry.name, state=State.WAITING, attempts=0, not_before=0.0)
+                _set(db, entry.name, state=State.WAITING, attempts=0, deaths=0, not_before=0.0)
         return len(failed)
 
     @contextmanager
@@ -216,7 +227,7 @@ def _transaction(path: Path) -> Iterator[sqlite3.Connection]:
         finally:
             db.close()  # without a COMMIT, as it was
     except sqlite3.Error as error:
-        raise InputError(f"{path}: {error}", "Is it on a disk with space left that locks files?") from error
+        raise Unavailable(f"{path}: {error}", "Is it on a disk with space left that locks files?") from error
 
 
 def _row(entry: Entry) -> list[Any]:
@@ -237,11 +248,15 @@ def _set(db: sqlite3.Connection, name: str, **values: Any) -> None:
     db.execute(f"UPDATE volumes SET {columns} WHERE name = ?", (*values.values(), name))
 
 
-def _release_orphans(db: sqlite3.Connection) -> None:
-    """Volumes of drivers that are dead, or have not been heard of, wait again."""
-    for entry in _entries(db, "WHERE state = ?", State.RUNNING):
+def _release_orphans(db: sqlite3.Connection, owner: str) -> None:
+    """Volumes of other drivers that are dead, or have not been heard of, wait again; not for ever."""
+    for entry in _entries(db, "WHERE state = ? AND owner != ?", State.RUNNING, owner):
         if time.time() - entry.seen > LEASE or _is_dead(entry.owner):
-            _set(db, entry.name, state=State.WAITING, owner="")
+            deaths = entry.deaths + 1
+            died = {"state": State.WAITING, "error": f"its driver {entry.owner} died or was not heard of"}
+            if deaths >= MAX_DEATHS:
+                died = {"state": State.FAILED, "error": f"{deaths} drivers died or were not heard of"}
+            _set(db, entry.name, owner="", deaths=deaths, **died)
 
 
 def _is_dead(owner: str) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from ddip_ray.errors import InputError
+from ddip_ray.errors import InputError, Unavailable
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -208,14 +208,14 @@ def storage_errors(path: StorePath) -> Iterator[None]:
         # tensorstore reports everything as ValueError, with the status code and errno in its text.
         text = str(error)
         if getattr(error, "errno", None) == errno.ENOSPC or any(mark in text for mark in _NO_SPACE):
-            raise InputError(f"{path}: no space left on the disk", _FREE_SPACE) from error
+            raise Unavailable(f"{path}: no space left on the disk", _FREE_SPACE) from error
         if isinstance(error, PermissionError) or any(mark in text for mark in _DENIED):
             raise InputError(f"{path}: access denied", "Check permissions and credentials") from error
         if "NoSuchBucket" in text:
             raise InputError(f"{path}: no such bucket", "Create it or correct the path") from error
         if is_remote(path) and any(mark in text for mark in _UNREACHABLE):
             hint = "Check AWS_ENDPOINT_URL and the network"
-            raise InputError(f"{path}: the store cannot be reached ({text[:200]})", hint) from error
+            raise Unavailable(f"{path}: the store cannot be reached ({text[:200]})", hint) from error
         raise
 
 

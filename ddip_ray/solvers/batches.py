@@ -22,7 +22,7 @@ def in_batches(
     Where the GPU's memory is full the prior's number is halved, for good.
 
     Raises:
-        torch.OutOfMemoryError: a single slice is too much.
+        torch.OutOfMemoryError: a single slice is too much, or so many as were asked for.
     """
     first, second = torch.empty_like(x), torch.empty_like(x)
     start = 0
@@ -32,7 +32,7 @@ def in_batches(
         try:
             a, b = of(own + own[-1:] * (size - len(own)))
         except torch.OutOfMemoryError:
-            if size == 1:
+            if size == 1 or micro_batch is not None:
                 raise
             prior.micro_batch = size // 2
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -18,7 +19,7 @@ from ddip_ray.engine.plan import local_gpus, require_gpus
 from ddip_ray.engine.ray_cluster import connected
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.engine.worker import ADAPTER_NAME
-from ddip_ray.errors import InputError, Interrupted, NoRoom
+from ddip_ray.errors import InputError, Interrupted, Unavailable
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.ledger import Entry, Ledger, State, this_driver
 from ddip_ray.io.result import load_file, open_result
@@ -49,8 +50,6 @@ class Slots:
     @classmethod
     def of_machine(cls, num_workers: int | None, num_gpus: int | None) -> Slots:
         """So many as are asked for; without either, all GPUs there are or, without any, all cores."""
-        if num_workers is not None and num_gpus is not None:
-            raise InputError("--gpus and --workers are one or the other", "One worker drives one GPU.")
         if num_workers is None and num_gpus is None:
             num_gpus = local_gpus() or None
         if num_gpus is not None:
@@ -87,56 +86,69 @@ class Cohort:
     lost: set[str] = field(default_factory=set)  # names of volumes that are not this driver's any more
     steps: dict[str, StepEvent] = field(default_factory=dict)
     outcomes: queue.SimpleQueue[Outcome] = field(default_factory=queue.SimpleQueue)
+    unwritten: list[Outcome] = field(default_factory=list)
     held: Entry | None = None  # claimed, until enough slots are free
+    is_over: bool = False  # whatever a thread still does is of no use
 
     def run(self) -> None:
         """Until no volume waits, or ``should_stop``, which leaves those that are under way with snapshots.
 
         Raises:
             Interrupted: ``should_stop``.
-            InputError: the ledger cannot be written.
+            InputError: the ledger cannot be read.
         """
-        self.owner, self.free = this_driver(), self.slots.number
-        if not self.is_anything_left():
+        self.owner, self.free, self.begun = this_driver(), self.slots.number, time.time()
+        if self.is_at_its_end():
             return
-        last_beat = time.monotonic()
-        with connected(self.slots.number):
-            while True:
-                if not self.should_stop():
-                    self.start_what_fits()
-                if not self.running and (self.should_stop() or not self.is_anything_left()):
-                    break
-                self.collect()
+        try:
+            with connected(self.slots.number):
+                self.until_the_end()
+        finally:
+            self.is_over = True
+        if self.should_stop():
+            raise Interrupted(f"interrupted; {self.ledger.path} holds how far it came", can_resume=True)
+
+    def until_the_end(self) -> None:
+        last_beat = -math.inf
+        while True:
+            try:
                 if time.monotonic() - last_beat > BEAT:
                     self.beat()
                     last_beat = time.monotonic()
-        if self.held is not None:
-            self.ledger.interrupted(self.held.name, self.owner)
-        if self.should_stop():
-            raise Interrupted(f"interrupted; {self.ledger.path} holds how far it came", can_resume=True)
+                if not self.should_stop():
+                    self.start_what_fits()
+                elif self.held is not None:
+                    self.ledger.interrupted(self.held.name, self.owner)
+                    self.held = None
+                for outcome in list(self.unwritten):
+                    self.write(outcome)
+                if not self.running and (self.should_stop() or self.is_at_its_end()):
+                    return
+            except Unavailable as error:  # of the ledger, which may be there again in a while
+                self.say("cohort", Message(str(error)))
+            self.collect()
 
     def start_what_fits(self) -> None:
         """Volumes on free slots, the largest first; one that needs more than are free is waited for."""
         while self.free > 0:
-            entry = self.held or self.ledger.claim(self.owner)
-            self.held = None
+            self.held = entry = self.held or self.ledger.claim(self.owner, self.running)
             if entry is None:
                 return
             try:
                 number = self.slots_for(entry)
             except Exception as error:  # as in `work`
-                self.running[entry.name] = entry
-                self.note(failure(entry, 0, error))
+                self.running[entry.name], self.held = entry, None
+                self.unwritten.append(failure(entry, 0, error))
                 continue
             if number > self.free:
-                self.held = entry
                 return
-            self.free -= number
-            self.running[entry.name] = entry
-            self.lost.discard(entry.name)
-            self.ledger.update(entry.name, self.owner, num_workers=number)
-            self.say(entry.name, Message(f"started, attempt {entry.attempts}, {number} worker(s)"))
-            threading.Thread(target=self.work, args=(entry, number), daemon=True).start()
+            if self.ledger.update(entry.name, self.owner, num_workers=number):
+                self.free -= number
+                self.running[entry.name] = entry
+                self.lost.discard(entry.name)
+                self.say(entry.name, Message(f"started, attempt {entry.attempts}, {number} worker(s)"))
+                threading.Thread(target=self.work, args=(entry, number), daemon=True).start()
+            self.held = None
 
     def slots_for(self, entry: Entry) -> int:
         """As many as its memory needs, and more when nobody else waits for them.
@@ -152,13 +164,16 @@ class Cohort:
                 f"{entry.store}: needs {needed} workers of {format_bytes(self.slots.memory)} each, "
                 f"there are {self.slots.number}"
             )
-        waiting = self.ledger.num_waiting()
+        waiting = self.ledger.num_waiting(self.owner)
         shards = -(-acquisition.num_slices // acquisition.shard_slices)
         return min(max(needed, self.free // (waiting + 1)), shards)
 
-    def is_anything_left(self) -> bool:
-        """For this driver: what others work on is theirs."""
-        return self.held is not None or self.ledger.num_waiting() > 0
+    def is_at_its_end(self) -> bool:
+        """Nothing waits, and what other drivers have, they were heard of to work on."""
+        if self.held is not None or self.ledger.num_waiting(self.owner):
+            return False
+        running = [entry for entry in self.ledger.entries() if entry.state == State.RUNNING]
+        return all(entry.owner == self.owner or entry.seen > self.begun for entry in running)
 
     def collect(self) -> None:
         try:
@@ -166,18 +181,21 @@ class Cohort:
         except queue.Empty:
             return
         self.free += outcome.num_slots
-        self.note(outcome)
+        self.unwritten.append(outcome)
 
-    def note(self, outcome: Outcome) -> None:
+    def write(self, outcome: Outcome) -> None:
+        """Into the ledger."""
         entry = outcome.entry
-        del self.running[entry.name]
+        tries = entry.attempts - entry.deaths
         if outcome.was_interrupted:
             self.ledger.interrupted(entry.name, self.owner)
-        elif outcome.may_retry and entry.attempts < self.max_attempts:
-            wait = BACK_OFF * 2 ** (entry.attempts - 1)
+        elif outcome.may_retry and tries < self.max_attempts:
+            wait = BACK_OFF * 2 ** (tries - 1)
             self.ledger.give_up(entry.name, self.owner, outcome.values["error"], wait=wait)
         elif not self.ledger.update(entry.name, self.owner, **outcome.values):
             self.say(entry.name, Message("another driver has it now"))
+        self.unwritten.remove(outcome)
+        del self.running[entry.name]
         self.say(entry.name, Message(outcome.words))
 
     def beat(self) -> None:
@@ -186,11 +204,10 @@ class Cohort:
         for name in [*self.running, *held]:
             step = self.steps.get(name)
             values = {} if step is None else {"step": step.step, "num_steps": step.num_steps}
-            try:
-                if not self.ledger.update(name, self.owner, **values):
-                    self.lost.add(name)
-            except InputError as error:
-                self.say(name, Message(str(error)))
+            if not self.ledger.update(name, self.owner, **values):
+                self.lost.add(name)
+        if self.held is not None and self.held.name in self.lost:
+            self.held = None
 
     def work(self, entry: Entry, number: int) -> None:
         """One attempt, in a thread of its own."""
@@ -225,15 +242,18 @@ class Cohort:
                 num_threads=self.slots.num_threads,
                 snapshot_every=self.snapshot_every,
                 on_event=on_event,
-                should_stop=lambda: self.should_stop() or entry.name in self.lost,
+                should_stop=lambda: self.should_stop() or self.is_over or entry.name in self.lost,
             )
-        if self.library is not None and can_start_warm(config):
-            self.library.add(entry.tag, load_file(entry.output, ADAPTER_NAME), entry.name)
         made: Any = open_result(entry.output).provenance
         values = {"state": State.DONE, "seconds": made["seconds"]["total"], "residual": made["residual"]}
-        if acquisition.has_reference:
-            scores = evaluate(entry.output)
-            values |= {"psnr": scores.psnr, "ssim": scores.ssim}
+        try:  # what is done stays done
+            if acquisition.has_reference:
+                scores = evaluate(entry.output)
+                values |= {"psnr": scores.psnr, "ssim": scores.ssim}
+            if self.library is not None and can_start_warm(config):
+                self.library.add(entry.tag, load_file(entry.output, ADAPTER_NAME), entry.name)
+        except Exception as error:
+            self.say(entry.name, Message(f"done, but not scored or taught by: {error}"))
         return values
 
     def config_of(self, entry: Entry) -> RunConfig:
@@ -263,5 +283,5 @@ def failure(entry: Entry, num_slots: int, error: Exception) -> Outcome:
     is_mistake = isinstance(error, InputError)
     words = str(error) if is_mistake else f"{type(error).__name__}: {error}"
     values = {"state": State.FAILED, "error": words}
-    may_retry = not is_mistake or isinstance(error, NoRoom)
+    may_retry = not is_mistake or isinstance(error, Unavailable)
     return Outcome(entry, num_slots, values, f"failed: {words}", may_retry=may_retry)

@@ -101,6 +101,9 @@ def _is_result(path: Path) -> bool:
 def _entry(volume: CohortVolume, settings: dict[str, Any], folder: Path) -> Entry:
     own = overlaid(settings, volume.config)
     load_config(None, own)
+    # Workers and later commands may be in other folders.
+    given = {key: Path(own[key]) for key in ("prior", "adapter", "start_from") if own.get(key)}
+    own |= {key: str(path.absolute()) for key, path in given.items() if path.exists()}
     name = volume.name or Path(volume.store).name.removesuffix(".zarr")
     if name != Path(name).name or name.startswith("."):
         raise InputError(f"volume {name!r}: a name is that of a file: no folders, no dot at the beginning")

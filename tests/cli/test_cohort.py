@@ -33,7 +33,7 @@ def scans(small_scan: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "scans"
     for name in NAMES:
         shutil.copytree(small_scan, folder / f"{name}.zarr")
-    document = folder / "corrupt.zarr" / "zarr.json"
+    document = folder / "corrupt.zarr" / "measurements" / "zarr.json"
     document.write_text(document.read_text()[:40])
     kvstore = {"driver": "file", "path": str(folder / "nan.zarr" / "measurements")}
     array = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
@@ -165,6 +165,14 @@ def test_a_volume_starts_from_what_an_earlier_one_has_taught(
     assert [config["adapter"] for config in recorded] == [None, str(first)]
     assert not np.array_equal(read(found["a"]["output"]), read(found["b"]["output"]))
     assert len(list(first.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "flags", [["--snapshot-every", "10min"], ["--gpus", "1", "--workers", "1"], ["--workers", "0"]]
+)
+def test_flags_that_no_run_can_have_leave_nothing(scans: Path, tmp_path: Path, flags: list[str]) -> None:
+    assert main(["cohort", "run", str(scans), "-o", str(tmp_path / "out"), *flags]) == 2
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -33,5 +33,6 @@ def test_a_plan_that_cannot_fit(
     monkeypatch.setattr(footprint, "host_bytes", lambda: 2**20)
     assert main(["plan", str(small_scan), "--method", "tv", "--workers", "1"]) == 2
     said = capsys.readouterr().err
-    assert "the fewest a worker can have, needs" in said
-    assert "a worker has 1 MiB" in said
+    assert "12 slices a worker need" in said
+    assert "there are 1 MiB" in said
+    assert "Use fewer workers" in said

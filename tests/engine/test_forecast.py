@@ -89,9 +89,10 @@ def test_what_cannot_fit_is_refused_by_how_much(small_scan: Path, prior: str) ->
     one, _ = make_plan(acquisition, 1, None, None)
     needed = [footprint.worker_bytes(acquisition, settings, n, "cpu") for n in (12, 4, 1)]
     assert needed == sorted(needed, reverse=True)
-    with pytest.raises(InputError, match=r"12 slices a worker need .* too much\. Use 3 workers or more"):
+    with pytest.raises(InputError, match=r"12 slices a worker need .* too much\. Use fewer"):
         forecast(acquisition, settings, one, needed[1])
     with pytest.raises(InputError, match="the fewest a worker can have, needs"):
-        forecast(acquisition, settings, one, needed[2] - 1)
+        footprint.fewest_workers(acquisition, settings, needed[2] - 1, "cpu")
+    assert footprint.fewest_workers(acquisition, settings, needed[1], "cpu") == 3
     assert footprint.fewest_workers(acquisition, settings, needed[0], "cpu") == 1
     assert footprint.fewest_workers(acquisition, settings, needed[2], "cpu") == 12

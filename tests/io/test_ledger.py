@@ -32,7 +32,7 @@ def test_the_largest_first_each_once(tmp_path: Path) -> None:
     ledger = cohort(tmp_path)
     assert [entry.name for entry in iter(lambda: ledger.claim(ELSEWHERE), None)] == ["v2", "v1", "v0"]
     assert set(states(ledger).values()) == {State.RUNNING}
-    assert ledger.num_waiting() == 0
+    assert ledger.num_waiting(ELSEWHERE) == 0
 
 
 def test_many_claim_at_once_and_nobody_gets_the_same(tmp_path: Path) -> None:
@@ -84,19 +84,36 @@ print(Ledger(Path({str(tmp_path / "cohort")!r})).claim(this_driver()).name)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
     assert states(ledger)["v2"] == State.RUNNING
+    assert ledger.claim(this_driver()).name == "v1"  # type: ignore[union-attr]
+    assert ledger.claim(ELSEWHERE).name == "v0"  # type: ignore[union-attr]
     assert ledger.claim(this_driver()).name == "v2"  # type: ignore[union-attr]
-    assert ledger.claim(ELSEWHERE).name == "v1"  # type: ignore[union-attr]
+    assert ledger.claim(this_driver()) is None
     monkeypatch.setattr(module, "LEASE", 0.5)
     time.sleep(0.6)
-    assert ledger.claim(this_driver()).name == "v2"  # type: ignore[union-attr]
-    assert not ledger.update("v1", ELSEWHERE, step=1)
-    assert ledger.entries()[2].attempts == 3
+    assert ledger.claim(this_driver()).name == "v0"  # type: ignore[union-attr]
+    assert not ledger.update("v0", ELSEWHERE, step=1)
+    *_, v2 = ledger.entries()
+    assert (v2.attempts, v2.deaths) == (2, 1)  # its own driver is alive, and knows
+
+
+def test_a_volume_with_which_drivers_die_comes_last_and_is_left_alone_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = cohort(tmp_path, 2)
+    monkeypatch.setattr(module, "LEASE", -1.0)
+    claimed = [entry.name for k in range(4) if (entry := ledger.claim(f"elsewhere:{k}")) is not None]
+    assert claimed == ["v1", "v0", "v1", "v0"]
+    assert ledger.claim("elsewhere:9", but_not=["v1", "v0"]) is None
+    while ledger.claim("elsewhere:4") and ledger.claim("elsewhere:5"):
+        pass
+    assert set(states(ledger).values()) == {State.FAILED}
+    assert "5 drivers died" in ledger.entries()[0].error
 
 
 def test_what_is_in_a_ledger_stays(tmp_path: Path) -> None:
     ledger = cohort(tmp_path, 1)
     again = Ledger.begin(tmp_path / "cohort", {"workers": 7})
-    assert again.options == {"workers": 2}
+    assert again.options == {"workers": 7}
     assert again.add([Entry("v0", "/v0.zarr", "/out/v0.zarr"), Entry("new", "/n.zarr", "/out/n.zarr")]) == 1
     with pytest.raises(InputError, match=r"cohort\.sqlite: v0 is there already, of /v0\.zarr"):
         ledger.add([Entry("x", "/x.zarr", "/o"), Entry("v0", "/v0.zarr", "/o", settings={"method": "tv"})])

@@ -15,7 +15,8 @@ import pytest
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.events import Event, Message
 from ddip_ray.engine.footprint import worker_bytes
-from ddip_ray.errors import InputError, Interrupted, WorkersLost
+from ddip_ray.errors import InputError, Interrupted, Unavailable, WorkersLost
+from ddip_ray.io import ledger as ledger_module
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.ledger import Ledger, State
 from ddip_ray.tasks import cohort as module
@@ -151,3 +152,45 @@ def test_a_driver_lets_go_of_what_another_has_taken_over(
     (entry,) = ledger.entries()
     assert (entry.owner, entry.state, entry.attempts) == ("elsewhere:1", State.RUNNING, 1)
     assert said[-1] == "a: taken over"
+
+
+def test_a_driver_that_was_asleep_does_not_begin_its_own_volumes_again(
+    scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "LEASE", -1.0)
+    begun = list[str]()
+
+    def pretend(name: str, number: int, attempt: int, lost: Callable[[], bool]) -> None:
+        begun.append(name)
+        time.sleep(0.3)
+
+    drive(scans, pretend, monkeypatch, slots=4)
+    assert sorted(begun) == ["a", "b", "c"]
+
+
+def test_a_ledger_that_is_away_for_a_while(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update, away = Ledger.update, iter([True, False, True, True, False, True])
+
+    def sometimes(self: Ledger, name: str, owner: str, **values: Any) -> bool:
+        if next(away, False):
+            raise Unavailable("cohort.sqlite: database is locked")
+        return update(self, name, owner, **values)
+
+    monkeypatch.setattr(Ledger, "update", sometimes)
+    ledger, said = drive(scans, lambda *_: None, monkeypatch)
+    assert [(entry.state, entry.attempts) for entry in ledger.entries()] == [(State.DONE, 1)] * 3
+    assert said.count("cohort: cohort.sqlite: database is locked") == 4
+
+
+def test_what_a_dead_driver_elsewhere_had_is_waited_for(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = scans.parent / "out"
+    ledger = Ledger.begin(folder, {})
+    ledger.add(find_volumes(str(scans), {"method": "cg"}, folder))
+    assert ledger.claim("elsewhere:1") is not None
+    monkeypatch.setattr(ledger_module, "LEASE", 1.0)
+    ledger, _ = drive(scans, lambda *_: None, monkeypatch)
+    assert [(entry.state, entry.deaths) for entry in ledger.entries()] == [
+        (State.DONE, 1),
+        (State.DONE, 0),
+        (State.DONE, 0),
+    ]
