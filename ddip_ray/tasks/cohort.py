@@ -100,11 +100,11 @@ class Cohort:
         self.owner, self.free, self.begun = this_driver(), self.slots.number, time.time()
         if self.is_at_its_end():
             return
-        try:
-            with connected(self.slots.number):
+        with connected(self.slots.number):
+            try:
                 self.until_the_end()
-        finally:
-            self.is_over = True
+            finally:
+                self.is_over = True  # before the workers go: nobody is to replace them
         if self.should_stop():
             raise Interrupted(f"interrupted; {self.ledger.path} holds how far it came", can_resume=True)
 
