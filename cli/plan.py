@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,16 +31,19 @@ def plan(
     from ddip_ray.engine.config import load_config
     from ddip_ray.engine.footprint import gpu_bytes, host_bytes
     from ddip_ray.engine.forecast import forecast
-    from ddip_ray.engine.plan import default_layout, make_plan
+    from ddip_ray.engine.plan import default_layout, local_gpus, make_plan
     from ddip_ray.io.acquisition import open_acquisition
 
     flags = {"method": method and method.value, "preset": preset and preset.value, "prior": prior}
     settings, acquisition = load_config(config, flags), open_acquisition(store)
     if workers is None and gpus is None:
         workers, gpus = default_layout(acquisition, settings)
-    planned, _ = make_plan(acquisition, workers, gpus, None)
-    on_gpus = planned.device == "cuda"
-    memory = gpu_bytes() if on_gpus else host_bytes() // planned.num_workers
+    planned, _ = make_plan(acquisition, workers, gpus, None, elsewhere=True)
+    memory: int | None = None
+    if planned.device == "cpu":
+        memory = host_bytes() // planned.num_workers
+    elif local_gpus() or "RAY_ADDRESS" in os.environ:
+        memory = gpu_bytes()
     found = forecast(acquisition, settings, planned, memory)
     if as_json:
         slabs = [[slab.start, slab.stop] for slab in planned.slabs]
@@ -65,10 +69,13 @@ def in_words(planned: RunPlan, found: Forecast, method: str) -> dict[str, str]:
     time = (
         "unknown: no such device here" if found.seconds is None else f"about {format_seconds(found.seconds)}"
     )
+    memory = f"{format_bytes(found.device_bytes)} of {on} a worker"
+    if found.memory is not None:
+        memory += f", of {format_bytes(found.memory)}"
     return {
         "method": f"{method}: {calls}",
         "workers": f"{number} {kind}{'s' if number > 1 else ''}, slices {slabs}",
-        "memory": f"{format_bytes(found.device_bytes)} of {on} a worker, of {format_bytes(found.memory)}",
+        "memory": memory,
         "messages": sent if number > 1 else "none",
         "time": time,
         "result": f"{format_bytes(found.result_bytes)}, a third more with coarser levels; snapshots on top",

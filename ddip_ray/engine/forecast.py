@@ -29,6 +29,8 @@ BACKWARD = 3  # a call with its gradient takes about as long as so many without
 class Forecast:
     """Of the worker with most slices, where workers differ; bytes, and seconds.
 
+    ``memory`` is what each worker has; None: of GPUs that nobody can ask.
+
     ``nfe`` is of each slice, ``adapt_nfe`` of the volume. ``sent_bytes`` leave a worker each timestep, and
     ``adapter_bytes`` are summed over the workers at each update of the adapter. ``seconds`` None: the
     device is not in this machine.
@@ -39,7 +41,7 @@ class Forecast:
     nfe: int
     adapt_nfe: int
     device_bytes: int
-    memory: int
+    memory: int | None
     sent_bytes: int
     adapter_bytes: int
     result_bytes: int
@@ -60,7 +62,7 @@ class _Counting(Alone):
         return None, None
 
 
-def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory: int) -> Forecast:
+def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory: int | None) -> Forecast:
     """From two steps of the method on the first slices, where its device is in this machine.
 
     Raises:
@@ -68,7 +70,7 @@ def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory:
     """
     most = max(len(slab) for slab in plan.slabs)
     needed = worker_bytes(acquisition, config, most, plan.device)
-    if needed > memory:
+    if memory is not None and needed > memory:
         if plan.device == "cuda":
             hint = f"Use {fewest_workers(acquisition, config, memory, plan.device)} GPUs or more."
         else:  # workers of a machine share its memory, and each needs some for itself

@@ -57,13 +57,16 @@ def make_plan(
     num_gpus: int | None,
     executor: ExecutorName | None,
     num_threads: int | None = None,
+    *,
+    elsewhere: bool = False,
 ) -> tuple[RunPlan, ExecutorName]:
-    """Resolve flags into slabs, device and executor."""
+    """Resolve flags into slabs, device and executor; ``elsewhere``: GPUs need not be here."""
     if num_gpus is not None and num_workers is not None and num_gpus != num_workers:
         raise InputError(
             f"--gpus {num_gpus} and --workers {num_workers} disagree", "One worker drives one GPU."
         )
-    require_gpus(num_gpus or 0)
+    if not elsewhere:
+        require_gpus(num_gpus or 0)
     wanted = num_gpus or num_workers or 1
     if executor == "local" and wanted > 1:
         raise InputError(f"the local executor is one worker, {wanted} asked for", "Use --executor ray.")

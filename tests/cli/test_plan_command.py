@@ -27,6 +27,17 @@ def test_a_plan(small_scan: Path, untrained_prior: Path, capsys: pytest.CaptureF
     assert sorted(path.name for path in small_scan.parent.iterdir()) == ["vol.zarr"]
 
 
+def test_a_plan_for_gpus_that_are_elsewhere(
+    small_scan: Path, untrained_prior: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", str(small_scan), "--method", "dds", "--prior", str(untrained_prior), "--gpus", "4"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "4 GPUs, slices 0 to 2, 3 to 5, 6 to 8, 9 to 11" in said
+    assert "of the GPU a worker\n" in said
+    assert "time      unknown: no such device here" in said
+
+
 def test_a_plan_that_cannot_fit(
     small_scan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
