@@ -12,13 +12,14 @@ import typer
 from ddip_ray.errors import InputError
 
 from .interrupts import EXIT_CAN_RESUME, stoppable
-from .options import AsJson
+from .options import AsJson, ConfigFile, Prior
 from .output import format_seconds, format_table, print_json
 from .reconstruct import Adapt, Method, Preset
 
 if TYPE_CHECKING:
     from ddip_ray.engine.events import Event
-    from ddip_ray.io.ledger import Entry
+    from ddip_ray.io.ledger import Entry, Ledger
+    from ddip_ray.tasks.cohort import Slots
 
 app = typer.Typer(no_args_is_help=True, help="Reconstruct many volumes, and survive the night.")
 
@@ -37,8 +38,8 @@ def run(
     method: Annotated[Method | None, typer.Option(help="As of reconstruct.")] = None,
     preset: Annotated[Preset | None, typer.Option(help="As of reconstruct.")] = None,
     adapt: Annotated[Adapt | None, typer.Option(help="As of reconstruct.")] = None,
-    config: Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")] = None,
-    prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,
+    config: ConfigFile = None,
+    prior: Prior = None,
     seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
     gpus: Gpus = None,
     workers: Workers = None,
@@ -53,6 +54,7 @@ def run(
     from ddip_ray.engine.config import given_settings
     from ddip_ray.engine.snapshot_timer import SnapshotTimer
     from ddip_ray.io.ledger import Ledger
+    from ddip_ray.tasks.cohort import Slots
     from ddip_ray.tasks.cohort_volumes import find_volumes
 
     flags = {
@@ -71,10 +73,10 @@ def run(
         "warm_start": warm_start,
     }
     SnapshotTimer.every(snapshot_every)
-    require_one(gpus, workers)
+    slots = Slots.of_machine(workers, gpus)
     ledger = Ledger.begin(output, options)
     ledger.add(entries)
-    drive(output, options)
+    drive(ledger, slots, options)
 
 
 @app.command("resume")
@@ -86,30 +88,25 @@ def resume(
 ) -> None:
     """Go on with a cohort, as it was begun or on other GPUs or workers."""
     from ddip_ray.io.ledger import Ledger
+    from ddip_ray.tasks.cohort import Slots
 
-    require_one(gpus, workers)
     ledger = Ledger(folder)
     options = ledger.options
     if gpus is not None or workers is not None:
         options |= {"gpus": gpus, "workers": workers}
+    slots = Slots.of_machine(options["workers"], options["gpus"])
     if failed:
         print(f"{ledger.retry_failed()} that failed wait again", file=sys.stderr)
-    drive(folder, options)
+    drive(ledger, slots, options)
 
 
-def require_one(gpus: int | None, workers: int | None) -> None:
-    if gpus is not None and workers is not None:
-        raise InputError("--gpus and --workers are one or the other", "One worker drives one GPU.")
-
-
-def drive(folder: Path, options: dict[str, Any]) -> None:
+def drive(ledger: Ledger, slots: Slots, options: dict[str, Any]) -> None:
     """Until nothing waits; exit code 1 when volumes have failed."""
-    from ddip_ray.io.ledger import Ledger, State
+    from ddip_ray.io.ledger import State
     from ddip_ray.tasks.adapter_library import AdapterLibrary
-    from ddip_ray.tasks.cohort import Cohort, Slots
+    from ddip_ray.tasks.cohort import Cohort
 
-    ledger = Ledger(folder)
-    slots = Slots.of_machine(options["workers"], options["gpus"])
+    folder = ledger.path.parent
     library = AdapterLibrary((folder / "adapters").absolute()) if options["warm_start"] else None
     with stoppable() as should_stop:
         Cohort(ledger, slots, options["attempts"], options["snapshot_every"], library, should_stop, say).run()
@@ -153,7 +150,7 @@ def status(
         follow(ledger, watch)
 
 
-def follow(ledger: Any, seconds: float) -> None:
+def follow(ledger: Ledger, seconds: float) -> None:
     """A table that changes in place."""
     import time
 

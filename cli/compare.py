@@ -11,7 +11,7 @@ import typer
 from ddip_ray.errors import InputError
 
 from .interrupts import stoppable
-from .options import AsJson
+from .options import AsJson, Prior
 from .output import format_table, print_json, progress
 from .reconstruct import Method, Preset, watcher
 
@@ -28,7 +28,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method with a prior.")] = 1,
     preset: Annotated[Preset | None, typer.Option(help="As of reconstruct.")] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file of settings for all methods.")] = None,
-    prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,
+    prior: Prior = None,
     reference: Annotated[
         str | None, typer.Option(help="A result or acquisition to score against. Default: the store's own.")
     ] = None,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+ConfigFile = Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")]
+Prior = Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")]
 NewAcquisition = Annotated[
     str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")
 ]

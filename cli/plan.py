@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson
+from .options import AsJson, ConfigFile, Prior
 from .output import format_fields, format_seconds, print_json
 from .reconstruct import Method, Preset
 
@@ -21,8 +21,8 @@ def plan(
     store: Annotated[str, typer.Argument(help="An acquisition.")],
     method: Annotated[Method | None, typer.Option(help="As of reconstruct.")] = None,
     preset: Annotated[Preset | None, typer.Option(help="As of reconstruct.")] = None,
-    config: Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")] = None,
-    prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,
+    config: ConfigFile = None,
+    prior: Prior = None,
     gpus: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
     workers: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
     as_json: AsJson = False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .interrupts import stoppable
-from .options import AsJson, Overwrite
+from .options import AsJson, ConfigFile, Overwrite, Prior
 from .output import Report, format_seconds, print_json, progress
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def reconstruct(
             help="auto: held-out measurements decide how strongly. Default: d3ip auto, others fixed."
         ),
     ] = None,
-    config: Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")] = None,
-    prior: Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")] = None,
+    config: ConfigFile = None,
+    prior: Prior = None,
     adapter: Annotated[str | None, typer.Option(help="Start from the adapter of an earlier run.")] = None,
     start_from: Annotated[
         str | None, typer.Option(help="An earlier result to start from, with noise on it.")

@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from ddip_ray.engine.ray_cluster import connected
-from ddip_ray.errors import InputError
+from ddip_ray.errors import InputError, NoRoom
 from ddip_ray.io.acquisition import Acquisition
-from ddip_ray.io.schema import MEASUREMENTS
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.units import format_bytes
 
@@ -29,16 +28,14 @@ def held(method: str) -> tuple[int, int]:
 
 def slice_bytes(acquisition: Acquisition, config: RunConfig) -> int:
     """What each slice of a slab adds to the peak of a worker's device."""
-    geometry = acquisition.metadata.acquisition
-    item = 8 if is_complex(acquisition) else 4
     images, measurements = held(config.method)
-    return item * (
-        images * math.prod(geometry.image_shape) + measurements * math.prod(geometry.measurement_shape)
-    )
+    return images * image_bytes(acquisition) + measurements * acquisition.slice_bytes
 
 
-def is_complex(acquisition: Acquisition) -> bool:
-    return acquisition.metadata.acquisition.arrays[MEASUREMENTS].dtype == "complex64"
+def image_bytes(acquisition: Acquisition) -> int:
+    """Of a slice of the image."""
+    pixels = math.prod(acquisition.metadata.acquisition.image_shape)
+    return pixels * (8 if acquisition.is_complex else 4)
 
 
 def worker_bytes(acquisition: Acquisition, config: RunConfig, num_slices: int, device: str) -> int:
@@ -52,7 +49,7 @@ def network_bytes(acquisition: Acquisition, config: RunConfig, device: str) -> i
     """Of the network and a batch of slices on their way through it; 0 for methods without one."""
     if not config.uses_prior:
         return 0
-    shape, complex_ = acquisition.metadata.acquisition.image_shape, is_complex(acquisition)
+    shape, complex_ = acquisition.metadata.acquisition.image_shape, acquisition.is_complex
     batch = config.micro_batch or (8 if device == "cuda" else 1)
     if config.method == "dps":
         return _call_bytes(config.prior, shape, batch, complex_, True)
@@ -112,9 +109,16 @@ def gpu_bytes() -> int:
     """Of a GPU: this machine's first or, if it has none, one of the cluster's."""
     import torch
 
-    if torch.cuda.is_available():
+    def total() -> int:
         return int(torch.cuda.get_device_properties(0).total_memory)
+
+    if torch.cuda.is_available():
+        return total()
     import ray
 
     with connected(1):
-        return int(ray.get(ray.remote(num_gpus=1)(gpu_bytes).remote(), timeout=_ANSWER_TIMEOUT))
+        answer = ray.remote(num_gpus=1)(total).remote()
+        ready, _ = ray.wait([answer], timeout=_ANSWER_TIMEOUT)
+        if not ready:
+            raise NoRoom(f"no GPU of the cluster was free within {_ANSWER_TIMEOUT:.0f} s")
+        return int(ray.get(answer))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ddip_ray.engine.footprint import fewest_workers, is_complex, worker_bytes
+from ddip_ray.engine.footprint import fewest_workers, image_bytes, worker_bytes
 from ddip_ray.engine.plan import RunPlan
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
@@ -95,7 +94,6 @@ def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory:
     counting.sent_bytes, started = 0, time.monotonic()
     stepping.step(min(1, stepping.num_steps - 1))
     of_slice = (time.monotonic() - started) / len(pilot.slab)
-    voxels = acquisition.num_slices * math.prod(acquisition.metadata.acquisition.image_shape)
     return Forecast(
         num_slices=most,
         num_steps=method.num_steps,
@@ -105,7 +103,7 @@ def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory:
         memory=memory,
         sent_bytes=counting.sent_bytes if plan.num_workers > 1 else 0,
         adapter_bytes=0 if method.adapter is None else 4 * method.adapter.flat().numel(),
-        result_bytes=voxels * (8 if is_complex(acquisition) else 4),
+        result_bytes=acquisition.num_slices * image_bytes(acquisition),
         seconds=_seconds(method, config, plan, most, of_slice) if is_here else None,
     )
 

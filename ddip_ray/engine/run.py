@@ -24,7 +24,6 @@ from ddip_ray.engine.worker import ADAPTER_NAME, MethodFacts, Worker, WorkerTask
 from ddip_ray.errors import InputError, WorkersLost
 from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.result import create_result
-from ddip_ray.io.schema import MEASUREMENTS
 from ddip_ray.solvers.settings import RunConfig
 
 
@@ -77,7 +76,7 @@ def reconstruct(
         overwrite=overwrite,
         unit=acquisition.metadata.intensity.unit,
         orientation=acquisition.metadata.orientation,
-        is_complex=geometry.arrays[MEASUREMENTS].dtype == "complex64",
+        is_complex=acquisition.is_complex,
     )
     earlier, begun = 0.0, False  # seconds, of commands that were cut off
 

@@ -63,6 +63,16 @@ class Acquisition:
         """Whether there is a reference image."""
         return REFERENCE in self.names
 
+    @property
+    def is_complex(self) -> bool:
+        """Whether measurements and image are."""
+        return np.dtype(self.metadata.acquisition.arrays[MEASUREMENTS].dtype).kind == "c"
+
+    @property
+    def slice_bytes(self) -> int:
+        """Of the measurements of a slice, in memory."""
+        return _slice_bytes(self.metadata.acquisition.arrays[MEASUREMENTS])
+
     def read_measurements(self, start: int, stop: int) -> NDArray[Any]:
         """Measurements of slices [start, stop), float32 (z, view, detector) or complex64."""
         return self.read(MEASUREMENTS, start, stop)

@@ -196,10 +196,9 @@ class Ledger:
         """Back to those that wait, for ``wait`` seconds at least."""
         self.update(name, owner, state=State.WAITING, not_before=time.time() + wait, error=error)
 
-    def interrupted(self, name: str, owner: str) -> None:
+    def interrupted(self, entry: Entry, owner: str) -> None:
         """Back to those that wait, as if it had not been tried."""
-        attempts = {entry.name: entry.attempts for entry in self.entries()}[name]
-        self.update(name, owner, state=State.WAITING, attempts=attempts - 1)
+        self.update(entry.name, owner, state=State.WAITING, attempts=entry.attempts - 1)
 
     def retry_failed(self) -> int:
         """All that failed wait again, with all their attempts; how many."""

@@ -50,6 +50,8 @@ class Slots:
     @classmethod
     def of_machine(cls, num_workers: int | None, num_gpus: int | None) -> Slots:
         """So many as are asked for; without either, all GPUs there are or, without any, all cores."""
+        if num_workers is not None and num_gpus is not None:
+            raise InputError("--gpus and --workers are one or the other", "One worker drives one GPU.")
         if num_workers is None and num_gpus is None:
             num_gpus = local_gpus() or None
         if num_gpus is not None:
@@ -118,7 +120,7 @@ class Cohort:
                 if not self.should_stop():
                     self.start_what_fits()
                 elif self.held is not None:
-                    self.ledger.interrupted(self.held.name, self.owner)
+                    self.ledger.interrupted(self.held, self.owner)
                     self.held = None
                 for outcome in list(self.unwritten):
                     self.write(outcome)
@@ -188,7 +190,7 @@ class Cohort:
         entry = outcome.entry
         tries = entry.attempts - entry.deaths
         if outcome.was_interrupted:
-            self.ledger.interrupted(entry.name, self.owner)
+            self.ledger.interrupted(entry, self.owner)
         elif outcome.may_retry and tries < self.max_attempts:
             wait = BACK_OFF * 2 ** (tries - 1)
             self.ledger.give_up(entry.name, self.owner, outcome.values["error"], wait=wait)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,8 @@ from ddip_ray.io import paths
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.arrays import read_attributes
 from ddip_ray.io.ledger import Entry
-from ddip_ray.io.schema import ATTRIBUTE_KEY, MEASUREMENTS, Frozen
+from ddip_ray.io.schema import ATTRIBUTE_KEY, Frozen
+from ddip_ray.prior.catalog import shipped_priors
 from ddip_ray.solvers.presets import overlaid
 from ddip_ray.tasks.adapter_library import require_tag
 
@@ -102,8 +102,10 @@ def _entry(volume: CohortVolume, settings: dict[str, Any], folder: Path) -> Entr
     own = overlaid(settings, volume.config)
     load_config(None, own)
     # Workers and later commands may be in other folders.
-    given = {key: Path(own[key]) for key in ("prior", "adapter", "start_from") if own.get(key)}
-    own |= {key: str(path.absolute()) for key, path in given.items() if path.exists()}
+    for key in ("prior", "adapter", "start_from"):
+        is_shipped = key == "prior" and own.get(key) in shipped_priors()
+        if own.get(key) and not is_shipped and Path(own[key]).exists():
+            own[key] = str(Path(own[key]).absolute())
     name = volume.name or Path(volume.store).name.removesuffix(".zarr")
     if name != Path(name).name or name.startswith("."):
         raise InputError(f"volume {name!r}: a name is that of a file: no folders, no dot at the beginning")
@@ -121,6 +123,4 @@ def _num_bytes(store: str) -> int:
         acquisition = open_acquisition(store)
     except InputError:
         return 0
-    geometry = acquisition.metadata.acquisition
-    item = 8 if geometry.arrays[MEASUREMENTS].dtype == "complex64" else 4
-    return acquisition.num_slices * math.prod(geometry.measurement_shape) * item
+    return acquisition.num_slices * acquisition.slice_bytes

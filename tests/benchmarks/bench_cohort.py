@@ -14,9 +14,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
-import shlex
 import shutil
 import signal
 import subprocess
@@ -27,15 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
+from abdomen import CT, binned
+from heading import heading
 from numpy.typing import NDArray
 
 from ddip_ray.io.result import open_result
 from ddip_ray.tasks.simulate import Scan, simulate
 
 HERE = Path(__file__).parent
-CT = HERE.parents[2] / "shared" / "data" / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
 RESULTS = HERE / "results" / "cohort.md"
 THICKNESS = (15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4)
 CORRUPT, WITH_NAN = "v03", "v08"
@@ -73,13 +70,8 @@ def main() -> None:
         )
     whole = [entry["seconds"] for entry in undisturbed.values()]
     steps = [entry["step_seconds"] for entry in undisturbed.values()]
-    command = shlex.join(["python", "tests/benchmarks/bench_cohort.py", *sys.argv[1:]])
     lines = [
-        "# A cohort of twelve volumes on two workers",
-        "",
-        f"`{command}`: DDS, 4 to 15 slices of 64², 30 views. {platform.machine()}, {os.cpu_count()} cores, "
-        f"torch {torch.__version__}.",
-        "",
+        *heading("A cohort of twelve volumes on two workers", "DDS, 4 to 15 slices of 64², 30 views."),
         f"The driver was killed with {killed_after} done; `cohort resume` then ended with {resumed}. "
         f"{same} of its ten results are those of an undisturbed cohort, to the bit, and {by_itself} of "
         f"{len(CHECKED)} of these are what `reconstruct` makes in one process.",
@@ -107,11 +99,7 @@ def row(name: str, entry: dict[str, Any], folder: str) -> str:
 
 def make(scans: Path) -> None:
     scans.mkdir()
-    with np.load(CT) as file:
-        volume = file["volume"]
-    nz, ny, nx = volume.shape
-    k = BINNING
-    small = volume.reshape(nz, ny // k, k, nx // k, k).mean(axis=(2, 4)).astype(np.float32)
+    small = binned(CT, BINNING)
     starts = itertools.accumulate(THICKNESS, initial=0)
     for number, (start, thickness) in enumerate(zip(starts, THICKNESS, strict=False)):
         np.save(scans / "volume.npy", small[start % 90 : start % 90 + thickness])

@@ -11,9 +11,6 @@ worker in the process itself.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import shlex
 import sys
 import tempfile
 import time
@@ -21,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
+from abdomen import CT, binned
+from heading import heading
 from numpy.typing import NDArray
 
 from ddip_ray.engine.config import load_config
@@ -35,7 +33,6 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "engine"))
 from faults import FAULTS, disturbed, simulated_cluster  # noqa: E402
 
-CT = HERE.parents[2] / "shared" / "data" / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
 RESULTS = HERE / "results" / "faults.md"
 SLICES, BINNING = slice(54, 66), 2
 RUN = {"sampler": {"num_steps": 6}, "adaptation": {"adapt_start_t": 999, "num_adapt_steps": 1}}
@@ -43,37 +40,29 @@ RUN = {"sampler": {"num_steps": 6}, "adaptation": {"adapt_start_t": 999, "num_ad
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--methods", default="dds,d3ip")
+    parser.add_argument("--methods", default="dds,d3ip,tv")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    command = shlex.join(["python", "tests/benchmarks/bench_faults.py", *sys.argv[1:]])
     lines = [
-        "# Faults, and numbers of workers",
-        "",
-        f"`{command}`: 12 slices of 64², 30 views, few steps. {platform.machine()}, {os.cpu_count()} cores, "
-        f"torch {torch.__version__}. Seconds are until the run was again where it was disturbed, or of a "
-        "whole undisturbed run; differences are the largest, over the range of the volume.",
-        "",
+        *heading(
+            "Faults, and numbers of workers",
+            "12 slices of 64², 30 views, few steps. Seconds are until the run was again where it was "
+            "disturbed, or of a whole undisturbed run; differences are the largest, over the range of the "
+            "volume.",
+        ),
         "| fault or layout | method | seconds | difference | the user was told |",
         "|---|---|---|---|---|",
     ]
     print("\n".join(lines))
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "vol.zarr"
-        with np.load(CT) as file:
-            np.save(f"{folder}/ct.npy", binned(file["volume"][SLICES]))
+        np.save(f"{folder}/ct.npy", binned(CT, BINNING)[SLICES])
         simulate(f"{folder}/ct.npy", str(store), Scan(30, window=(-1000.0, 1000.0)))
         for method in args.methods.split(","):
             for line in rows(store, method):
                 print(line, flush=True)
                 lines.append(line)
     args.output.write_text("\n".join(lines) + "\n")
-
-
-def binned(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    z, y, x = volume.shape
-    blocks = volume.reshape(z, y // BINNING, BINNING, x // BINNING, BINNING)
-    return blocks.mean(axis=(2, 4)).astype(np.float32)
 
 
 def rows(store: Path, method: str) -> Iterator[str]:
@@ -102,7 +91,7 @@ def rows(store: Path, method: str) -> Iterator[str]:
         found = made(store, "resumed", settings, num_workers=3)
         yield row("2 workers, and 3 that go on", time.monotonic() - started, found, told)
     with simulated_cluster(2) as cluster:
-        for name, fault in FAULTS.items():
+        for name, fault in ((name, fault) for name, fault in FAULTS.items() if method in fault.methods):
             while len(cluster.nodes) < 2:
                 cluster.add_node()
             run = disturbed(store, store.parent / f"{method}-{name}.zarr", settings, fault, cluster)

@@ -10,16 +10,12 @@ libraries is not seen.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from heading import heading
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.footprint import held
@@ -52,14 +48,12 @@ def main() -> None:
     parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    command = shlex.join(["python", "tests/benchmarks/bench_memory.py", *sys.argv[1:]])
     lines = [
-        "# Arrays of a slab at the peak",
-        "",
-        f"`{command}`: slabs of {SLABS[0]} and {SLABS[1]} slices of {SIZE}², {VIEWS[0]} and {VIEWS[1]} "
-        f"views. {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}. The last columns "
-        "are what `footprint` counts with.",
-        "",
+        *heading(
+            "Arrays of a slab at the peak",
+            f"slabs of {SLABS[0]} and {SLABS[1]} slices of {SIZE}², {VIEWS[0]} and {VIEWS[1]} views. The "
+            "last columns are what `footprint` counts with.",
+        ),
         "| method | images | measurements | footprint: images | measurements |",
         "|---|---|---|---|---|",
     ]

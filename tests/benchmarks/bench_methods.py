@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from abdomen import CT, binned
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.io.schema import Pattern
@@ -35,7 +36,6 @@ from ddip_ray.tasks.simulate_mri import simulate_mri
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[2] / "shared" / "data"
-CT = DATA / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
 MRI = DATA / "mri_t1_datalad" / "mri_t1_128.npz"
 SCORES, TABLE = HERE / "results" / "methods", HERE / "results" / "methods.md"
 SLICES = "54:66"  # of 112; SSIM of the other planes needs more than 10
@@ -161,11 +161,8 @@ def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -
 def volume_of(scanned: Scanned, folder: Path) -> str:
     if scanned.binning == 1:
         return str(scanned.volume)
-    with np.load(scanned.volume) as file:
-        volume = file["volume"]
-    k, (nz, ny, nx) = scanned.binning, volume.shape
-    path = folder / f"{scanned.volume.stem}-binned-{k}.npy"
-    np.save(path, volume.reshape(nz, ny // k, k, nx // k, k).mean(axis=(2, 4)))
+    path = folder / f"{scanned.volume.stem}-binned-{scanned.binning}.npy"
+    np.save(path, binned(scanned.volume, scanned.binning))
     return str(path)
 
 

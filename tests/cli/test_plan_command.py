@@ -11,16 +11,18 @@ from ddip_ray_cli.main import main
 from ddip_ray.engine import footprint
 
 
+def plan(store: Path, prior: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    assert main(["plan", str(store), "--prior", str(prior), *flags]) == 0
+    return capsys.readouterr().out
+
+
 def test_a_plan(small_scan: Path, untrained_prior: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["plan", str(small_scan), "--method", "d3ip", "--prior", str(untrained_prior), "--workers", "2"]
-    assert main(words) == 0
-    said = capsys.readouterr().out
+    said = plan(small_scan, untrained_prior, capsys, "--method", "d3ip", "--workers", "2")
     assert "2 CPU workers, slices 0 to 5, 6 to 11" in said
     assert "at each update of the adapter" in said
     assert "time      about " in said
     assert f"next: ddip-ray reconstruct {small_scan}" in said
-    assert main([*words, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(plan(small_scan, untrained_prior, capsys, "--workers", "2", "--json"))
     assert found["slabs"] == [[0, 6], [6, 12]]
     assert found["device"] == "cpu"
     assert found["device_bytes"] < found["memory"]
@@ -30,9 +32,7 @@ def test_a_plan(small_scan: Path, untrained_prior: Path, capsys: pytest.CaptureF
 def test_a_plan_for_gpus_that_are_elsewhere(
     small_scan: Path, untrained_prior: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["plan", str(small_scan), "--method", "dds", "--prior", str(untrained_prior), "--gpus", "4"]
-    assert main(words) == 0
-    said = capsys.readouterr().out
+    said = plan(small_scan, untrained_prior, capsys, "--method", "dds", "--gpus", "4")
     assert "4 GPUs, slices 0 to 2, 3 to 5, 6 to 8, 9 to 11" in said
     assert "of the GPU a worker\n" in said
     assert "time      unknown: no such device here" in said

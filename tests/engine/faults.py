@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import pkgutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +95,7 @@ class Fault:
     strike: Callable[[SimulatedCluster, ray_executor.RayExecutor, Do], Do]
     seen: str  # what the user is told, as a regular expression
     layout: dict[str, Any] = field(default_factory=dict)
+    methods: tuple[str, ...] = ("dds", "d3ip")  # that it can befall
 
 
 def signalled(rank: int, number: signal.Signals) -> Callable[..., Do]:
@@ -116,8 +119,8 @@ def node_lost(rank: int, *, replaced: bool) -> Callable[..., Do]:
     return strike
 
 
-def killed_within(module: str, name: str, rank: int) -> Callable[..., Do]:
-    """A worker dies in its first call of a function or method of ours, half done."""
+def killed_within(module: str, name: str, rank: int, caller: str | None = None) -> Callable[..., Do]:
+    """A worker dies where it would first call a function of ours, from within ``caller`` if given."""
 
     def strike(cluster: SimulatedCluster, executor: ray_executor.RayExecutor, do: Do) -> Do:
         def doomed(worker: Worker) -> Any:
@@ -126,8 +129,13 @@ def killed_within(module: str, name: str, rank: int) -> Callable[..., Do]:
             if dist.get_rank() != rank:
                 return do(worker)
 
-            def die(*args: Any, **kwargs: Any) -> None:
-                os.kill(os.getpid(), signal.SIGKILL)
+            owner, _, attribute = f"{module}.{name}".rpartition(".")
+            original = getattr(pkgutil.resolve_name(owner), attribute)
+
+            def die(*args: Any, **kwargs: Any) -> Any:
+                if caller is None or any(frame.function == caller for frame in inspect.stack()):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return original(*args, **kwargs)
 
             with mock.patch(f"{module}.{name}", die):
                 return do(worker)
@@ -143,6 +151,12 @@ FAULTS = {
     "last rank killed": Fault(is_step, signalled(1, signal.SIGKILL), LOST.format(1)),
     "killed in an all-reduce": Fault(
         is_step, killed_within("ddip_ray.engine.process_group", "ProcessGroup.all_reduce", 1), LOST.format(1)
+    ),
+    "killed in an all-reduce of CG": Fault(
+        is_step,
+        killed_within("ddip_ray.engine.process_group", "ProcessGroup.all_reduce", 1, "cgls"),
+        LOST.format(1),
+        methods=("tv",),
     ),
     "killed while it writes a snapshot": Fault(
         is_snapshot, killed_within("ddip_ray.io.snapshot_files", "_read", 0), LOST.format(0)

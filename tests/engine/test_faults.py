@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ import pytest
 from faults import FAULTS, SimulatedCluster, disturbed, simulated_cluster
 from small_runs import LOCAL, config, volume
 
+BOUNDS = {"tv": 1e-5}  # sums over slabs, against one worker; all others: the bits
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SimulatedCluster]:
@@ -19,8 +20,11 @@ def cluster() -> Iterator[SimulatedCluster]:
         yield simulated
 
 
-# A method for each fault, in turn; bench_faults.py has both for each.
-@pytest.mark.parametrize(("name", "method"), list(zip(FAULTS, itertools.cycle(["dds", "d3ip"]))))
+# One method for each fault, in turn; bench_faults.py has all that it can befall.
+CASES = [(name, fault.methods[k % len(fault.methods)]) for k, (name, fault) in enumerate(FAULTS.items())]
+
+
+@pytest.mark.parametrize(("name", "method"), CASES)
 def test_a_run_through_a_fault_ends_in_the_same_volume(
     small_scan: Path, prior: str, cluster: SimulatedCluster, name: str, method: str
 ) -> None:
@@ -33,7 +37,7 @@ def test_a_run_through_a_fault_ends_in_the_same_volume(
         )
     whole = volume(small_scan, "whole", settings, **LOCAL)
     found = disturbed(small_scan, small_scan.parent / "out.zarr", settings, fault, cluster)
-    np.testing.assert_array_equal(found.volume, whole)
+    assert np.abs(found.volume - whole).max() <= BOUNDS.get(method, 0)
     assert any(re.match(fault.seen, text) for text in found.messages), found.messages
     assert any(text.startswith("going on after step") for text in found.messages), found.messages
     left = sorted(path.name for path in small_scan.parent.iterdir())

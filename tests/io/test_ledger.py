@@ -59,9 +59,11 @@ def test_what_happens_to_a_volume(tmp_path: Path) -> None:
     ledger.give_up("v1", ELSEWHERE, "worker 0 was lost", wait=3600)
     (v0, v1) = ledger.entries()
     assert (v1.state, v1.attempts, v1.step, v1.error) == (State.WAITING, 1, 3, "worker 0 was lost")
-    assert ledger.claim(ELSEWHERE).name == "v0"  # type: ignore[union-attr]
+    claimed = ledger.claim(ELSEWHERE)
+    assert claimed is not None
+    assert claimed.name == "v0"
     assert ledger.claim(ELSEWHERE) is None  # v1 has to wait
-    ledger.interrupted("v0", ELSEWHERE)
+    ledger.interrupted(claimed, ELSEWHERE)
     assert dataclasses.replace(ledger.entries()[0], seen=0.0, started=None) == dataclasses.replace(
         v0, owner=ELSEWHERE
     )
