@@ -29,7 +29,8 @@ def held(method: str) -> tuple[int, int]:
 def slice_bytes(acquisition: Acquisition, config: RunConfig) -> int:
     """What each slice of a slab adds to the peak of a worker's device."""
     images, measurements = held(config.method)
-    return images * image_bytes(acquisition) + measurements * acquisition.slice_bytes
+    own = adapter_bytes(config) if config.method == "d3ip-meta" else 0  # refined for each slice
+    return images * image_bytes(acquisition) + measurements * acquisition.slice_bytes + own
 
 
 def image_bytes(acquisition: Acquisition) -> int:
@@ -57,6 +58,21 @@ def network_bytes(acquisition: Acquisition, config: RunConfig, device: str) -> i
     if config.method.startswith("d3ip") or config.method in ("ddip", "scd"):
         return max(plain, _call_bytes(config.prior, shape, 1, complex_, True))
     return plain
+
+
+def adapter_bytes(config: RunConfig) -> int:
+    """Of one adapter of the configured prior and rank."""
+    return _adapter_bytes(config.prior, config.adaptation.lora_rank)
+
+
+@cache
+def _adapter_bytes(prior_name: str, lora_rank: int) -> int:
+    from ddip_ray.adaptation.lora import Adapter, LoraConfig
+    from ddip_ray.prior.catalog import find_prior
+    from ddip_ray.prior.network import load_prior
+
+    network = load_prior(find_prior(prior_name)).network
+    return 4 * Adapter.create(network, LoraConfig(lora_rank), seed=0).num_parameters()
 
 
 @cache

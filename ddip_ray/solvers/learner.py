@@ -115,5 +115,5 @@ class Learner:
 
     def learning_rate(self) -> float:
         """From its highest, linearly to ``final_rate`` of that over all updates, after a warm-up."""
-        fallen = (1 - self.settings.final_rate) * self.updates / self.num_updates
+        fallen = (1 - self.settings.final_rate) * self.updates / max(1, self.num_updates)
         return min(1.0, (self.updates + 1) / _WARM_UP) * self.settings.learning_rate * (1 - fallen)

@@ -90,7 +90,9 @@ class AdaptationSettings(Settings):
     lora_scale: PositiveFloat = 1.0
     learning_rate: PositiveFloat = Field(1e-3, description="at its highest, after a short warm-up")
     final_rate: float = Field(0.1, gt=0, le=1, description="share of it at the last step; linear in between")
-    num_adapt_steps: PositiveInt = Field(8, description="optimiser (or Reptile's outer) steps a timestep")
+    num_adapt_steps: NonNegativeInt = Field(
+        8, description="optimiser (or Reptile's outer) steps a timestep; 0: a given adapter, as it is"
+    )
     num_adapt_slices: PositiveInt = Field(
         8, description="slices drawn over the volume an optimiser step; of fewer slices, more twins of each"
     )
@@ -228,6 +230,7 @@ MethodName = Literal[
     "fbp",
     "zero-filled",
 ]
+ADAPTING = ("d3ip", "d3ip-meta", "d3ip-mbir", "ddip", "scd")
 CLASSICAL = ("tv", "cg", "fbp", "zero-filled")  # no prior
 PresetName = Literal["default", "paper"]
 
@@ -270,6 +273,12 @@ class RunConfig(Settings):
             raise ValueError("start_from and sampler.start: reconstruction go together")
         if self.start_from is not None and self.method in ("dps", "score-sde", *CLASSICAL):
             raise ValueError(f"start_from: {self.method} does not start from a reconstruction")
+        return self
+
+    @model_validator(mode="after")
+    def _an_adapter_has_a_method_that_adapts(self) -> RunConfig:
+        if self.adapter is not None and self.method not in ADAPTING:
+            raise ValueError(f"adapter: goes with {', '.join(ADAPTING)}; {self.method} has none")
         return self
 
     @model_validator(mode="after")

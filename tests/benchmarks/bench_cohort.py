@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,11 +24,11 @@ from typing import Any
 import numpy as np
 import yaml
 from abdomen import CT, binned
+from cohort_command import COMMAND, call, scan_ct, status
 from heading import heading
 from numpy.typing import NDArray
 
 from ddip_ray.io.result import open_result
-from ddip_ray.tasks.simulate import Scan, simulate
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cohort.md"
@@ -38,7 +36,6 @@ THICKNESS = (15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4)
 CORRUPT, WITH_NAN = "v03", "v08"
 BINNING, WORKERS, ENOUGH_DONE = 2, 2, 3
 CHECKED = ("v10", "v11")
-COMMAND = [sys.executable, "-c", "import sys; from ddip_ray_cli.main import run; sys.exit(run())"]
 
 
 def main() -> None:
@@ -102,9 +99,7 @@ def make(scans: Path) -> None:
     small = binned(CT, BINNING)
     starts = itertools.accumulate(THICKNESS, initial=0)
     for number, (start, thickness) in enumerate(zip(starts, THICKNESS, strict=False)):
-        np.save(scans / "volume.npy", small[start % 90 : start % 90 + thickness])
-        store = scans / f"v{number:02}.zarr"
-        simulate(str(scans / "volume.npy"), str(store), Scan(30, window=(-1000.0, 1000.0)))
+        scan_ct(small[start % 90 : start % 90 + thickness], scans / f"v{number:02}.zarr")
     (scans / f"{CORRUPT}.zarr" / "zarr.json").write_text('{"zarr_format": 3, ')
     import tensorstore
 
@@ -126,21 +121,6 @@ def kill_in_the_middle(words: list[str], out: Path) -> int:
             process.wait()
             return done
     raise RuntimeError("the cohort ended before it could be disturbed")
-
-
-def call(words: list[str]) -> int:
-    return subprocess.run([*COMMAND, *words], check=False).returncode
-
-
-def status(out: Path) -> dict[str, dict[str, Any]]:
-    from ddip_ray.io.ledger import Ledger
-
-    entries = {entry.name: vars(entry) for entry in Ledger(out).entries()}
-    for entry in entries.values():
-        if entry["state"] == "done":
-            made: Any = open_result(entry["output"]).provenance
-            entry["step_seconds"] = made["seconds"]["steps"]
-    return json.loads(json.dumps(entries))
 
 
 def alone(scans: Path, settings: Path, name: str) -> NDArray[np.float32]:

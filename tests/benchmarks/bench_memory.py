@@ -18,7 +18,7 @@ import numpy as np
 from heading import heading
 
 from ddip_ray.engine.config import load_config
-from ddip_ray.engine.footprint import held
+from ddip_ray.engine.footprint import adapter_bytes, held
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.live_bytes import LiveBytes
 from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
@@ -26,6 +26,7 @@ from ddip_ray.prior.training import SCHEDULE
 from ddip_ray.solvers.build import build_method
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.loading import load_problem
+from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.tasks.simulate import Scan, simulate
 
@@ -64,6 +65,9 @@ def main() -> None:
         for method in args.methods.split(","):
             images, measurements = arrays(method, Path(folder), str(prior))
             counted = held(method)
+            if method == "d3ip-meta":  # each slice has an adapter of its own
+                own = adapter_bytes(configured(method, str(prior))) / (4 * SIZE**2)
+                counted = counted[0] + round(own), counted[1]
             lines.append(f"| {method} | {images:.1f} | {measurements:.1f} | {counted[0]} | {counted[1]} |")
             print(lines[-1], flush=True)
     args.output.write_text("\n".join(lines) + "\n")
@@ -90,12 +94,16 @@ def peak(method: str, store: Path, prior: str) -> int:
     acquisition = open_acquisition(str(store))
     with LiveBytes() as live:
         problem = load_problem(acquisition, Slab(0, acquisition.num_slices), "cpu", None)
-        running = build_method(load_config(None, {**RUN, "method": method, "prior": prior}), problem, Alone())
+        running = build_method(configured(method, prior), problem, Alone())
         for i in range(running.num_steps):
             if running.step(i).last:
                 break
         running.result()
     return live.peak
+
+
+def configured(method: str, prior: str) -> RunConfig:
+    return load_config(None, {**RUN, "method": method, "prior": prior})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_runs import LOCAL, config
 
+from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.engine import footprint
 from ddip_ray.engine.events import StepEvent
 from ddip_ray.engine.forecast import forecast
@@ -82,6 +83,15 @@ def test_a_forecast_is_of_this_run(
     plane = found.result_bytes / acquisition.num_slices
     assert (found.sent_bytes > plane) == couples
     assert (found.adapter_bytes > 0) == method.startswith("d3ip")
+
+
+def test_an_adapter_a_slice_takes_memory(small_scan: Path, prior: str) -> None:
+    """As many bytes as the file of one holds, headers aside."""
+    acquisition, network = open_acquisition(str(small_scan)), load_prior(Path(prior)).network
+    shared, own = (config(name, prior) for name in ("d3ip", "d3ip-meta"))
+    more = footprint.slice_bytes(acquisition, own) - footprint.slice_bytes(acquisition, shared)
+    file = Adapter.create(network, LoraConfig(rank=2), seed=0).to_bytes("digest")
+    assert more == len(file) - 8 - int.from_bytes(file[:8], "little")
 
 
 def test_what_cannot_fit_is_refused_by_how_much(small_scan: Path, prior: str) -> None:

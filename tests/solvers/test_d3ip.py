@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from small_problem import build, phantom, problem, solve
 from torch import Tensor
 from workers import on_workers
 
+from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.errors import InputError
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
@@ -69,6 +72,28 @@ def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior
     assert (method.result() - plain).abs().max() > 1e-3
     assert method.nfe == 10 + 10 + 3 * 10
     assert method.adapt_nfe == 10 * 5 * 12
+
+
+@pytest.mark.parametrize("name", ["d3ip", "d3ip-mbir"])
+def test_without_an_adapt_step_a_given_adapter_is_used_as_it_is(
+    prior: DiffusionPrior, tmp_path: Path, name: str
+) -> None:
+    adapter = Adapter.create(prior.network, LoraConfig(rank=2), seed=0)
+    adapter.add(0.1 * torch.ones(adapter.num_parameters()))
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(adapter.to_bytes(prior.digest))
+    settings = {"sampler": {"num_steps": 4}, "adaptation": {"num_adapt_steps": 0, "adapt_start_t": 999}}
+    used = build(name, problem(phantom()), prior, adapter=str(path), **settings)
+    plain = build(name, problem(phantom()), prior, **settings)
+    assert (solve(used) - solve(plain)).abs().max() > 1e-3
+    assert torch.equal(used.adapter.flat(), adapter.flat())
+    assert used.adapt_nfe == 0
+
+
+@pytest.mark.parametrize("name", ["dds", "tv"])
+def test_an_adapter_needs_a_method_that_adapts(prior: DiffusionPrior, name: str) -> None:
+    with pytest.raises(ValidationError, match=f"adapter: goes with d3ip, .*; {name} has none"):
+        build(name, problem(phantom()), prior, adapter="a.safetensors")
 
 
 @pytest.mark.parametrize(("num_adapt_slices", "num_calls"), [(1, 1), (6, 6), (7, 12), (12, 12), (99, 24)])
