@@ -12,7 +12,7 @@ import typer
 from ddip_ray.errors import InputError
 
 from .interrupts import EXIT_CAN_RESUME, stoppable
-from .options import AsJson, ConfigFile, Prior
+from .options import Address, AsJson, ConfigFile, Prior
 from .output import format_seconds, format_table, print_json
 from .reconstruct import Adapt, Method, Preset
 
@@ -43,6 +43,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
     gpus: Gpus = None,
     workers: Workers = None,
+    address: Address = None,
     attempts: Annotated[int, typer.Option(min=1, help="At a volume whose workers or machine fail.")] = 3,
     snapshot_every: Annotated[str, typer.Option(metavar="20|10m|never", help="As of reconstruct.")] = "10m",
     warm_start: Annotated[
@@ -73,7 +74,7 @@ def run(
         "warm_start": warm_start,
     }
     SnapshotTimer.every(snapshot_every)
-    slots = Slots.of_machine(workers, gpus)
+    slots = Slots.asked_for(workers, gpus)
     ledger = Ledger.begin(output, options)
     ledger.add(entries)
     drive(ledger, slots, options)
@@ -85,6 +86,7 @@ def resume(
     failed: Annotated[bool, typer.Option("--failed", help="Also what failed, once more.")] = False,
     gpus: Gpus = None,
     workers: Workers = None,
+    address: Address = None,
 ) -> None:
     """Go on with a cohort, as it was begun or on other GPUs or workers."""
     from ddip_ray.io.ledger import Ledger
@@ -94,7 +96,7 @@ def resume(
     options = ledger.options
     if gpus is not None or workers is not None:
         options |= {"gpus": gpus, "workers": workers}
-    slots = Slots.of_machine(options["workers"], options["gpus"])
+    slots = Slots.asked_for(options["workers"], options["gpus"])
     if failed:
         print(f"{ledger.retry_failed()} that failed wait again", file=sys.stderr)
     drive(ledger, slots, options)

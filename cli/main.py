@@ -21,6 +21,7 @@ from . import (
     import_mri,
     import_projections,
     info,
+    launch,
     plan,
     prior,
     reconstruct,
@@ -52,6 +53,7 @@ app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(prior.app, name="prior")
+app.add_typer(launch.app, name="launch")
 app.command("demo")(demo.demo)
 
 

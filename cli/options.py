@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
+
+def _name_cluster(address: str | None) -> str | None:
+    """For the engine, which asks for it where Ray's own commands do."""
+    if address is not None:
+        os.environ["RAY_ADDRESS"] = address
+    return address
+
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT|ray://…|auto",
+        callback=_name_cluster,
+        help="A running Ray cluster to use, instead of this machine. Default: RAY_ADDRESS, if it is set.",
+    ),
+]
 ConfigFile = Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")]
 Prior = Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")]
 NewAcquisition = Annotated[

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, ConfigFile, Prior
+from .options import Address, AsJson, ConfigFile, Prior
 from .output import format_fields, format_seconds, print_json
 from .reconstruct import Method, Preset
 
@@ -25,13 +24,14 @@ def plan(
     prior: Prior = None,
     gpus: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
     workers: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
+    address: Address = None,
     as_json: AsJson = False,
 ) -> None:
     """What a reconstruction will need, before it starts; an error if it cannot fit."""
+    from ddip_ray.engine import machines
     from ddip_ray.engine.config import load_config
-    from ddip_ray.engine.footprint import gpu_bytes, host_bytes
     from ddip_ray.engine.forecast import forecast
-    from ddip_ray.engine.plan import default_layout, local_gpus, make_plan
+    from ddip_ray.engine.plan import default_layout, make_plan
     from ddip_ray.io.acquisition import open_acquisition
 
     flags = {"method": method and method.value, "preset": preset and preset.value, "prior": prior}
@@ -41,9 +41,9 @@ def plan(
     planned, _ = make_plan(acquisition, workers, gpus, None, elsewhere=True)
     memory: int | None = None
     if planned.device == "cpu":
-        memory = host_bytes() // planned.num_workers
-    elif local_gpus() or "RAY_ADDRESS" in os.environ:
-        memory = gpu_bytes()
+        memory = machines.host_bytes() // planned.num_workers
+    elif machines.num_gpus():
+        memory = machines.gpu_bytes()
     found = forecast(acquisition, settings, planned, memory)
     if as_json:
         slabs = [[slab.start, slab.stop] for slab in planned.slabs]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .interrupts import stoppable
-from .options import AsJson, ConfigFile, Overwrite, Prior
+from .options import Address, AsJson, ConfigFile, Overwrite, Prior
 from .output import Report, format_seconds, print_json, progress
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def reconstruct(
         int | None, typer.Option(help="GPUs to use, one worker each. Default: all there are.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Workers, when there is no GPU. Default: 1.")] = None,
+    address: Address = None,
     executor: Annotated[
         ExecutorChoice | None,
         typer.Option(help="Default: ray for several workers or GPUs, otherwise in this process."),

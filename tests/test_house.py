@@ -29,13 +29,14 @@ def test_imports_point_down() -> None:
 
 def test_wheel_claims_only_its_own_names() -> None:
     claimed = (distribution("ddip-ray").read_text("top_level.txt") or "").split()
-    assert sorted(claimed) == ["ddip_ray", "ddip_ray_cli"]
+    assert sorted(claimed) == ["ddip_ray", "ddip_ray_cli", "ddip_ray_deploy"]
 
 
 def test_every_folder_of_code_is_packaged() -> None:
     packaged = set(PROJECT["tool"]["setuptools"]["packages"])
     folders = {path.parent.relative_to(HOUSE) for path in (HOUSE / "ddip_ray").rglob("*.py")}
-    assert {".".join(folder.parts) for folder in folders} | {"ddip_ray_cli"} == packaged
+    named = {".".join(folder.parts) for folder in folders}
+    assert named | {"ddip_ray_cli", "ddip_ray_deploy"} == packaged
 
 
 def test_every_requirement_is_pinned_within_its_range() -> None:

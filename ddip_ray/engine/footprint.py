@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from functools import cache
-from pathlib import Path
 
-from ddip_ray.engine.ray_cluster import connected
-from ddip_ray.errors import InputError, NoRoom
+from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.units import format_bytes
@@ -18,7 +15,6 @@ _HELD = {"fbp": (1, 7), "zero-filled": (1, 7), "cg": (7, 5), "tv": (42, 3)}
 _HELD_BY_OTHERS = (16, 12)
 _SCRATCH = 1.25  # of convolutions and of the allocator, times what tensors need
 _PROCESS = 700 * 2**20  # of a CPU worker's process with its libraries (peaks in results/methods/*.json)
-_ANSWER_TIMEOUT = 600.0  # seconds, as a cluster may have to start a node
 
 
 def held(method: str) -> tuple[int, int]:
@@ -104,37 +100,3 @@ def fewest_workers(acquisition: Acquisition, config: RunConfig, memory: int, dev
         f"have, needs {format_bytes(least)}, a worker has {format_bytes(memory)}",
         "Give each worker more memory: fewer workers on a machine, or larger GPUs.",
     )
-
-
-def host_bytes() -> int:
-    """Of this machine's memory what programs can have, or of its container's where that is less."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        available = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return available
-    return available if limit == "max" else min(available, int(limit) - int(used))
-
-
-def gpu_bytes() -> int:
-    """Of a GPU: this machine's first or, if it has none, one of the cluster's."""
-    import torch
-
-    def total() -> int:
-        return int(torch.cuda.get_device_properties(0).total_memory)
-
-    if torch.cuda.is_available():
-        return total()
-    import ray
-
-    with connected(1):
-        answer = ray.remote(num_gpus=1)(total).remote()
-        ready, _ = ray.wait([answer], timeout=_ANSWER_TIMEOUT)
-        if not ready:
-            raise NoRoom(f"no GPU of the cluster was free within {_ANSWER_TIMEOUT:.0f} s")
-        return int(ray.get(answer))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ddip_ray.engine.machines import num_cores, require_gpus
+from ddip_ray.engine.machines import num_gpus as gpus_there_are
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.solvers.settings import RunConfig
@@ -72,29 +73,13 @@ def make_plan(
         raise InputError(f"the local executor is one worker, {wanted} asked for", "Use --executor ray.")
     shape = acquisition.num_slices, acquisition.shard_slices
     name: ExecutorName = executor or ("ray" if wanted > 1 or num_gpus else "local")
-    threads = num_threads or max(1, (os.cpu_count() or 1) // wanted)
+    threads = num_threads or max(1, num_cores() // wanted)
     return RunPlan(plan_slabs(*shape, wanted), *shape, "cuda" if num_gpus else "cpu", threads), name
 
 
 def default_layout(acquisition: Acquisition, config: RunConfig) -> tuple[int | None, int | None]:
     """(workers, GPUs) for a user who did not say. A network uses one core a worker (see `one_thread`)."""
     shards = -(-acquisition.num_slices // acquisition.shard_slices)
-    if gpus := local_gpus():
+    if gpus := gpus_there_are():
         return None, min(gpus, shards)
-    return (min(os.cpu_count() or 1, shards) if config.uses_prior else 1), None
-
-
-def local_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def require_gpus(wanted: int) -> None:
-    """Refuse at once what this machine cannot give; a cluster is asked when it is connected."""
-    available = local_gpus()
-    if "RAY_ADDRESS" not in os.environ and wanted > available:
-        raise InputError(
-            f"{wanted} GPUs asked for, {available} in the machine",
-            "Use fewer --gpus, or --workers for CPU workers.",
-        )
+    return (min(num_cores(), shards) if config.uses_prior else 1), None

@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
+
+from ddip_ray.errors import InputError
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -19,14 +23,28 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+_CONNECT_TIMEOUT = 10.0  # seconds
+_HINT = (
+    "Give --address (or RAY_ADDRESS) as `ray start` printed it, and RAY_AUTH_TOKEN if the cluster has one; "
+    "without an address this machine computes."
+)
+
+
+def cluster_address() -> str | None:
+    """Of the cluster that is named, as Ray's own commands take it; None: this machine alone."""
+    return os.environ.get("RAY_ADDRESS") or None
+
 
 @contextlib.contextmanager
 def connected(num_cpus: int) -> Iterator[None]:
     """To the cluster at ``RAY_ADDRESS`` or, without one, to a new one of this machine.
 
     That has ``num_cpus`` or more. Whoever is connected already stays so.
+
+    Raises:
+        InputError: no cluster answers there, or it does not let us in.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     for name, value in QUIET.items():
         if name != "RAY_AUTH_MODE" or address is None:
             os.environ.setdefault(name, value)
@@ -40,12 +58,32 @@ def connected(num_cpus: int) -> Iterator[None]:
         # The object store carries nothing but control messages: no volume passes through it.
         quiet |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
         quiet["num_cpus"] = max(num_cpus, os.cpu_count() or 1)
+    else:
+        _require_listener(address)
     with _own_signal_handlers():
-        ray.init(address=address or "local", **quiet)  # not whichever cluster runs on this machine
+        try:
+            ray.init(address=address or "local", **quiet)  # not whichever cluster runs on this machine
+        except (ray.exceptions.RayError, OSError, ValueError, RuntimeError) as error:
+            if address is None:
+                raise
+            words = str(error).strip().partition("\n")[0]
+            raise InputError(f"the Ray cluster at {address} cannot be used: {words}", _HINT) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself waits for three minutes and then ends the process."""
+    where = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = where.hostname, where.port
+        if host is None or port is None:  # a name, like auto
+            return
+        socket.create_connection((host, port), _CONNECT_TIMEOUT).close()
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Ray cluster answers at {address} ({error})", _HINT) from error
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import queue
 import threading
 import time
@@ -12,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ddip_ray.engine import machines
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.events import Event, Message, StepEvent
-from ddip_ray.engine.footprint import fewest_workers, gpu_bytes, host_bytes
-from ddip_ray.engine.plan import local_gpus, require_gpus
+from ddip_ray.engine.footprint import fewest_workers
 from ddip_ray.engine.ray_cluster import connected
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.engine.worker import ADAPTER_NAME
@@ -48,17 +47,18 @@ class Slots:
     memory: int
 
     @classmethod
-    def of_machine(cls, num_workers: int | None, num_gpus: int | None) -> Slots:
-        """So many as are asked for; without either, all GPUs there are or, without any, all cores."""
+    def asked_for(cls, num_workers: int | None, num_gpus: int | None) -> Slots:
+        """Without either: all GPUs there are or, without any, all cores."""
         if num_workers is not None and num_gpus is not None:
             raise InputError("--gpus and --workers are one or the other", "One worker drives one GPU.")
         if num_workers is None and num_gpus is None:
-            num_gpus = local_gpus() or None
+            num_gpus = machines.num_gpus() or None
         if num_gpus is not None:
-            require_gpus(num_gpus)
-            return cls(num_gpus, True, 1, gpu_bytes())
-        number, cores = num_workers or os.cpu_count() or 1, os.cpu_count() or 1
-        return cls(number, False, max(1, cores // number), host_bytes() // number)
+            machines.require_gpus(num_gpus)
+            return cls(num_gpus, True, 1, machines.gpu_bytes())
+        cores = machines.num_cores()
+        number = num_workers or cores
+        return cls(number, False, max(1, cores // number), machines.host_bytes() // number)
 
 
 @dataclass(frozen=True)

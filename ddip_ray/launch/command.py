@@ -1,0 +1,53 @@
+"""The command that a job runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ddip_ray.errors import InputError
+
+LAUNCHABLE = ("reconstruct", "cohort run", "cohort resume", "compare")
+PLACEMENT = ("--gpus", "--workers", "--executor", "--address")  # what the job itself decides
+
+
+@dataclass(frozen=True)
+class LaunchedCommand:
+    """``words`` after ``ddip-ray``, as the job will run them on its own cluster."""
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> LaunchedCommand:
+        """From what was given after ``--``.
+
+        Raises:
+            InputError: no command, one that is not for clusters, or one that says where to run.
+        """
+        given = list(words[1:] if words[:1] == ["ddip-ray"] else words)
+        expected = f"Expected, after --, one of: {', '.join(LAUNCHABLE)}"
+        if not given:
+            raise InputError("no command to launch", f"{expected}, e.g. -- reconstruct vol.zarr")
+        name = " ".join(given[:2]) if given[0] == "cohort" else given[0]
+        if name not in LAUNCHABLE:
+            raise InputError(f"{name!r} cannot be launched", expected)
+        for word in given:
+            if word.partition("=")[0] in PLACEMENT:
+                raise InputError(
+                    f"{word} after --: the job decides where its command runs",
+                    "Use --nodes and --gpus-per-node (or --cpus-per-node) before --",
+                )
+        if name == "reconstruct" and "--elastic" not in given:
+            given.append("--elastic")  # a node that is lost does not come back to a job
+        return cls(tuple(given))
+
+    @property
+    def name(self) -> str:
+        """``reconstruct``, ``cohort run``, …"""
+        return " ".join(self.words[:2]) if self.words[0] == "cohort" else self.words[0]
+
+    @property
+    def shell(self) -> str:
+        """For a shell, quoted."""
+        return shlex.join(["ddip-ray", *self.words])

@@ -1,0 +1,39 @@
+"""What a cluster is like, in one YAML file for each; nothing of it is in the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ddip_ray.errors import InputError
+
+
+class Site(BaseModel):
+    """Settings of a site: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=Site)
+
+
+def load_site(path: Path | None, kind: type[S]) -> S:
+    """The site that a file describes; without a file, one where every setting is the default.
+
+    Raises:
+        InputError: unreadable, an unknown key or a bad value, one bullet for each.
+    """
+    if path is None:
+        return kind()
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"site file {path} cannot be read: {error}") from error
+    try:
+        return kind.model_validate({} if values is None else values)
+    except ValidationError as error:
+        bullets = [f"\n  - {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise InputError(f"site file {path}:{''.join(bullets)}") from error
