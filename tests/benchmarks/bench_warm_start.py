@@ -5,7 +5,7 @@
 writes results/warm_start.md and .png. Five volumes of 12 slices are cut from one part of the abdominal CT of
 ../shared/data, 64 x 64, 30 views, and reconstructed by D3IP in a cohort that starts warm; two more, from
 another part of it, are then reconstructed with few and many adapt steps from no adapter, and from the last
-one of the cohort's library. With no adapt step at all this is DDS, by itself or with that adapter.
+one of the cohort's library. With no adapt step at all that is DDS, by itself or with that adapter.
 """
 
 from __future__ import annotations
@@ -60,11 +60,10 @@ def points(folder: Path, adapter: str) -> Any:
     for start in LATER:
         store = str(scanned(folder, start))
         for steps in ADAPT_STEPS:
-            config: dict[str, Any] = {"method": "dds"}
-            if steps:
-                config = {"method": "d3ip", "adaptation": {"policy": "fixed", "num_adapt_steps": steps}}
-            yield {"store": store, "name": name(start, steps, False), "config": config}
-            yield {"store": store, "name": name(start, steps, True), "config": config | {"adapter": adapter}}
+            d3ip = {"method": "d3ip", "adaptation": {"policy": "fixed", "num_adapt_steps": steps}}
+            cold: dict[str, Any] = d3ip if steps else {"method": "dds"}
+            yield {"store": store, "name": name(start, steps, False), "config": cold}
+            yield {"store": store, "name": name(start, steps, True), "config": d3ip | {"adapter": adapter}}
 
 
 def name(start: int, steps: int, warm: bool) -> str:
