@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ddip_ray.errors import InputError
 
-LAUNCHABLE = ("reconstruct", "cohort run", "cohort resume", "compare")
+LAUNCHABLE = ("reconstruct", "cohort run", "cohort resume")
 PLACEMENT = ("--gpus", "--workers", "--executor", "--address")  # what the job itself decides
 
 
