@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import socket
+import struct
 from datetime import timedelta
 
 import torch
@@ -18,6 +22,33 @@ def host_store(timeout_seconds: float) -> tuple[TCPStore, int]:
         "0.0.0.0", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout_seconds)
     )
     return store, store.port
+
+
+_SIOCGIFADDR = 0x8915  # of Linux: the address of an interface
+
+
+def talk_through(own_ip: str) -> None:
+    """Let gloo use the network that ``own_ip`` is on, unless the user has named one.
+
+    It would take the address that the host's name stands for, which is often one that only the host itself
+    can reach (127.0.1.1 in /etc/hosts).
+    """
+    name = _interface_of(own_ip)
+    if name is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
+def _interface_of(own_ip: str) -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            try:
+                found = fcntl.ioctl(any_socket, _SIOCGIFADDR, request)[20:24]
+            except OSError:  # it has none, or this is not Linux
+                continue
+            if socket.inet_ntoa(found) == own_ip:
+                return name
+    return None
 
 
 class ProcessGroup:

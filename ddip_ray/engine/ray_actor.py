@@ -30,8 +30,11 @@ class WorkerActor:
         return ray.util.get_node_ip_address(), port
 
     def start(self, address: tuple[str, int], task: WorkerTask) -> MethodFacts:
-        from ddip_ray.engine.process_group import ProcessGroup
+        import ray.util
 
+        from ddip_ray.engine.process_group import ProcessGroup, talk_through
+
+        talk_through(ray.util.get_node_ip_address())
         backend = "nccl" if task.device == "cuda" else "gloo"
         group = ProcessGroup(
             self.store,

@@ -12,17 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from slurm_cluster import SlurmCluster, install, slurm_cluster, wait_for
-
-from ddip_ray.engine.config import load_config
-from ddip_ray.engine.run import reconstruct
-from ddip_ray.io.result import open_result
-from ddip_ray.tasks.simulate import Scan, simulate
+from volumes import volume
 
 PROGRAM = Path(sys.executable).with_name("ddip-ray")
-SETTINGS = {"method": "dds", "sampler": {"num_steps": 16, "quiet_cg_iterations": 20}}
-SLICES = "50:58"
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -33,28 +26,6 @@ def cluster() -> Iterator[SlurmCluster]:
         pytest.skip(f"no Slurm: {why_not}")
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm_cluster(Path(folder)) as slurm:
         yield slurm
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight slices of a real abdomen, with what `reconstruct` makes of them in one process."""
-    data = Path(__file__).parents[3] / "shared" / "data" / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
-    if not data.exists():
-        pytest.skip("../shared/data absent: ct_abdomen_totalseg")
-    folder = tmp_path_factory.mktemp("scan")
-    with np.load(data) as file:
-        volume = file["volume"]
-    np.save(folder / "ct.npy", volume.reshape(len(volume), 64, 2, 64, 2).mean(axis=(2, 4)).astype(np.float32))
-    simulate(str(folder / "ct.npy"), str(folder / "vol.zarr"), Scan(30, window=(-1000, 1000), slices=SLICES))
-    (folder / "run.yaml").write_text(yaml.safe_dump(SETTINGS))
-    config = load_config(str(folder / "run.yaml"), {})
-    reconstruct(str(folder / "vol.zarr"), str(folder / "local.zarr"), config, executor="local")
-    return folder
-
-
-def volume(path: Path) -> np.ndarray:
-    result = open_result(str(path))
-    return result.read(0, result.shape[0])
 
 
 class Launched:
@@ -124,7 +95,7 @@ def test_a_job_of_two_nodes_ends_in_the_local_result(launched: Callable[[str], L
     code, printed, said = job.end()
     assert code == 0, printed + said
     assert printed.count("ddip-ray: node ") == 2
-    assert "8 slices on 2 workers" in printed
+    assert "4 slices on 2 workers" in printed
     assert f"scancel --batch --signal=TERM {job.job}" in said
     assert np.array_equal(volume(job.output), volume(scan / "local.zarr"))
     assert not list(Path("/tmp").glob(f"ddip-ray-{job.job}*"))
@@ -161,5 +132,17 @@ def test_a_lost_node_is_done_without(
     assert code == 0, printed + said
     assert "new workers take over (1 of 3)" in printed
     assert "room for 1 of 2 workers: going on with those" in printed
-    assert "8 slices on 1 worker " in printed
+    assert "4 slices on 1 worker " in printed
     assert np.array_equal(volume(job.output), volume(scan / "local.zarr"))
+
+
+def test_what_slurm_refuses_is_said(cluster: SlurmCluster, tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("partition: nowhere\n")
+    words = ["launch", "slurm", "--site", str(site), "--cpus-per-node", "1", "--", "reconstruct", "vol.zarr"]
+    done = subprocess.run(
+        [PROGRAM, *words], cwd=tmp_path, env=cluster.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "sbatch" in done.stderr
+    assert "invalid partition" in done.stderr
