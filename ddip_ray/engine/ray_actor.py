@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from ddip_ray.engine.luggage import Luggage
 from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
 
 CONTROL = "control"  # Ray's name for a thread of the actor that answers while another works
@@ -29,7 +31,7 @@ class WorkerActor:
         self.store, port = host_store(COLLECTIVE_TIMEOUT)
         return ray.util.get_node_ip_address(), port
 
-    def start(self, address: tuple[str, int], task: WorkerTask) -> MethodFacts:
+    def start(self, address: tuple[str, int], task: WorkerTask, luggage: Luggage) -> MethodFacts:
         import ray.util
 
         from ddip_ray.engine.process_group import ProcessGroup, talk_through
@@ -44,7 +46,8 @@ class WorkerActor:
             backend=backend,
             timeout_seconds=COLLECTIVE_TIMEOUT,
         )
-        self.worker = Worker(task, group)
+        with luggage.unpacked(task.config) as config:
+            self.worker = Worker(replace(task, config=config), group)
         return self.worker.facts()
 
     def do(self, function: Callable[[Worker], Any]) -> Any:

@@ -8,9 +8,11 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import ddip_ray
 from ddip_ray.errors import InputError
 
 QUIET = {
@@ -60,6 +62,8 @@ def connected(num_cpus: int) -> Iterator[None]:
         quiet["num_cpus"] = max(num_cpus, os.cpu_count() or 1)
     else:
         _require_listener(address)
+        # Its machines need not have this program, nor this version of it.
+        quiet["runtime_env"] = {"py_modules": [str(Path(ddip_ray.__file__).parent)]}
     with _own_signal_handlers():
         try:
             ray.init(address=address or "local", **quiet)  # not whichever cluster runs on this machine

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
+from ddip_ray.engine.luggage import Luggage
 from ddip_ray.engine.ray_actor import CONTROL, WorkerActor
 from ddip_ray.engine.ray_cluster import connected
 from ddip_ray.engine.ray_failures import root_cause
 from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
-from ddip_ray.errors import NoRoom, WorkersLost
+from ddip_ray.errors import InputError, NoRoom, WorkersLost
 
 T = TypeVar("T")
 
@@ -82,9 +83,16 @@ class RayExecutor:
         ]
         self._require_answers(range(len(tasks)), START_TIMEOUT)
         address = self._gather([self.actors[0].host_store.remote()], START_TIMEOUT)[0]
-        refs = [actor.start.remote(address, task) for actor, task in zip(self.actors, tasks, strict=True)]
-        facts: MethodFacts = self._gather(refs, STEP_TIMEOUT)[0]
-        return facts
+        luggage = ray.put(Luggage.of(tasks[0].config))
+        refs = [
+            actor.start.remote(address, task, luggage) for actor, task in zip(self.actors, tasks, strict=True)
+        ]
+        facts: list[MethodFacts] = self._gather(refs, STEP_TIMEOUT)
+        if len({own.prior_digest for own in facts}) > 1:
+            raise InputError(
+                f"prior {tasks[0].config.prior}: not the same on all machines", "Copy it to each once more."
+            )
+        return facts[0]
 
     def each(self, do: Callable[[Worker], T]) -> list[T]:
         return self._gather([actor.do.remote(do) for actor in self.actors], STEP_TIMEOUT)

@@ -1,7 +1,8 @@
-"""A run on two hosts with a network of their own between them: alone, and with its cable pulled."""
+"""A run on two hosts with a network of their own between them, one of which has nothing but libraries."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -13,33 +14,45 @@ import pytest
 from two_hosts import Host, ip, ray_on_two_hosts, why_not
 from volumes import volume
 
+from ddip_ray.prior.catalog import SHIPPED
+
 PROGRAM = str(Path(sys.executable).with_name("ddip-ray"))
 pytestmark = pytest.mark.timeout(300)
 
 
+HOUSE = Path(__file__).parents[2]
+
+
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[tuple[Host, Host]]:
+def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That the second host does not have."""
+    folder = tmp_path_factory.mktemp("home") / "prior"
+    shutil.copytree(SHIPPED / "default", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hosts(prior: Path) -> Iterator[tuple[Host, Host]]:
     reason = why_not()
     if reason is not None:
         pytest.skip(f"no network namespaces: {reason}")
-    with tempfile.TemporaryDirectory(prefix="h") as folder, ray_on_two_hosts(Path(folder)) as both:
+    hidden = [HOUSE / "ddip_ray", prior.parent]
+    with tempfile.TemporaryDirectory(prefix="h") as folder, ray_on_two_hosts(Path(folder), hidden) as both:
         found = both[0].run(PROGRAM, "launch", "wait", "--nodes", "2", "--seconds", "120")
         assert found.returncode == 0, found.stderr
         yield both
 
 
-def reconstruct(scan: Path, output: str) -> list[str]:
-    words = [PROGRAM, "reconstruct", str(scan / "vol.zarr"), "-o", str(scan / output), "--elastic"]
-    return [*words, "--config", str(scan / "run.yaml"), "--snapshot-every", "2"]
-
-
-def test_a_cut_cable_is_done_without(hosts: tuple[Host, Host], scan: Path) -> None:
+def test_a_cut_cable_is_done_without(hosts: tuple[Host, Host], prior: Path, scan: Path) -> None:
     """Two workers, for the cluster has two cores; the host's own name would lead gloo astray."""
     first, second = hosts
-    run = first.popen(*reconstruct(scan, "cut.zarr"))
+    words = ["reconstruct", str(scan / "vol.zarr"), "-o", str(scan / "cut.zarr"), "--prior", str(prior)]
+    settings = ["--config", str(scan / "run.yaml"), "--snapshot-every", "2", "--elastic"]
+    run = first.popen(PROGRAM, *words, *settings)
     snapshots = scan / "cut.zarr.snapshots"
     deadline = time.monotonic() + 90
     while not any(snapshots.glob("*.json")):
+        assert run.poll() is None, (first.folder / "host1.log").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     ip("link", "set", second.cable, "down")

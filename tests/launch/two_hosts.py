@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 PORT = 26379
+HEAD = f"10.213.77.1:{PORT}"
 QUICK = {  # that a host is gone is noticed after some ten seconds
     "RAY_health_check_initial_delay_ms": "2000",
     "RAY_health_check_period_ms": "1000",
@@ -26,7 +29,6 @@ ENVIRONMENT = QUICK | {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }
-RAY = str(Path(sys.executable).with_name("ray"))
 
 
 def why_not() -> str | None:
@@ -69,7 +71,7 @@ class Host:
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | ENVIRONMENT | {"RAY_ADDRESS": f"10.213.77.1:{PORT}"}
+        return os.environ | ENVIRONMENT | {"RAY_ADDRESS": HEAD}
 
     def popen(self, *command: str) -> subprocess.Popen[str]:
         words = ["ip", "netns", "exec", self.namespace, *command]
@@ -84,15 +86,23 @@ class Host:
         words = ["ip", "netns", "exec", self.namespace, *command]
         return subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False)
 
-    def start_ray(self) -> None:
+    def start_ray(self, hidden: Sequence[Path] = ()) -> None:
+        """A node of one core; Python has what this program needs, but not it, nor the ``hidden`` folders."""
         own = ["--num-cpus=1", "--object-store-memory=100000000", f"--node-ip-address={self.ip}", "--block"]
         head = ["--head", f"--port={PORT}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"]
-        where = head if self.number == 1 else [f"--address=10.213.77.1:{PORT}"]
-        log = (self.folder / f"ray{self.number}.log").open("w")
-        with log:
-            words = ["ip", "netns", "exec", self.namespace, RAY, "start", *where, *own]
-            environment = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
-            self.processes.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, text=True))
+        where = head if self.number == 1 else [f"--address={HEAD}"]
+        # Of an environment, whose editable installs a plain Python does not follow.
+        python = [sys._base_executable, "-c", "from ray.scripts.scripts import main; main()"]
+        hide = "".join(f"mount -t tmpfs none {shlex.quote(str(path))} && " for path in hidden)
+        command = f"{hide}exec {shlex.join([*python, 'start', *where, *own])}"
+        packages = sysconfig.get_path("purelib")
+        environment = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
+        with (self.folder / f"ray{self.number}.log").open("w") as log:
+            words = ["ip", "netns", "exec", self.namespace, "bash", "-c", command]
+            environment |= {"PYTHONPATH": packages}
+            self.processes.append(
+                subprocess.Popen(words, env=environment, stdout=log, stderr=log, cwd="/", text=True)
+            )
 
     def stop(self) -> None:
         found = subprocess.run(
@@ -140,12 +150,12 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
 
 
 @contextmanager
-def ray_on_two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
-    """A cluster with a core on each."""
+def ray_on_two_hosts(folder: Path, hidden: Sequence[Path] = ()) -> Iterator[tuple[Host, Host]]:
+    """A cluster with a core on each; folders that are ``hidden`` from the second."""
     with two_hosts(folder) as hosts:
-        for host in hosts:
-            host.start_ray()
-            wait_for_port(hosts[0])
+        hosts[0].start_ray()
+        wait_for_port(hosts[0])
+        hosts[1].start_ray(hidden)
         yield hosts
 
 

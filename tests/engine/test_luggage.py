@@ -1,0 +1,59 @@
+"""What travels to machines that have neither the prior nor the adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ddip_ray.engine.config import load_config
+from ddip_ray.engine.luggage import Luggage
+from ddip_ray.errors import InputError
+
+
+def contents(path: str) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in Path(path).iterdir()}
+
+
+def test_a_folder_and_an_adapter(untrained_prior: Path, tmp_path: Path) -> None:
+    adapter, here = tmp_path / "a.safetensors", tmp_path / "prior"
+    adapter.write_bytes(b"adapter")
+    untrained_prior.rename(here)
+    try:
+        config = load_config(None, {"method": "d3ip", "prior": str(here), "adapter": str(adapter)})
+        luggage = Luggage.of(config)
+        with luggage.unpacked(config) as same:
+            assert same == config
+        before = contents(str(here))
+        here.rename(untrained_prior)
+        adapter.unlink()
+        with luggage.unpacked(config) as other:
+            assert contents(other.prior) == before
+            assert other.adapter is not None
+            assert Path(other.adapter).read_bytes() == b"adapter"
+        assert not Path(other.prior).exists()
+    finally:
+        if here.exists():
+            here.rename(untrained_prior)
+
+
+def test_a_checkpoint_and_what_stands_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "ema.pt").write_bytes(b"weights")
+    (tmp_path / "ema.yaml").write_text("num_head_channels: 8\n")
+    (tmp_path / "other.pt").write_bytes(b"not needed")
+    config = load_config(None, {"method": "dds", "prior": str(tmp_path / "ema.pt")})
+    luggage = Luggage.of(config)
+    (tmp_path / "ema.pt").unlink()
+    with luggage.unpacked(config) as other:
+        assert Path(other.prior).name == "ema.pt"
+        assert sorted(contents(str(Path(other.prior).parent))) == ["ema.pt", "ema.yaml"]
+
+
+@pytest.mark.parametrize("values", [{"method": "dds"}, {"method": "tv", "prior": "nowhere"}])
+def test_nothing_to_carry(values: dict[str, str]) -> None:
+    assert Luggage.of(load_config(None, values)).files == {}
+
+
+def test_a_prior_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="no prior 'nowhere'"):
+        Luggage.of(load_config(None, {"method": "dds", "prior": "nowhere"}))
