@@ -1,10 +1,15 @@
-"""What all tests share: quiet libraries, real data where there are any, and small simulated scans."""
+"""What all tests share: quiet libraries, real data where there are any, small scans, an S3 server."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,3 +115,46 @@ def small_scan(_small_scan: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "scan" / "vol.zarr"
     shutil.copytree(_small_scan, copy)
     return copy
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server of our own, with the bucket `bucket`."""
+    pytest.importorskip("moto")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _make_bucket(server, endpoint)
+        yield endpoint
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+def _make_bucket(server: subprocess.Popen[bytes], endpoint: str) -> None:
+    for _ in range(300):
+        try:
+            request = urllib.request.Request(f"{endpoint}/bucket", method="PUT")
+            with urllib.request.urlopen(request, timeout=5):
+                return
+        except OSError:
+            assert server.poll() is None, "the moto server stopped"
+            time.sleep(0.1)
+    raise TimeoutError("the moto server does not answer")
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The root of the bucket, with the environment set for it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    return "s3://bucket"

@@ -1,0 +1,149 @@
+"""Jobs sent and followed with kubectl, which knows how to reach the cluster and as whom."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ddip_ray.errors import InputError
+
+POLL_SECONDS = 5.0
+_PATIENCE = 12  # questions in a row without an answer
+_SUCCEEDED = "SUCCEEDED"
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What KubeRay says of a RayJob: ``deployment`` of its cluster, ``job`` of the command on it."""
+
+    deployment: str = ""
+    job: str = ""
+    cluster: str = ""
+    failures: int = 0
+    reason: str = ""
+    message: str = ""
+
+    @classmethod
+    def of(cls, manifest: dict[str, Any]) -> JobState:
+        status = manifest.get("status", {})
+        return cls(
+            deployment=status.get("jobDeploymentStatus", ""),
+            job=status.get("jobStatus", ""),
+            cluster=status.get("rayClusterName", ""),
+            failures=status.get("failed", 0),
+            reason=status.get("reason", ""),
+            message=status.get("message", ""),
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Retries included: a job that is to be tried again is Retrying."""
+        return self.deployment in ("Complete", "Failed", "ValidationFailed")
+
+    @property
+    def has_succeeded(self) -> bool:
+        return self.deployment == "Complete" and self.job == _SUCCEEDED
+
+    @property
+    def in_words(self) -> str:
+        """One line."""
+        if self.deployment in ("", "Suspended"):
+            return "waiting to be admitted"
+        if self.deployment == "Initializing":
+            return f"waiting for the pods of {self.cluster or 'the Ray cluster'}"
+        words = (self.job or self.deployment).lower()
+        if self.failures and not self.is_over:
+            words += f", after {self.failures} failure{'s' if self.failures > 1 else ''}"
+        if self.reason:
+            words += f": {self.reason}"
+        return words
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """The program, for one namespace."""
+
+    namespace: str
+
+    def create(self, manifest: str) -> None:
+        """Send a manifest; InputError when there is no kubectl or the cluster says no."""
+        sent = self._run("create", "--filename=-", stdin=manifest)
+        if sent.returncode != 0:
+            said = sent.stderr.strip()
+            hint = f"See kubectl auth can-i create rayjobs.ray.io --namespace {self.namespace}"
+            if "AlreadyExists" in said:
+                hint = "Give another --name, or delete that job."
+            raise InputError(f"kubectl create: {said or 'failed'}", hint)
+
+    def state(self, name: str) -> JobState | None:
+        """None: no answer this time.
+
+        Raises:
+            InputError: there is no such job any more.
+        """
+        found = self._run("get", "rayjobs.ray.io", name, "--output=json")
+        if found.returncode != 0:
+            if "NotFound" in found.stderr:
+                raise InputError(f"RayJob {name} has been deleted")
+            return None
+        return JobState.of(json.loads(found.stdout))
+
+    def show_logs(self, name: str, since: float | None) -> None:
+        """Of what submits the command, which is what the driver writes, until it ends."""
+        words = ["logs", "--follow", f"job/{name}"]
+        if since is not None:
+            words.append(f"--since={max(1, round(since))}s")
+        # Errors are no news: the pod is about to start, or the connection was cut; the next look will tell.
+        self._run(*words, capture=False)
+
+    def _run(self, *words: str, stdin: str = "", capture: bool = True) -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", f"--namespace={self.namespace}", *words]
+        try:
+            return subprocess.run(
+                command,
+                input=stdin,
+                check=False,
+                text=True,
+                stdout=subprocess.PIPE if capture else None,
+                stderr=subprocess.PIPE if capture else subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise InputError(
+                f"kubectl cannot be run: {error}", "Install it, or print the manifest with --dry-run."
+            ) from error
+
+
+def follow(
+    kubectl: Kubectl,
+    name: str,
+    say: Callable[[str], None],
+    poll_seconds: float = POLL_SECONDS,
+) -> JobState:
+    """Until the job is over: its states with ``say``, what the driver writes on stdout.
+
+    Raises:
+        InputError: the job is gone, or the cluster does not answer any more.
+    """
+    shown, seen_until, silent = "", dict[str, float](), 0
+    while True:
+        state = kubectl.state(name)
+        silent = 0 if state else silent + 1
+        if silent >= _PATIENCE:
+            raise InputError(
+                f"the cluster does not answer; RayJob {name} goes on without us",
+                f"See kubectl get rayjob {name} --namespace {kubectl.namespace}",
+            )
+        if state and state.in_words != shown:
+            shown = state.in_words
+            say(f"{name}: {shown}")
+        if state and state.is_over:
+            return state
+        if state and state.deployment == "Running":
+            last = seen_until.get(state.cluster)  # a retry has a cluster of its own, and logs from the start
+            kubectl.show_logs(name, None if last is None else time.monotonic() - last)
+            seen_until[state.cluster] = time.monotonic()
+        time.sleep(poll_seconds)
