@@ -16,6 +16,7 @@ from . import (
     cohort,
     compare,
     demo,
+    doctor,
     evaluate,
     export,
     import_mri,
@@ -55,6 +56,7 @@ app.add_typer(cohort.app, name="cohort")
 app.add_typer(prior.app, name="prior")
 app.add_typer(launch.app, name="launch")
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 
 
 def _show_version(wanted: bool) -> None:

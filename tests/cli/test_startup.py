@@ -23,6 +23,7 @@ HELP_PAGES = [
     ["compare"],
     ["prior", "train"],
     ["demo"],
+    ["doctor"],
 ]
 
 
