@@ -70,6 +70,7 @@ class RayExecutor:
         import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+        ray.method(concurrency_group=CONTROL)(WorkerActor.ping)
         remote = ray.remote(concurrency_groups={CONTROL: 1})(WorkerActor)
         self.actors = [
             remote.options(
@@ -119,7 +120,7 @@ class RayExecutor:
         """A stopped process, or one behind a cut cable, would be waited for until the others give up."""
         import ray
 
-        pings = {self.actors[rank].ping.options(concurrency_group=CONTROL).remote(): rank for rank in ranks}
+        pings = {self.actors[rank].ping.remote(): rank for rank in ranks}
         _, silent = ray.wait(list(pings), num_returns=len(pings), timeout=timeout)
         if silent:
             raise WorkersLost(f"worker {pings[silent[0]]} does not answer, for {timeout:.0f} s")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from two_hosts import Host, ip, ray_on_two_hosts, why_not
+from two_hosts import HEAD, Host, ip, ray_on_two_hosts, why_not, with_iptables
 from volumes import volume
 
 from ddip_ray.prior.catalog import SHIPPED
@@ -41,6 +43,34 @@ def hosts(prior: Path) -> Iterator[tuple[Host, Host]]:
         found = both[0].run(PROGRAM, "launch", "wait", "--nodes", "2", "--seconds", "120")
         assert found.returncode == 0, found.stderr
         yield both
+
+
+def doctor(host: Host) -> tuple[int, list[dict[str, Any]]]:
+    found = host.run(PROGRAM, "doctor", "--cluster", HEAD, "--storage", str(host.folder), "--json")
+    assert found.stdout, found.stderr
+    return found.returncode, json.loads(found.stdout)
+
+
+def failed(findings: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    return [(one["check"], one["where"], one["found"]) for one in findings if one["status"] == "fail"]
+
+
+def test_a_doctor_finds_a_blocked_port(hosts: tuple[Host, Host]) -> None:
+    """By a firewall on the second host that knows of Ray's ports, and not that workers talk to each other."""
+    first, second = hosts
+    if not with_iptables():
+        pytest.skip("no iptables")
+    code, findings = doctor(first)
+    assert (code, failed(findings)) == (0, [])
+    rule = ["INPUT", "--protocol", "tcp", "--syn", "--dport", "30300:65535", "--jump", "DROP"]
+    assert second.run("iptables", "--append", *rule).returncode == 0
+    try:
+        code, findings = doctor(first)
+    finally:
+        second.run("iptables", "--delete", *rule)
+    assert code == 1
+    ((check, _, words),) = failed(findings)
+    assert (check, words) == ("network", "10.213.77.2: timed out")
 
 
 def test_a_cut_cable_is_done_without(hosts: tuple[Host, Host], prior: Path, scan: Path) -> None:

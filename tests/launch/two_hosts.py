@@ -7,12 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import plain_ray
 
 PORT = 26379
 HEAD = f"10.213.77.1:{PORT}"
@@ -22,13 +23,17 @@ QUICK = {  # that a host is gone is noticed after some ten seconds
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
 }
-ENVIRONMENT = QUICK | {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": "5f" * 32,
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-}
+ENVIRONMENT = QUICK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5f" * 32}
+# Those that a firewall has to let through for Ray.
+PORTS = [
+    "--min-worker-port=30000",
+    "--max-worker-port=30200",
+    "--node-manager-port=30201",
+    "--object-manager-port=30202",
+    "--runtime-env-agent-port=30203",
+    "--dashboard-agent-grpc-port=30204",
+    "--metrics-export-port=30205",
+]
 
 
 def why_not() -> str | None:
@@ -41,6 +46,14 @@ def why_not() -> str | None:
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
     subprocess.run(["ip", "netns", "delete", probe], capture_output=True, check=False)
     return made.stderr.strip() if made.returncode else None
+
+
+def with_iptables() -> bool:
+    """Debian's package, where it is not there."""
+    if shutil.which("iptables") is None and shutil.which("apt-get") is not None:
+        words = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "iptables"]
+        subprocess.run(words, capture_output=True, check=False)
+    return shutil.which("iptables") is not None
 
 
 @dataclass
@@ -88,18 +101,14 @@ class Host:
 
     def start_ray(self, hidden: Sequence[Path] = ()) -> None:
         """A node of one core; Python has what this program needs, but not it, nor the ``hidden`` folders."""
-        own = ["--num-cpus=1", "--object-store-memory=100000000", f"--node-ip-address={self.ip}", "--block"]
-        head = ["--head", f"--port={PORT}", f"--temp-dir={self.folder}/ray", "--include-dashboard=false"]
+        own = ["--num-cpus=1", f"--node-ip-address={self.ip}", *PORTS, *plain_ray.FLAGS]
+        head = [*plain_ray.HEAD_FLAGS, f"--port={PORT}", f"--temp-dir={self.folder}/ray"]
         where = head if self.number == 1 else [f"--address={HEAD}"]
-        # Of an environment, whose editable installs a plain Python does not follow.
-        python = [sys._base_executable, "-c", "from ray.scripts.scripts import main; main()"]
         hide = "".join(f"mount -t tmpfs none {shlex.quote(str(path))} && " for path in hidden)
-        command = f"{hide}exec {shlex.join([*python, 'start', *where, *own])}"
-        packages = sysconfig.get_path("purelib")
-        environment = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
+        command = f"{hide}exec {shlex.join([*plain_ray.COMMAND, *where, *own])}"
+        environment = os.environ | ENVIRONMENT | plain_ray.ENVIRONMENT
         with (self.folder / f"ray{self.number}.log").open("w") as log:
             words = ["ip", "netns", "exec", self.namespace, "bash", "-c", command]
-            environment |= {"PYTHONPATH": packages}
             self.processes.append(
                 subprocess.Popen(words, env=environment, stdout=log, stderr=log, cwd="/", text=True)
             )
