@@ -40,6 +40,9 @@ class Luggage:
     def unpacked(self, config: RunConfig) -> Iterator[RunConfig]:
         """``config`` with paths that exist here, for as long as it takes to read them."""
         missing = {k: v for k, v in self.files.items() if not Path(getattr(config, k)).exists()}
+        if not missing:
+            yield config
+            return
         with tempfile.TemporaryDirectory(prefix="ddip-ray-") as folder:
             paths = {}
             for setting, files in missing.items():
