@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import launch_k8s
 from .interrupts import EXIT_CAN_RESUME
+
+if TYPE_CHECKING:
+    from ddip_ray.launch.slurm import SlurmJob
 
 app = typer.Typer(no_args_is_help=True, help="Run a command as a job of a cluster, on its nodes together.")
 ANY_COMMAND = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -59,13 +62,10 @@ def slurm(
         raise typer.Exit(followed(job))
 
 
-def followed(job: object) -> int:
+def followed(job: SlurmJob) -> int:
     """Its exit code; Ctrl-C leaves it alone."""
     import time
 
-    from ddip_ray.launch.slurm import SlurmJob
-
-    assert isinstance(job, SlurmJob)
     try:
         return job.follow(write, lambda: time.sleep(FOLLOW_SECONDS))
     except KeyboardInterrupt:

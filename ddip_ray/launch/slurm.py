@@ -21,6 +21,8 @@ from ddip_ray.launch.site import Site
 
 _OBJECT_STORE_BYTES = 200 * 2**20  # of control messages; no volume passes through it
 _LONGEST_SESSION = 40  # characters; Ray adds some sixty, and sockets' paths end at 107
+_GOES_ON = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD")
+_FACT = re.compile(r"(\S+?)=(.*?)(?=\s+[\w:/]+=|\s*$)", re.MULTILINE)  # NAME=VALUE, which may have spaces
 Line = Annotated[str, Field(pattern=r"^[^\n]+$")]
 Word = Annotated[str, Field(pattern=r"^[^\s#]+$")]
 
@@ -40,7 +42,7 @@ class SlurmSite(Site):
     cpus_per_gpu: PositiveInt = 4
     interface: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
     temp_dir: Annotated[str, Field(pattern=r"^/[\w./-]+$", max_length=_LONGEST_SESSION - 20)] = "/tmp"
-    log_folder: str = "."
+    log_folder: Annotated[str, Field(pattern=r"^\S+$")] = "."
     warning_seconds: PositiveInt = 120
     start_seconds: PositiveInt = 300
     requeue: bool = True
@@ -136,8 +138,7 @@ class SlurmJob:
 
     def facts(self) -> dict[str, str]:
         """What Slurm says of it, as ``scontrol show job`` names it."""
-        words = _slurm("scontrol", "show", "job", self.number).split()
-        return {name: value for name, _, value in (word.partition("=") for word in words)}
+        return dict(_FACT.findall(_slurm("scontrol", "show", "job", self.number)))
 
     def follow(self, write: Callable[[str], None], wait: Callable[[], None]) -> int:
         """Until it has ended, passing on what it writes; its exit code.
@@ -154,14 +155,7 @@ class SlurmJob:
                     new = file.read()
                 read += len(new)
                 write(new.decode(errors="replace"))
-            if facts["JobState"] in (
-                "PENDING",
-                "RUNNING",
-                "COMPLETING",
-                "CONFIGURING",
-                "REQUEUED",
-                "SUSPENDED",
-            ):
+            if facts["JobState"] in _GOES_ON:
                 wait()
                 continue
             code, _, signal = facts["ExitCode"].partition(":")

@@ -22,7 +22,7 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = Path(__file__).parents[3] / "shared" / "data" / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
     if not data.exists():
         pytest.skip("../shared/data absent: ct_abdomen_totalseg")
-    folder = tmp_path_factory.mktemp("scan")
+    folder = tmp_path_factory.mktemp("a scan")
     with np.load(data) as file:
         volume = file["volume"]
     np.save(folder / "ct.npy", volume.reshape(len(volume), 64, 2, 64, 2).mean(axis=(2, 4)).astype(np.float32))

@@ -113,6 +113,7 @@ def test_what_cannot_be_launched(capsys: pytest.CaptureFixture[str], words: list
         ({"warning_seconds": 0}, "warning_seconds: "),
         ({"setup": ["a\nb"]}, "setup.0: "),
         ({"temp_dir": "/scratch/of/a/very/long/name"}, "temp_dir: "),
+        ({"log_folder": "my logs"}, "log_folder: "),
         (["a list"], "site.yaml:"),
     ],
 )
