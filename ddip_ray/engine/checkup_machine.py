@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ddip_ray.engine.checkup_findings import Finding, Part, Status, combined, separated
 from ddip_ray.engine.checkup_nodes import Probes
+from ddip_ray.engine.machines import available_bytes
 from ddip_ray.units import format_bytes
 
 MIN_MEMORY = 2 * 2**30
@@ -81,16 +82,11 @@ def host_facts(socket_path: Path) -> HostFacts:
     return HostFacts(
         len(os.sched_getaffinity(0)),
         os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        _available_memory(),
+        available_bytes(),
         shutil.disk_usage(shared).total if shared.is_dir() else None,
         temporary.free,
         temporary.total,
     )
-
-
-def _available_memory() -> int:
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
 
 
 def load_shipped_priors() -> list[str]:

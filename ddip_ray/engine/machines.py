@@ -40,10 +40,15 @@ def require_gpus(wanted: int) -> None:
 
 
 def host_bytes() -> int:
-    """Memory that programs can have: of this machine, of its container where that is less, of all nodes."""
+    """Memory that programs can have: of this machine, or of all nodes."""
     address = cluster_address()
     if address is not None and "memory" in (found := _resources(address)):
         return int(found["memory"])
+    return available_bytes()
+
+
+def available_bytes() -> int:
+    """Memory that programs can have on this machine, or in its container where that is less."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         available = int(fields["MemAvailable"].split()[0]) * 1024
