@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+import torch
+
 from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
 from ddip_ray.solvers.communicator import Alone
 
@@ -58,9 +60,10 @@ class LocalExecutor:
         return [do(self.worker)]
 
     def __enter__(self) -> LocalExecutor:
+        self._threads = torch.get_num_threads()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        torch.set_num_threads(self._threads)  # as the caller had it
