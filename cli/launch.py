@@ -10,6 +10,7 @@ import typer
 
 from . import launch_k8s
 from .interrupts import EXIT_CAN_RESUME
+from .launched import options_of
 
 if TYPE_CHECKING:
     from ddip_ray.launch.slurm import SlurmJob
@@ -46,6 +47,7 @@ def slurm(
 
     where = load_site(site, SlurmSite)
     command = LaunchedCommand.parse(context.args)
+    options_of(command)
     request = SlurmRequest(command, nodes, gpus_per_node, cpus_per_node, time, name, jobs)
     script = render(request, where, EXIT_CAN_RESUME)
     if dry_run:

@@ -11,6 +11,8 @@ import typer
 
 from ddip_ray.errors import InputError
 
+from .launched import options_of
+
 if TYPE_CHECKING:
     from ddip_ray.launch.command import LaunchedCommand
     from ddip_ray.launch.kubernetes_kubectl import JobState
@@ -76,18 +78,6 @@ def k8s(
     )
     if follow:
         raise typer.Exit(followed(kubectl.namespace, title))
-
-
-def options_of(command: LaunchedCommand) -> Mapping[str, Any]:
-    """What the words after -- mean; a mistake in them is found now, and not by pods in an hour."""
-    from .main import app
-
-    parser: Any = typer.main.get_command(app)
-    words = list(command.words)
-    for _ in command.name.split():
-        parser = parser.commands[words.pop(0)]
-    params: dict[str, Any] = parser.make_context(f"ddip-ray {command.name}", words).params
-    return params
 
 
 def worker_memory(

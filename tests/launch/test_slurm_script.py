@@ -95,6 +95,7 @@ def test_a_site_may_not_queue_again(capsys: pytest.CaptureFixture[str], tmp_path
         (["--cpus-per-node", "2", "--jobs", "2", *RECONSTRUCT], "--jobs 2: several jobs share"),
         (["--cpus-per-node", "2", "--name", "a b", *RECONSTRUCT], "--name 'a b'"),
         (["--cpus-per-node", "2", "--time", "soon", *RECONSTRUCT], "--time 'soon'"),
+        (["--cpus-per-node", "2", *RECONSTRUCT, "--methd", "tv"], "No such option"),
         (["--site", "nowhere.yaml", *RECONSTRUCT], "site file nowhere.yaml cannot be read"),
     ],
 )
