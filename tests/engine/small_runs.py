@@ -15,7 +15,7 @@ from ddip_ray.errors import Interrupted
 from ddip_ray.io.result import open_result
 from ddip_ray.solvers.settings import RunConfig
 
-LOCAL: dict[str, Any] = {"executor": "local", "num_threads": 1}  # the other core has tests of its own
+LOCAL: dict[str, Any] = {"executor": "local"}
 
 
 def config(method: str, prior: str) -> RunConfig:

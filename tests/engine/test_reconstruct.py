@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 import zarr
-from small_runs import LOCAL, config, volume
+from small_runs import config, volume
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.events import StepEvent
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io.result import load_file, open_result
+from ddip_ray.solvers.settings import MethodName
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 BOUNDS = {"tv": 1e-5}  # sums over slabs; all others: the bits
 
 
-@pytest.mark.parametrize("method", ["zero-filled", "tv", "dds", "d3ip", "d3ip-mbir"])
+@pytest.mark.parametrize("method", ["zero-filled", "tv", "dps", "dds", "scd", "d3ip", "d3ip-mbir"])
 def test_mri_in_every_layout(small_mri: Path, prior: str, method: str) -> None:
     settings, bound = config(method, prior), BOUNDS.get(method, 0)
-    here = volume(small_mri, "here", settings, **LOCAL)
+    here = volume(small_mri, "here", settings, executor="local")
     two = volume(small_mri, "two", settings, num_workers=2)
     assert np.iscomplexobj(here)
     assert np.abs(two - here).max() <= bound
@@ -38,11 +40,10 @@ def test_the_callers_threads_are_as_before(small_scan: Path, prior: str) -> None
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("method", ["fbp", "tv", "dds", "ddip", "d3ip", "d3ip-mbir", "d3ip-meta"])
+@pytest.mark.parametrize("method", [name for name in get_args(MethodName) if name != "zero-filled"])
 def test_every_layout_gives_the_same_volume(small_scan: Path, prior: str, method: str) -> None:
-    """One method of a kind; what all of them do on several workers is tested without Ray."""
     settings, bound = config(method, prior), BOUNDS.get(method, 0)
-    here = volume(small_scan, "here", settings, **LOCAL)
+    here = volume(small_scan, "here", settings, executor="local")
     two = volume(small_scan, "two", settings, num_workers=2)
     assert np.abs(two - here).max() <= bound
     assert np.ptp(here) > 0
@@ -51,7 +52,8 @@ def test_every_layout_gives_the_same_volume(small_scan: Path, prior: str, method
         assert np.abs(one - here).max() <= bound
 
 
-@pytest.mark.parametrize(("kind", "method"), [("scan", "d3ip"), ("mri", "dds")])
+@pytest.mark.parametrize("method", ["dds", "d3ip"])
+@pytest.mark.parametrize("kind", ["scan", "mri"])
 def test_decisions_of_held_out_measurements_in_every_layout(
     small_scan: Path, small_mri: Path, prior: str, kind: str, method: str
 ) -> None:
@@ -63,7 +65,7 @@ def test_decisions_of_held_out_measurements_in_every_layout(
     settings = config(method, prior)
     adaptation = settings.adaptation.model_copy(update={"policy": "auto" if method == "d3ip" else "fixed"})
     settings = settings.model_copy(update={"adaptation": adaptation})
-    here = volume(store, "here", settings, **LOCAL)
+    here = volume(store, "here", settings, executor="local")
     two = volume(store, "two", settings, num_workers=2)
     np.testing.assert_array_equal(two, here)
     found = [open_result(str(store.parent / f"{name}.zarr")).provenance["notes"] for name in ("here", "two")]
@@ -105,11 +107,11 @@ def test_a_method_may_end_before_its_last_step(small_scan: Path) -> None:
 
 def test_a_saved_adapter_is_used_again(small_scan: Path, prior: str) -> None:
     output = str(small_scan.parent / "first.zarr")
-    run = reconstruct(str(small_scan), output, config("d3ip", prior), **LOCAL)
+    run = reconstruct(str(small_scan), output, config("d3ip", prior), executor="local")
     frozen = config("d3ip", prior).model_dump()
     frozen |= {"adapter": run.adapter_path, "adaptation": {**frozen["adaptation"], "learning_rate": 1e-12}}
-    again = volume(small_scan, "again", load_config(None, frozen), **LOCAL)
-    plain = volume(small_scan, "plain", config("dds", prior), **LOCAL)
+    again = volume(small_scan, "again", load_config(None, frozen), executor="local")
+    plain = volume(small_scan, "plain", config("dds", prior), executor="local")
     assert np.abs(again - plain).max() > 1e-4
 
 
@@ -135,16 +137,16 @@ def test_impossible_layouts(small_scan: Path, prior: str) -> None:
     with pytest.raises(InputError, match="--gpus 2 and --workers 3 disagree"):
         reconstruct(str(small_scan), output, settings, num_gpus=2, num_workers=3)
     with pytest.raises(InputError, match="local executor is one worker, 2 asked for"):
-        reconstruct(str(small_scan), output, settings, num_workers=2, **LOCAL)
+        reconstruct(str(small_scan), output, settings, num_workers=2, executor="local")
     assert not Path(output).exists()
 
 
 def test_an_existing_output_is_kept(small_scan: Path, prior: str) -> None:
     output = small_scan.parent / "out.zarr"
-    reconstruct(str(small_scan), str(output), config("fbp", prior), **LOCAL)
+    reconstruct(str(small_scan), str(output), config("fbp", prior), executor="local")
     shutil.copytree(output, small_scan.parent / "copy")
     with pytest.raises(InputError, match=r"out\.zarr"):
-        reconstruct(str(small_scan), str(output), config("cg", prior), **LOCAL)
+        reconstruct(str(small_scan), str(output), config("cg", prior), executor="local")
     for file in (small_scan.parent / "copy").rglob("*"):
         if file.is_file():
             assert (output / file.relative_to(small_scan.parent / "copy")).read_bytes() == file.read_bytes()
@@ -157,7 +159,7 @@ def test_an_earlier_result_is_where_another_starts(small_scan: Path, prior: str)
     values = {"method": "dds", "prior": prior, "start_from": str(small_scan.parent / "first.zarr")}
     values |= {"sampler": {"num_steps": 2, "start_t": 0, "cg_iterations": 1}}
     late = load_config(None, values)
-    here = volume(small_scan, "here", late, **LOCAL)
+    here = volume(small_scan, "here", late, executor="local")
     assert np.array_equal(volume(small_scan, "two", late, num_workers=2), here)
     # From t = 0 an untrained network and one CG iteration leave most of it as it was.
     assert np.abs(here - first).mean() < 0.3 * first.std()

@@ -10,7 +10,7 @@ from gaussian import GaussianPrior, scan
 from small_problem import build, solve
 from torch import Tensor
 
-NUM_SAMPLES = 150  # the error of a mean of so many is 0.08 standard deviations
+NUM_SAMPLES = 300  # the error of a mean of so many is 0.06 standard deviations
 TRAJECTORY = {
     "num_steps": 100,
     "step_power": 2,
@@ -62,7 +62,7 @@ def test_posterior_of_a_gaussian_prior(
 def test_without_data_ddim_draws_from_the_prior() -> None:
     """η = 0 carries noise to the prior exactly, in the limit of many steps."""
     prior = GaussianPrior()
-    problem, _, _ = scan(prior, 1000, noise_std=1e6)
+    problem, _, _ = scan(prior, 2000, noise_std=1e6)
     trajectory = {**TRAJECTORY, "num_steps": 200, "eta": 0.0, "cg_iterations": 1}
     samples = solve(build("dds", problem, prior, sampler=trajectory)).flatten(1).double()  # type: ignore[arg-type]
     error = torch.cov(samples.T) - prior.covariance
