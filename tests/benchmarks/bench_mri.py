@@ -3,7 +3,8 @@
     python tests/benchmarks/bench_mri.py
 
 writes results/mri.md and, with --pictures FOLDER, a PNG a scan. The reference is the zero-filled image of
-all samples with their own sensitivity maps. Magnitudes are compared; NRMSE is ‖x − reference‖/‖reference‖.
+all samples with their own sensitivity maps. Magnitudes are compared; NRMSE is ‖x − reference‖/‖reference‖,
+SSIM the mean over slices.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ddip_ray.io.result import open_result
 from ddip_ray.tasks.evaluate import evaluate
 from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
 from ddip_ray.tasks.measured_kspace import Undersampling
+from ddip_ray.tasks.scores import PLANES
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
             shown[method], s = magnitude(output), evaluate(output, reference)
             nrmse = float(np.linalg.norm(shown[method] - truth) / np.linalg.norm(truth))
             cells = [name, f"{acceleration:g}", f"{share:.2f}", method, f"{nrmse:.4f}", f"{s.psnr:.2f}"]
-            cells += ["" if s.ssim is None else f"{s.ssim:.4f}", f"{run.seconds:.0f}"]
+            axial = s.planes[PLANES[0]]
+            cells += [f"{axial.ssim:.4f}", f"{run.seconds:.0f}"]
             cells.append(decided(run.notes))
             rows.append(row(cells))
             print(rows[-1], flush=True)
