@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddip_ray.cores import own_cores
 from ddip_ray.engine.checkup_findings import Finding, Part, Status, combined, separated
 from ddip_ray.engine.checkup_nodes import Probes
 from ddip_ray.engine.machines import available_bytes
@@ -80,7 +81,7 @@ def host_facts(socket_path: Path) -> HostFacts:
     shared = Path("/dev/shm")
     temporary = shutil.disk_usage(socket_path.parents[2])
     return HostFacts(
-        len(os.sched_getaffinity(0)),
+        own_cores(),
         os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         available_bytes(),
         shutil.disk_usage(shared).total if shared.is_dir() else None,

@@ -6,6 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from ddip_ray.cores import own_cores
 from ddip_ray.engine.ray_cluster import cluster_address, connected
 from ddip_ray.errors import InputError, NoRoom
 
@@ -27,7 +28,7 @@ def num_cores() -> int:
     address = cluster_address()
     if address is not None:
         return max(1, int(_resources(address).get("CPU", 1)))
-    return os.cpu_count() or 1
+    return own_cores()
 
 
 def require_gpus(wanted: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ddip_ray
+from ddip_ray.cores import own_cores
 from ddip_ray.errors import InputError
 
 QUIET = {
@@ -59,7 +60,7 @@ def connected(num_cpus: int) -> Iterator[None]:
     if address is None:
         # The object store carries nothing but control messages: no volume passes through it.
         quiet |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
-        quiet["num_cpus"] = max(num_cpus, os.cpu_count() or 1)
+        quiet["num_cpus"] = max(num_cpus, own_cores())
     else:
         _require_listener(address)
         # Its machines need not have this program, nor this version of it.

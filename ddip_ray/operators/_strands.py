@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from ddip_ray.cores import own_cores
+
 Task = Callable[[], None]
 
 _lock = threading.Lock()
@@ -55,7 +57,7 @@ def _pool() -> ThreadPoolExecutor:
         pid = os.getpid()
         if pid not in _pools:
             _pools.clear()
-            _pools[pid] = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="projector")
+            _pools[pid] = ThreadPoolExecutor(max_workers=own_cores(), thread_name_prefix="projector")
         return _pools[pid]
 
 
