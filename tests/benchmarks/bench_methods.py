@@ -137,8 +137,7 @@ def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -
     store, config = folder / f"{scan}.zarr", config_of(method)
     if seed > 0 and not config.uses_prior:
         return
-    settings, rows = settings_of(config), rows_of(scan)
-    same = [row for row in rows if (row["name"], row["seed"]) == (method, seed)]
+    same = [row for row in rows_of(scan) if (row["name"], row["seed"]) == (method, seed)]
     if any(is_current(row) for row in same):
         return
     if not store.exists():
@@ -150,9 +149,9 @@ def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -
     (folder / scan).mkdir(exist_ok=True)
     layout = Layout(num_workers)
     (run,) = compare(str(store), str(folder / scan), {method: config}, [seed], layout=layout, overwrite=True)
-    row = {**asdict(run), "settings": settings, "commit": commit()}
+    row = {**asdict(run), "settings": settings_of(config), "commit": commit()}
     del row["result"]
-    rows = [row for row in rows if row not in same] + [row]
+    rows = [row for row in rows_of(scan) if row not in same] + [row]  # others may have added theirs
     SCORES.mkdir(exist_ok=True)
     (SCORES / f"{scan}.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(scan, *table([run])[1], flush=True)
