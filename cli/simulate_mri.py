@@ -18,7 +18,11 @@ def simulate_mri(
     output: NewAcquisition,
     acceleration: Annotated[float, typer.Option(help="Nominal acceleration.")],
     pattern: Annotated[
-        str, typer.Option(help="uniform1d, gaussian1d, gaussian2d, poisson, radial, spiral or full.")
+        str,
+        typer.Option(
+            help="Lines: uniform1d (every so many; for several coils), random1d (for one coil), gaussian1d. "
+            "Points: gaussian2d, poisson, radial, spiral. Or full."
+        ),
     ] = "uniform1d",
     calibration: Annotated[
         int | None,

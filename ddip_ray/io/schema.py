@@ -110,7 +110,7 @@ class ParallelCT(Frozen):
         }
 
 
-Pattern = Literal["full", "uniform1d", "gaussian1d", "gaussian2d", "poisson", "radial", "spiral"]
+Pattern = Literal["full", "uniform1d", "random1d", "gaussian1d", "gaussian2d", "poisson", "radial", "spiral"]
 
 
 class Sampling(Frozen):

@@ -14,6 +14,7 @@ from ddip_ray.operators.trajectory import GOLDEN
 
 Mask = NDArray[np.bool_]
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
+LINES: tuple[Pattern, ...] = ("uniform1d", "random1d", "gaussian1d")  # the rest are points
 
 _CALIBRATION_SHARE = 0.08
 _SPREAD = 1 / 6  # standard deviation of the Gaussian densities, over the size of k-space
@@ -27,9 +28,10 @@ def sampling_mask(
     """(ky, kx), True where a sample is taken; zero frequency at size // 2.
 
     Args:
-        pattern: lines along x: ``uniform1d`` (every so many, through the centre), ``gaussian1d`` (denser near
-            the centre); points: ``gaussian2d``, ``poisson`` (discs whose distance grows outwards);
-            trajectories on the nearest samples: ``radial`` (golden angle), ``spiral``.
+        pattern: lines along x: ``uniform1d`` (every so many, through the centre), ``random1d`` (any, all
+            alike: the "uniform 1D" of Score-MRI, DDS and D3IP), ``gaussian1d`` (denser near the centre);
+            points: ``gaussian2d``, ``poisson`` (discs whose distance grows outwards); trajectories on the
+            nearest samples: ``radial`` (golden angle), ``spiral``.
         acceleration: nominal: of ``uniform1d`` the distance of lines before the centre is filled, of the
             others all samples over those taken, as near as whole lines, spokes or turns come.
         calibration: lines, or side of the square, taken in full at the centre.
@@ -44,7 +46,7 @@ def sampling_mask(
     if not 0 <= calibration <= min(shape):
         raise ValueError(f"calibration {calibration}, expected 0 to {min(shape)} for k-space of {ny} x {nx}")
     rng = np.random.default_rng(seed)
-    centre = _centre(shape, calibration, lines=pattern in ("uniform1d", "gaussian1d"))
+    centre = _centre(shape, calibration, lines=pattern in LINES)
     wanted = round(ny * nx / acceleration)
     if pattern not in ("full", "uniform1d") and centre.sum() >= wanted:
         return centre
@@ -54,8 +56,9 @@ def sampling_mask(
         case "uniform1d":
             lines = (np.arange(ny) - ny // 2) % max(1, round(acceleration)) == 0
             mask = lines[:, None] | centre
-        case "gaussian1d":
-            mask = _drawn(centre[:, :1], _gaussian((ny, 1)), round(ny / acceleration), rng) | centre
+        case "random1d" | "gaussian1d":
+            density = _gaussian((ny, 1)) if pattern == "gaussian1d" else np.ones((ny, 1))
+            mask = _drawn(centre[:, :1], density, round(ny / acceleration), rng) | centre
         case "gaussian2d":
             mask = _drawn(centre, _gaussian(shape), wanted, rng)
         case "poisson":

@@ -71,6 +71,7 @@ SCANS = {
     "30-head": Scanned("30 views of the head", few(30, window=None), MRI),
     "mri-4x": Scanned("MRI, 4-fold by lines, 8 coils", head(4, "uniform1d", 8), MRI),
     "mri-4x-1-coil": Scanned("MRI, 4-fold by lines, one coil", head(4, "uniform1d", 1), MRI),
+    "mri-4x-1-coil-random": Scanned("MRI, 4-fold by random lines, one coil", head(4, "random1d", 1), MRI),
     "mri-8x": Scanned("MRI, 8-fold by Poisson discs, 8 coils", head(8, "poisson", 8), MRI),
     "mri-8x-1-coil": Scanned("MRI, 8-fold by Poisson discs, one coil", head(8, "poisson", 1), MRI),
     "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),

@@ -22,6 +22,7 @@ from scipy.ndimage import binary_fill_holes, binary_opening
 from ddip_ray.engine.config import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.io.result import open_result
+from ddip_ray.io.schema import Pattern
 from ddip_ray.tasks.evaluate import evaluate
 from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
 from ddip_ray.tasks.measured_kspace import Undersampling
@@ -30,22 +31,22 @@ from ddip_ray.tasks.scores import mean_ssim
 
 @dataclass(frozen=True)
 class Scan:
-    """A file, which array in it, its axes, and lines kept in full at the centre."""
+    """A file, which array in it, its axes, which lines are kept, and how many in full at the centre."""
 
     path: Path
     key: str
     axes: str
     accelerations: tuple[float, ...]
+    pattern: Pattern
     calibration: int
 
 
+BRAIN = DATA / "kspace_16ch_brain_pulseq" / "kspace_16ch.npz"
+ULF = DATA / "kspace_ulf_3dgre_coronal" / "kspace_stack.npz"  # one coil
 SCANS = {
-    "brain": Scan(
-        DATA / "kspace_16ch_brain_pulseq" / "kspace_16ch.npz", "kspace", "coil,ky,kx", (2, 3, 4), 24
-    ),
-    "ulf": Scan(DATA / "kspace_ulf_3dgre_coronal" / "kspace_stack.npz", "kspace", "z,ky,kx", (2, 4), 16),
+    "brain": Scan(BRAIN, "kspace", "coil,ky,kx", (2, 3, 4), "uniform1d", 24),
+    "ulf": Scan(ULF, "kspace", "z,ky,kx", (2, 4), "random1d", 16),
 }
-
 SCORES = ("NRMSE", "PSNR (dB)", "SSIM", "SSIM inside")
 
 
@@ -74,7 +75,7 @@ def compare(name: str, methods: list[str], folder: str, pictures: Path | None) -
     inside, unit = inside_object(truth), all_samples.metadata.intensity.scale
     for acceleration in scan.accelerations:
         store = f"{folder}/{name}-{acceleration:g}.zarr"
-        fewer = Undersampling(acceleration, calibration=scan.calibration)
+        fewer = Undersampling(acceleration, scan.pattern, scan.calibration)
         acquisition = import_mri(str(scan.path), store, same, fewer)
         share = float(acquisition.read("sampling_mask", 0, 1).mean())
         shown = {"all samples": truth}

@@ -32,7 +32,9 @@ def test_lines_stay_as_far_apart(k: int) -> None:
     assert small[96 // k // 2, 0] == 1
 
 
-@pytest.mark.parametrize("pattern", ["uniform1d", "gaussian1d", "gaussian2d", "poisson", "radial"])
+@pytest.mark.parametrize(
+    "pattern", ["uniform1d", "random1d", "gaussian1d", "gaussian2d", "poisson", "radial"]
+)
 @pytest.mark.parametrize("acceleration", [2, 4])
 def test_as_many_samples_a_pixel(pattern: Pattern, acceleration: float) -> None:
     mask, small = small_mask(pattern, acceleration)

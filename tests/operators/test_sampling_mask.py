@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ddip_ray.operators.coil_sensitivity import calibration_size
-from ddip_ray.operators.sampling_mask import PATTERNS, Pattern, sampling_mask
+from ddip_ray.operators.sampling_mask import LINES, PATTERNS, Pattern, sampling_mask
 
-RANDOM: tuple[Pattern, ...] = ("gaussian1d", "gaussian2d", "poisson")
+RANDOM: tuple[Pattern, ...] = ("random1d", "gaussian1d", "gaussian2d", "poisson")
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -39,7 +39,16 @@ def test_uniform_lines_are_so_far_apart_and_hit_the_centre() -> None:
 def test_a_centre_that_is_all_that_may_be_taken(pattern: Pattern) -> None:
     """A search for fewer samples than the centre has would end nowhere."""
     mask = sampling_mask(pattern, (32, 32), 8, 16, 0)
-    assert mask.sum() == (16 * 32 if pattern == "gaussian1d" else 16 * 16)
+    assert mask.sum() == (16 * 32 if pattern in LINES else 16 * 16)
+
+
+def test_random_lines_are_anywhere_and_gaussian_ones_near_the_centre() -> None:
+    def outer_share(pattern: Pattern) -> float:
+        masks = [sampling_mask(pattern, (128, 4), 4, 0, seed)[:, 0] for seed in range(50)]
+        return float(np.mean([mask[:32].sum() + mask[96:].sum() for mask in masks]) / 32)
+
+    assert outer_share("random1d") == pytest.approx(0.5, abs=0.05)
+    assert outer_share("gaussian1d") < 0.3
 
 
 @pytest.mark.parametrize("pattern", RANDOM)

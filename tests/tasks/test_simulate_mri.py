@@ -104,7 +104,9 @@ def test_bad_requests_write_nothing(
 
 
 def test_unknown_pattern() -> None:
-    with pytest.raises(InputError, match="--pattern: found 'star', expected one of full, uniform1d"):
+    with pytest.raises(
+        InputError, match="--pattern: found 'star', expected one of full, uniform1d, random1d"
+    ):
         parse_pattern("star")
 
 
