@@ -20,8 +20,8 @@ def simulate_mri(
     pattern: Annotated[
         str,
         typer.Option(
-            help="Lines: uniform1d (every so many; for several coils), random1d (for one coil), gaussian1d. "
-            "Points: gaussian2d, poisson, radial, spiral. Or full."
+            help="Lines: uniform1d (every so many), random1d (any; the papers' uniform 1D), gaussian1d "
+            "(denser at the centre). Points: gaussian2d, poisson, radial, spiral. Or full."
         ),
     ] = "uniform1d",
     calibration: Annotated[
