@@ -8,7 +8,7 @@ import pkgutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,15 +40,19 @@ class SimulatedCluster:
         self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20))
 
     def lose_node_of(self, executor: ray_executor.RayExecutor, rank: int) -> None:
-        """As when its power fails."""
+        """As when its power fails: its worker, which would live on for a while, dies with it."""
         import ray
 
-        where = ray.get(
-            executor.actors[rank].__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())
+        where, pid = ray.get(
+            executor.actors[rank].__ray_call__.remote(
+                lambda _: (ray.get_runtime_context().get_node_id(), os.getpid())
+            )
         )
         lost = next(node for node in self.nodes if node.node_id == where)
         self.nodes.remove(lost)
         self.cluster.remove_node(lost, allow_graceful=False)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager
