@@ -48,14 +48,15 @@ class Validation:
         self.adapters.append((i, adapter.copy()))
 
     def choose(self) -> tuple[float, str]:
-        """The strength with the least misfit of the held-out measurements, if clearly less than at 0."""
+        """The strength with the least misfit of the held-out measurements among those clearly better than 0."""
         squared = {strength: self.squared_misfits(strength) for strength in sorted(self.settings.strengths)}
         misfits = {strength: math.sqrt(float(slices.sum())) for strength, slices in squared.items()}
         found = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
-        best = min(misfits, key=lambda strength: misfits[strength])
-        if 0 in squared and best != 0 and not is_clearly_less(squared[best], squared[0]):
-            return 0.0, f"not adapted, for no clear gain; misfit of held-out views {found}"
+        if 0 in squared:
+            misfits = {s: m for s, m in misfits.items() if s == 0 or is_clearly_less(squared[s], squared[0])}
         strength = least(misfits)
+        if strength == 0:
+            return 0.0, f"not adapted, for no clear gain; misfit of held-out views {found}"
         return strength, f"adapted at strength {strength:.3g}; misfit of held-out views {found}"
 
     def keep(self, state: State, like: Adapter) -> None:

@@ -57,7 +57,8 @@ def test_the_strength_with_the_least_misfit_is_used_and_saved(prior: DiffusionPr
     squared = {s: method.validation.squared_misfits(s) for s in (0.0, 0.5, 1.0, 1.5)}
     misfits = {s: math.sqrt(float(slices.sum())) for s, slices in squared.items()}
     assert len(set(misfits.values())) == 4
-    assert method.strength == least(misfits) > 0
+    clear = [s for s in squared if s == 0 or is_clearly_less(squared[s], squared[0.0])]
+    assert method.strength == least({s: misfits[s] for s in clear}) > 0
     assert notes[8] is not None
     assert notes[8].startswith(f"adapted at strength {method.strength:.3g};")
     saved, learned = method.adapter.parameters, method.learner.adapter.parameters
@@ -84,14 +85,24 @@ def test_the_least_misfit_between_strengths() -> None:
 def test_clearly_less() -> None:
     """In every slice a little is clear, in half of them as much again is not."""
     than = torch.arange(1.0, 9, dtype=torch.float64)
-    assert is_clearly_less(than - 1e-3, than)
+    assert is_clearly_less(than * (1 - 1e-3), than)
     assert not is_clearly_less(than, than)
-    assert not is_clearly_less(than + 1e-3, than)
+    assert not is_clearly_less(than * (1 + 1e-3), than)
     chance = torch.tensor([3.0, -1, 3, -1, 3, -1, 3, -1], dtype=torch.float64)  # 1 +- 0.76
-    assert not is_clearly_less(than - chance, than)
-    assert is_clearly_less(than - chance - 0.6, than)
+    assert not is_clearly_less(than * (-chance).exp(), than)
+    assert not is_clearly_less(than * (-chance - 1.2).exp(), than)  # by 2.9 standard errors
+    assert is_clearly_less(than * (-chance - 1.4).exp(), than)
     assert is_clearly_less(than[:1] - 1e-3, than[:1])
     assert not is_clearly_less(than[:1], than[:1])
+
+
+def test_a_slice_of_large_measurements_does_not_hide_what_all_slices_gain() -> None:
+    than = torch.tensor([900.0, 1, 2, 3, 1, 2, 3, 1], dtype=torch.float64)
+    less = torch.tensor([0.93, 0.9, 0.92, 0.9, 0.91, 0.93, 0.9, 0.92], dtype=torch.float64)
+    assert is_clearly_less(less * than, than)
+    held = torch.cat([than, torch.zeros(3, dtype=torch.float64)])  # three slices with nothing held out
+    assert is_clearly_less(held * 0.9, held)
+    assert not is_clearly_less(torch.zeros(3), torch.zeros(3))
 
 
 def test_an_unclear_gain_is_not_taken(prior: DiffusionPrior) -> None:
@@ -106,9 +117,19 @@ def test_an_unclear_gain_is_not_taken(prior: DiffusionPrior) -> None:
         "6.32456 at 0, 6.00000 at 0.5, 6.32456 at 1, 6.63325 at 1.5"
     )
     squared[0.5] = 10 - torch.tensor([3.0, 2, 3, 2], dtype=torch.float64)
+    assert method.validation.choose()[0] == 0.5
+    squared[1.0] = 10 - torch.tensor([2.0, 1, 2, 1], dtype=torch.float64)
     strength, note = method.validation.choose()
-    assert 0 < strength < 1
+    assert 0.5 < strength < 1
     assert note.startswith("adapted at strength 0.")
+
+
+def test_a_clear_gain_is_taken_though_another_unclear_one_is_larger(prior: DiffusionPrior) -> None:
+    method = build("d3ip", problem(phantom()), prior, sampler=SAMPLER, adaptation=AUTO)
+    gains = {0.0: [0, 0, 0, 0], 0.5: [1, 1.1, 1, 1.1], 1.0: [9, -1, -1, -1], 1.5: [-1, -1, -1, -1]}
+    squared = {s: 10 - torch.tensor(g, dtype=torch.float64) for s, g in gains.items()}
+    method.validation.squared_misfits = squared.__getitem__
+    assert method.validation.choose()[0] == 0.5
 
 
 def test_an_adapter_that_harms_is_taken_back(prior: DiffusionPrior) -> None:
