@@ -48,7 +48,7 @@ class Validation:
         self.adapters.append((i, adapter.copy()))
 
     def choose(self) -> tuple[float, str]:
-        """The strength with the least misfit of the held-out measurements among those clearly better than 0."""
+        """The strength of least misfit of the held-out measurements, of those clearly better than 0."""
         squared = {strength: self.squared_misfits(strength) for strength in sorted(self.settings.strengths)}
         misfits = {strength: math.sqrt(float(slices.sum())) for strength, slices in squared.items()}
         found = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
