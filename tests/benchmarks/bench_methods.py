@@ -5,7 +5,7 @@
 writes results/methods.md; a picture a scan and what is reconstructed stay in FOLDER. Scores are kept in
 results/methods/SCAN.json, and what is there, made with the same settings, is not made again: seeds can be
 added a few at a time, and scans side by side. The objects, of ../shared/data, are an abdominal CT and the MR
-image of a head, on which no setting was chosen but the λ of TV in MRI. All settings but those of named
+image of a head, on both of which settings were chosen: README says which. All settings but those of named
 variants are the defaults.
 """
 
