@@ -123,12 +123,13 @@ def adapting(
     sampler = Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
     single = Learner(sampler, config.adaptation, volume, load_adapter(config, prior))
     learner = Reptile(single, config.meta) if config.method == "d3ip-meta" else single
-    judging_rule = rule_for(judging(config), prior.schedule)
     if config.method == "scd" or config.adaptation.judge == "measurements":
-        return SCD(sampler, learner, config.scd, judging_rule)
+        return SCD(sampler, learner, config.scd, rule_for(judging(config), prior.schedule))
     auto = config.adaptation.policy == "auto"
     validation = Validation(sampler, config.validation) if auto else None
-    return D3IP(sampler, learner, judging_rule, validation)
+    alone = config.model_copy(update={"method": "dds"})  # no twin has neighbours
+    twin_rule, judging_rule = (rule_for(c, prior.schedule) for c in (alone, judging(alone)))
+    return D3IP(sampler, learner, twin_rule, judging_rule, validation)
 
 
 def judging(config: RunConfig) -> RunConfig:

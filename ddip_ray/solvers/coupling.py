@@ -27,10 +27,8 @@ class SliceCoupling:
     num_slices: int
 
     @classmethod
-    def of_volumes(cls, problem: SlabProblem, communicator: Communicator) -> SliceCoupling:
-        """For what `SlabProblem.volumes` returns."""
-        k, slab = problem.num_copies, problem.slab
-        return cls(communicator, Slab(slab.start // k, slab.stop // k), problem.num_slices // k)
+    def of(cls, problem: SlabProblem, communicator: Communicator) -> SliceCoupling:
+        return cls(communicator, problem.slab, problem.num_slices)
 
     def difference(self, x: Tensor) -> Tensor:
         """D_z x of the slab's slices, x[z + 1] − x[z]; zero at the volume's last slice. (z, y, x) both."""

@@ -38,10 +38,12 @@ class D3IP:
         self,
         sampler: Sampler,
         learner: Learner | Reptile,
+        twin_rule: RuleFor,
         judging_rule: RuleFor,
         validation: Validation | None = None,
     ) -> None:
-        self.sampler, self.learner, self.judging_rule = sampler, learner, judging_rule
+        self.sampler, self.learner = sampler, learner
+        self.twin_rule, self.judging_rule = twin_rule, judging_rule
         self.validation, self.strength = validation, 1.0
         self.settings = learner.settings
         check_rescannable(sampler.problem, self.settings.downsampling)
@@ -94,10 +96,10 @@ class D3IP:
                 self.settings.downsampling,
                 self.num_twins,
                 seed,
-                one_angle_a_copy=sampler.rule.couples_slices,
+                allowed=sampler.allowed,
             )
         self.sampler = self.late or sampler
-        return Twins(sampler, again, self.num_drawn_twins, self.judging_rule)
+        return Twins(sampler, again, self.num_drawn_twins, self.twin_rule, self.judging_rule)
 
     def second_pass(self, i: int, twins: Twins) -> StepReport:
         adapts = self.settings.adapts_at(self.sampler.timesteps[i])

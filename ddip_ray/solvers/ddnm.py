@@ -12,7 +12,6 @@ from ddip_ray.solvers.noise import normal
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import SamplerSettings
-from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import move_on, pseudo_inverse
 
 
@@ -25,6 +24,7 @@ class DDNM:
     """
 
     couples_slices = False
+    carried = ("added",)
 
     def __init__(self, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem) -> None:
         self.settings, self.schedule, self.problem = settings, schedule, problem
@@ -36,10 +36,6 @@ class DDNM:
             brought = pseudo_inverse(A, sample, settings.num_cg_iterations(t_next=-1))
             parts = torch.view_as_real(brought) if is_complex else brought
             self.noise_std = problem.noise_std * float(parts.square().mean().sqrt())
-
-    @property
-    def carried(self) -> dict[str, Slab]:
-        return {"added": self.problem.slab}
 
     def consistent(self, denoised: Denoised) -> Tensor:
         misfit = self.problem.y - self.problem.operator.forward(denoised.x0_hat)

@@ -10,7 +10,6 @@ from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import SamplerSettings
-from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import correction, move_on
 
 
@@ -18,14 +17,11 @@ class DDS:
     """A few CG iterations from the denoised image, then the network's own noise mixed with a new one."""
 
     couples_slices = False
+    carried = ("added",)
 
     def __init__(self, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem) -> None:
         self.settings, self.schedule, self.problem = settings, schedule, problem
         self.added: Tensor | None = None
-
-    @property
-    def carried(self) -> dict[str, Slab]:
-        return {"added": self.problem.slab}
 
     def consistent(self, denoised: Denoised) -> Tensor:
         self.added = self.correction(denoised, self.added)

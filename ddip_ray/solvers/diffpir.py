@@ -10,7 +10,6 @@ from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import DiffPIRSettings, SamplerSettings
-from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import correction, move_on
 
 _NOISE_FLOOR = 1e-3  # of ‖A‖: clean data get a finite weight too, as in the paper's code
@@ -24,6 +23,7 @@ class DiffPIR:
     """
 
     couples_slices = False
+    carried = ("added",)
 
     def __init__(
         self, own: DiffPIRSettings, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem
@@ -31,10 +31,6 @@ class DiffPIR:
         self.lam, self.settings, self.schedule, self.problem = own.lam, settings, schedule, problem
         self.added: Tensor | None = None
         self.noise_std = max(problem.noise_std, _NOISE_FLOOR * problem.operator_norm())
-
-    @property
-    def carried(self) -> dict[str, Slab]:
-        return {"added": self.problem.slab}
 
     def consistent(self, denoised: Denoised) -> Tensor:
         alpha_bar = self.schedule.at(denoised.t)

@@ -27,13 +27,18 @@ SliceLoss = Callable[[int], Tensor | None]  # of a global slice index; None: ano
 class Judge(Protocol):
     """Says how good the adapted network is at step ``i`` of the trajectory; ``draw`` keys what it draws."""
 
+    @property
+    def judges_runs(self) -> bool:
+        """Whether it judges neighbouring slices together, and not each on its own."""
+        ...
+
     def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork, draw: int) -> SliceLoss: ...
 
 
 class Learner:
     """Adam, ``num_adapt_steps`` at each timestep that adapts, on slices drawn over ``volume``.
 
-    Where the method couples neighbours it draws a run of them. Deviations from the published code: weights
+    A judge may want runs of neighbours. Deviations from the published code: weights
     of convolutions and attention only, no biases; no weight decay; one Adam kept over the whole trajectory,
     its rate falling.
     """
@@ -61,7 +66,7 @@ class Learner:
         """min over Δθ of the judge's expected loss, by stochastic steps; the last one's loss."""
         loss = 0.0
         for k in range(self.settings.num_adapt_steps):
-            slices, network = self.draw(i, k)
+            slices, network = self.draw(i, k, judge)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
             loss = adapt_step(
@@ -83,10 +88,10 @@ class Learner:
         """The network for step ``i`` of the reconstruction itself, or one for each slice of the slab."""
         return self.network()
 
-    def draw(self, i: int, k: int) -> tuple[list[int], BindNetwork]:
+    def draw(self, i: int, k: int, judge: Judge) -> tuple[list[int], BindNetwork]:
         """Slices for the ``k``-th update of step ``i``, and the network in a random orientation."""
         generator = torch.Generator().manual_seed(key(self.sampler.seed, DRAW, i, k))
-        draw = draw_run if self.sampler.rule.couples_slices else draw_slices
+        draw = draw_run if judge.judges_runs else draw_slices
         slices = [self.volume.start + z for z in draw(len(self.volume), self.num_drawn, generator)]
         orientation = int(torch.randint(NUM_ORIENTATIONS, (), generator=generator))
         prior = self.sampler.prior

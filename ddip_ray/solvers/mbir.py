@@ -15,7 +15,6 @@ from ddip_ray.solvers.dds import DDS
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import MBIRSettings
-from ddip_ray.solvers.slab import Slab
 
 _STEP = 1 / 4  # 1/‖D_z‖²
 
@@ -33,18 +32,15 @@ class DiffusionMBIR:
     """
 
     couples_slices = True
+    carried = ("added", "dual")
 
     def __init__(
         self, settings: MBIRSettings, dds: DDS, communicator: Communicator, problem: SlabProblem
     ) -> None:
-        self.settings, self.dds, self.problem = settings, dds, problem
-        self.coupling = SliceCoupling.of_volumes(problem, communicator)
-        self.dual = problem.volumes(problem.nothing())
+        self.settings, self.dds = settings, dds
+        self.coupling = SliceCoupling.of(problem, communicator)
+        self.dual = problem.nothing()
         self.added: Tensor | None = None
-
-    @property
-    def carried(self) -> dict[str, Slab]:
-        return {"added": self.problem.slab, "dual": self.coupling.slab}
 
     def consistent(self, denoised: Denoised) -> Tensor:
         D_z, theta = self.coupling, self.weight(denoised.t)
@@ -52,10 +48,10 @@ class DiffusionMBIR:
             self.dual, self.added = torch.zeros_like(self.dual), None
         x, u = denoised.x0_hat, self.dual
         for _ in range(self.settings.sweeps):
-            start = denoised.x0_hat - D_z.difference_adjoint(u).flatten(0, 1)
+            start = denoised.x0_hat - D_z.difference_adjoint(u)
             self.added = self.dds.correction(replace(denoised, x0_hat=start), self.added)
             x = start + self.added
-            u = project_to_ball(u + _STEP * D_z.difference(self.problem.volumes(x)), theta)
+            u = project_to_ball(u + _STEP * D_z.difference(x), theta)
         self.dual = u
         return x
 

@@ -15,7 +15,6 @@ from ddip_ray.solvers.dds import DDS
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import ADMMSettings, MBIRSettings
-from ddip_ray.solvers.slab import Slab
 
 
 class ADMM:
@@ -26,6 +25,7 @@ class ADMM:
     """
 
     couples_slices = True
+    carried = ("split", "dual")
 
     def __init__(
         self,
@@ -36,21 +36,17 @@ class ADMM:
         problem: SlabProblem,
     ) -> None:
         self.settings, self.admm, self.dds, self.problem = settings, admm, dds, problem
-        self.coupling = SliceCoupling.of_volumes(problem, communicator)
+        self.coupling = SliceCoupling.of(problem, communicator)
         self.scale = 1 / problem.operator_norm()
-        self.y = self.scale * problem.volumes(problem.y)
+        self.y = self.scale * problem.y
         self.added: Tensor | None = None  # of no use: CG starts from x0_hat, as published
-        self.split = self.dual = problem.volumes(problem.nothing())
-
-    @property
-    def carried(self) -> dict[str, Slab]:
-        return dict.fromkeys(("split", "dual"), self.coupling.slab)
+        self.split = self.dual = problem.nothing()
 
     def consistent(self, denoised: Denoised) -> Tensor:
         admm, D_z = self.admm, self.coupling
         if self.settings.cold:
             self.split = self.dual = torch.zeros_like(self.split)
-        x = x0_hat = self.problem.volumes(denoised.x0_hat)
+        x = x0_hat = denoised.x0_hat
         gamma = self.dds.gamma(denoised.t)
         pull = 0.0 if math.isinf(gamma) else self.scale / math.sqrt(gamma)
         sqrt_rho = math.sqrt(admm.rho)
@@ -70,13 +66,13 @@ class ADMM:
             raised = D_z.difference(x) + self.dual
             self.split = soft_threshold(raised, admm.lam / admm.rho)
             self.dual = raised - self.split
-        return x.flatten(0, 1)
+        return x
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         return self.dds.move_on(x0, denoised, noise)
 
     def measure(self, x: Tensor) -> Tensor:
-        return self.scale * self.problem.volumes(self.problem.operator.forward(x.flatten(0, 1)))
+        return self.scale * self.problem.operator.forward(x)
 
     def measure_adjoint(self, y: Tensor) -> Tensor:
-        return self.scale * self.problem.volumes(self.problem.operator.adjoint(y.flatten(0, 1)))
+        return self.scale * self.problem.operator.adjoint(y)

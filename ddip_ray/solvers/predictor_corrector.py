@@ -76,7 +76,7 @@ class PredictorCorrector:
     def keep(self, state: State) -> None:
         self.x = state.slices("x", self.x, self.problem.slab)
         self.x0 = state.slices("x0", self.x0, self.problem.slab)
-        keep_rule(self.rule, state)
+        keep_rule(self.rule, state, self.problem.slab)
 
     def denoise(self, t: int) -> tuple[Tensor, Tensor]:
         """x0_hat and the score −ε/σ of the state, at the noise level of timestep ``t``."""

@@ -24,10 +24,9 @@ class SlabProblem:
 
     ``y`` is (z, *measurement) and ``noise_std`` the standard deviation of one of its entries.
     Images are in the acquisition's normalised units (about 0…1) or, after `in_image_range`,
-    in those of a prior. ``earlier`` is a reconstruction (z, y, x) to start from, if there is one. With
-    ``num_copies`` > 1 there are so many volumes, and their slices z lie side by side. ``norm`` is ‖A‖, where
-    it is to be that of another operator. ``phase`` (z, y, x) is in the operator, and not in the image;
-    ``typical`` is the operator of the volume's middle slice where slices differ.
+    in those of a prior. ``earlier`` is a reconstruction (z, y, x) to start from, if there is one. ``norm``
+    is ‖A‖, where it is to be that of another operator. ``phase`` (z, y, x) is in the operator, and not in
+    the image; ``typical`` is the operator of the volume's middle slice where slices differ.
     """
 
     operator: LinearOperator
@@ -36,7 +35,6 @@ class SlabProblem:
     num_slices: int
     noise_std: float
     earlier: Tensor | None = None
-    num_copies: int = 1
     norm: float | None = None
     noise_is_estimated: bool = False
     phase: Tensor | None = None
@@ -75,10 +73,9 @@ class SlabProblem:
             phase=own(self.phase),
         )
 
-    def only(self, y: Tensor, num_copies: int = 1) -> SlabProblem:
-        """The same kind of problem for a volume, or copies side by side, of which ``y`` is all there is."""
-        slab = Slab(0, len(y))
-        return replace(self, y=y, slab=slab, num_slices=len(y), earlier=None, num_copies=num_copies)
+    def only(self, y: Tensor) -> SlabProblem:
+        """The same kind of problem for a volume of which ``y`` is all there is."""
+        return replace(self, y=y, slab=Slab(0, len(y)), num_slices=len(y), earlier=None)
 
     def nothing(self) -> Tensor:
         """Images of zeros, (z, y, x)."""
@@ -94,10 +91,6 @@ class SlabProblem:
             anchor_distance=anchor_distance,
             is_complex=self.y.is_complex(),
         ).to(self.y.device)
-
-    def volumes(self, x: Tensor) -> Tensor:
-        """(z · copies, …) as (z, copies, …): the neighbours of a slice along z are those of the same copy."""
-        return x.reshape(-1, self.num_copies, *x.shape[1:])
 
     def operator_norm(self) -> float:
         """‖A‖, of one slice: every worker finds the same number. Found once for each operator."""

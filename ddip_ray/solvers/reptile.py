@@ -37,7 +37,7 @@ class Reptile:
         learner, slab = self.learner, self.learner.sampler.problem.slab
         loss = 0.0
         for k in range(self.settings.num_adapt_steps):
-            slices, _ = learner.draw(i, k)
+            slices, _ = learner.draw(i, k, judge)
             before = self.adapter.flat()
 
             def moved(z: int, k: int = k, before: Tensor = before) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,7 @@ class Rescan:
     scan: SlabProblem
     target: Tensor
     known: Tensor
+    num_copies: int  # of each slice
 
 
 def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
@@ -72,15 +74,16 @@ def rescan(
     num_copies: int,
     seed: int,
     *,
-    one_angle_a_copy: bool = False,
+    allowed: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Rescan:
     """A `smaller_scan` of downsampled copies of ``x0: (z, y, x)``, each rotated by its own angle.
-
-    ``one_angle_a_copy`` rotates all slices of a copy alike, so that neighbours stay neighbours.
 
     So many times fewer views of an image so many times smaller miss the same frequencies, counted in
     pixels; but at this size the real reconstruction knows them. A missing wedge is turned to where there are
     views: what was made up in it must not become what the adapter learns to make up.
+
+    ``allowed`` cuts off what no image can be, as the reconstruction of the scan will: it could not meet
+    projections of anything else. The target keeps it, as its noise must average to nothing.
 
     The target is also made consistent with what was measured: with noise, ``x0`` has lost detail that the
     measurements, whose noise the copies do not share, still hold on average (Lehtinen et al., Noise2Noise,
@@ -93,15 +96,14 @@ def rescan(
     def copies(images: Tensor) -> Tensor:
         made = []
         for z, image in enumerate(images, start=problem.slab.start):
-            first = 0 if one_angle_a_copy else z * num_copies
-            angles = [_angle(key(seed, first + k), small.turns) for k in range(num_copies)]
+            angles = [_angle(key(seed, z * num_copies + k), small.turns) for k in range(num_copies)]
             rotated = _rotated(image.expand(num_copies, -1, -1), angles)
             made.append(_pooled(rotated, downsampling))
         return torch.cat(made)
 
     earlier = None if problem.earlier is None else copies(problem.earlier)
     consistent = x0 + correction(problem.operator, problem.y, x0, math.inf, _CG_ITERATIONS)
-    y = operator.forward(copies(x0))
+    y = operator.forward(allowed(copies(allowed(x0))))
     noise_std = small.noise_factor * problem.noise_std
     shape, is_complex = operator.measurement_shape, y.is_complex()
     noise = torch.stack([normal(shape, seed, j, is_complex=is_complex) for j in range(slab.start, slab.stop)])
@@ -110,8 +112,8 @@ def rescan(
     y = y + noise_std * noise.to(y.device)
     num_slices = num_copies * problem.num_slices
     norm = problem.norm if is_complex else None
-    scan = SlabProblem(operator, y, slab, num_slices, noise_std, earlier, num_copies, norm)
-    return Rescan(scan, copies(consistent), small.known)
+    scan = SlabProblem(operator, y, slab, num_slices, noise_std, earlier, norm)
+    return Rescan(scan, copies(consistent), small.known, num_copies)
 
 
 def _angle(seed: int, turns: list[int]) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -46,8 +46,8 @@ class Rule(Protocol):
     added: Tensor | None  # by the data to the last estimate, for CG to start from; None: from zero
 
     @property
-    def carried(self) -> Mapping[str, Slab]:
-        """Attributes that the next step needs, and the slab of whose slices they have a row each."""
+    def carried(self) -> tuple[str, ...]:
+        """Attributes that the next step needs, each (z, y, x), or None at the start."""
         ...
 
     def consistent(self, denoised: Denoised) -> Tensor:
@@ -59,8 +59,8 @@ class Rule(Protocol):
         ...
 
 
-def keep_rule(rule: Rule, state: State) -> None:
-    for name, slab in rule.carried.items():
+def keep_rule(rule: Rule, state: State, slab: Slab) -> None:
+    for name in rule.carried:
         setattr(rule, name, state.slices(name, getattr(rule, name), slab))
 
 
@@ -89,8 +89,10 @@ class Sampler:
         self.num_steps = len(self.timesteps)
         self.nfe, self.adapt_nfe, self.prior_digest = self.num_steps, 0, prior.digest
         self.rule_for, self.rule = rule_for, rule_for(self.problem, communicator)
+        self.is_bounded = settings.nonnegative and not self.problem.y.is_complex()
         self.x_t = self.begin()
         self.x0 = torch.zeros_like(self.x_t)
+        self.multiplier: Tensor | None = None  # of x ≥ 0, (z, y, x); None: zero
 
     def step(self, i: int, network: Network | Sequence[Network] | None = None) -> StepReport:
         """Reverse step ``i`` of ``num_steps``, with an adapted ``network`` if given or one for each slice."""
@@ -106,7 +108,7 @@ class Sampler:
         t_next = self.timesteps[i + 1] if i + 1 < self.num_steps else -1
         denoised = Denoised(t, t_next, self.x_t, x0_hat, eps_hat)
         with torch.no_grad():
-            self.x0 = self.rule.consistent(denoised)
+            self.x0 = self.consistent(denoised)
             if t_next <= self.settings.quiet_t:
                 self.x_t = move_on_quietly(self.x0, self.prior.schedule.at(t_next))
             else:
@@ -124,14 +126,33 @@ class Sampler:
         estimates, noises = zip(*each, strict=True)
         return self.allowed(torch.cat(estimates)), torch.cat(noises)
 
+    def consistent(self, denoised: Denoised) -> Tensor:
+        """Part 2, at the quiet end subject to x ≥ 0.
+
+        By gradient steps on the dual, one a timestep: with the constraint's multiplier v ≥ 0 the solution is
+        the one without it from x0_hat + v, and v falls where that is positive. v is kept from timestep to
+        timestep, where no noise comes in between. Steps
+        near 2 would converge too, but for CG's errors.
+        """
+        if denoised.t_next > self.settings.quiet_t or not self.is_bounded:
+            return self.rule.consistent(denoised)
+        v = torch.zeros_like(self.x_t) if self.multiplier is None else self.multiplier
+        x0 = self.rule.consistent(replace(denoised, x0_hat=denoised.x0_hat + v))
+        self.multiplier = (v - (x0 - self.low)).clamp_min(0)
+        return x0
+
     def estimate(self, i: int, rows: list[int], network: Network) -> Tensor:
-        """x0_hat of some slices of the slab at step ``i``, (len(rows), y, x), with a graph to ``network``."""
+        """What `Rule.consistent` gets for some slices of the slab at step ``i``: (len(rows), y, x).
+
+        With a graph to ``network``.
+        """
         x0_hat, _ = self.prior.denoise(self.x_t[rows], self.timesteps[i], network)
-        return self.allowed(x0_hat)
+        x0_hat = self.allowed(x0_hat)
+        return x0_hat if self.multiplier is None else x0_hat + self.multiplier[rows]
 
     def allowed(self, x: Tensor) -> Tensor:
         """``x`` cut off at the lower end of the image range, if nothing can lie below."""
-        return x.clamp_min(self.low) if self.settings.nonnegative and not x.is_complex() else x
+        return x.clamp_min(self.low) if self.is_bounded else x
 
     def oriented(self, network: Network, k: int) -> Network:
         return oriented(network, k % NUM_ORIENTATIONS) if self.settings.self_ensemble else network
@@ -143,14 +164,16 @@ class Sampler:
     def keep(self, state: State) -> None:
         self.x_t = state.slices("x_t", self.x_t, self.problem.slab)
         self.x0 = state.slices("x0", self.x0, self.problem.slab)
-        keep_rule(self.rule, state)
+        self.multiplier = state.slices("multiplier", self.multiplier, self.problem.slab)
+        keep_rule(self.rule, state, self.problem.slab)
 
-    def on(self, problem: SlabProblem) -> Sampler:
-        """The same sampler at its start, on another ``problem`` for the slab (in the prior's range)."""
+    def on(self, problem: SlabProblem, rule_for: RuleFor | None = None) -> Sampler:
+        """The same sampler, by another rule if given, at its start on a ``problem`` in the prior's range."""
         other = copy.copy(self)
-        other.problem, other.rule = problem, self.rule_for(problem, self.communicator)
+        other.rule_for = rule_for or self.rule_for
+        other.problem, other.rule = problem, other.rule_for(problem, self.communicator)
         other.x_t = other.begin()
-        other.x0 = torch.zeros_like(other.x_t)
+        other.x0, other.multiplier = torch.zeros_like(other.x_t), None
         return other
 
     def fork(self) -> Sampler:

@@ -54,13 +54,17 @@ class SCD:
         return self.sampler.result()
 
     @property
+    def judges_runs(self) -> bool:
+        return self.sampler.rule.couples_slices
+
+    @property
     def adapter(self) -> Adapter:
         return self.learner.adapter
 
     def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork, draw: int) -> SliceLoss:
         """Implements `Judge`, for the sampler's own slices."""
         slab = self.sampler.problem.slab
-        if self.sampler.rule.couples_slices:
+        if self.judges_runs:
             return self.run_loss(i, slices, network)
 
         def loss(z: int) -> Tensor | None:

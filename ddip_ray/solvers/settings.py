@@ -47,7 +47,8 @@ class SamplerSettings(Settings):
         True, description="the network sees the slices flipped or transposed another way at every step"
     )
     nonnegative: bool = Field(
-        True, description="the denoised images and the result are cut off at the image range's lower end"
+        True,
+        description="no image is below the lower end of its range; real images only",
     )
     cg_iterations: PositiveInt = Field(
         20, description="CG iterations of data consistency, at most, in a step that adds noise"

@@ -31,7 +31,7 @@ class TotalVariation:
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: TVSettings) -> None:
         self.problem, self.communicator, self.settings = problem, communicator, settings
         self.num_steps = settings.iterations
-        self.A, self.coupling = problem.operator, SliceCoupling.of_volumes(problem, communicator)
+        self.A, self.coupling = problem.operator, SliceCoupling.of(problem, communicator)
         self.scale = 1 / problem.operator_norm()
         self.lam = settings.lam if settings.lam is not None else default_lam(problem)
         self.rho = self.lam / settings.edge

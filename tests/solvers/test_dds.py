@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_problem import build, phantom, problem, solve
+from scipy.optimize import nnls
+from small_problem import build, operator, phantom, problem, solve
 from torch import Tensor
 from workers import Member, on_workers
 
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.prior.schedule import NoiseSchedule
+from ddip_ray.solvers.sampler import Denoised
 from ddip_ray.solvers.settings import SamplerSettings
 from ddip_ray.solvers.slab import Slab
 
@@ -66,6 +68,27 @@ def test_nothing_is_below_nothing_unless_allowed(prior: DiffusionPrior) -> None:
     assert float(free.denoise(0, prior.network_forward)[0].min()) < low
     assert float(solve(cut).min()) == 0
     assert float(solve(free).min()) < 0
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.05])
+def test_quiet_steps_find_the_least_distance_above_zero(prior: DiffusionPrior, noise_std: float) -> None:
+    """argmin γ/2 ‖A x − y‖² + ½ ‖x − x0_hat‖² subject to x ≥ 0, of an estimate that stays as it is."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 4, 4, generator=generator) * (torch.rand(2, 4, 4, generator=generator) > 0.5)
+    dds = build("dds", problem(x, views=2, noise_std=noise_std), prior)
+    x0_hat = dds.low + torch.rand(2, 4, 4, generator=generator)
+    for _ in range(1500):
+        x0 = dds.consistent(Denoised(60, 50, x0_hat, x0_hat, x0_hat))
+
+    A = operator(4, 2).forward(torch.eye(16).reshape(16, 4, 4)).reshape(16, -1).T
+    weight = min(1e3, dds.rule.gamma(60) ** 0.5)  # a thousand is as good as infinite
+    rows = torch.cat([weight * A, torch.eye(16)]).double()
+    for z in range(2):
+        targets = torch.cat([weight * dds.problem.y[z].flatten(), x0_hat[z].flatten()]).double()
+        above, _ = nnls(rows.numpy(), (targets - dds.low * rows.sum(1)).numpy())
+        assert (above == 0).sum() > 2  # the constraint matters
+        expected = dds.low + torch.from_numpy(above).reshape(4, 4).float()
+        torch.testing.assert_close(x0[z], expected, atol=1e-3, rtol=0)
 
 
 def test_each_step_sees_another_orientation(prior: DiffusionPrior) -> None:

@@ -100,20 +100,6 @@ ADMM_SETTINGS = {"admm": {"lam": 1e-3, "rho": 1e-2}}
 
 
 @pytest.mark.parametrize("settings", [{"weight": 0.02}, ADMM_SETTINGS])
-def test_a_copy_is_a_volume_of_its_own(prior: DiffusionPrior, settings: dict[str, Any]) -> None:
-    """Slices of copies lie side by side; neighbours along z are those of the same copy."""
-    volumes = [phantom(num_slices=4, size=12), phantom(num_slices=4, size=12).flip(0)]
-    scans = [problem(x) for x in volumes]
-    y = torch.stack([scan.y for scan in scans], dim=1).flatten(0, 1)
-    both = SlabProblem(scans[0].operator, y, Slab(0, 8), 8, 0.0, num_copies=2)
-    # One iteration of the ADMM's CG has one step size for both; enough of them do not depend on it.
-    together = rule(both, prior, sweeps=3, **settings).consistent(start(torch.zeros(8, 12, 12)))
-    for k, scan in enumerate(scans):
-        alone = rule(scan, prior, sweeps=3, **settings).consistent(start(torch.zeros(4, 12, 12)))
-        torch.testing.assert_close(together[k::2], alone, atol=2e-3, rtol=0)
-
-
-@pytest.mark.parametrize("settings", [{"weight": 0.02}, ADMM_SETTINGS])
 def test_fast_goes_on_where_it_was_and_slow_begins_anew(
     prior: DiffusionPrior, settings: dict[str, Any]
 ) -> None:
