@@ -33,7 +33,7 @@ class DDNM:
         if problem.noise_std > 0:
             A, is_complex = problem.typical or problem.operator, problem.y.is_complex()
             sample = normal((1, *A.measurement_shape), 0, is_complex=is_complex).to(problem.y.device)
-            brought = pseudo_inverse(A, sample, settings.num_cg_iterations(t_next=-1))
+            brought = pseudo_inverse(A, sample, self.num_iterations(t_next=-1))
             parts = torch.view_as_real(brought) if is_complex else brought
             self.noise_std = problem.noise_std * float(parts.square().mean().sqrt())
 
@@ -58,4 +58,9 @@ class DDNM:
     def inverse(self, y: Tensor, t_next: int) -> Tensor:
         # With noise the few iterations are what keeps A† from bringing more of it than was found above.
         guess = self.added if self.settings.cg_warm_start and self.noise_std == 0 else None
-        return pseudo_inverse(self.problem.operator, y, self.settings.num_cg_iterations(t_next), guess)
+        return pseudo_inverse(self.problem.operator, y, self.num_iterations(t_next), guess)
+
+    def num_iterations(self, t_next: int) -> int:
+        """With noise few at the quiet end, too: many raise it without end where A lets little through."""
+        is_noisy = self.problem.noise_std > 0
+        return self.settings.cg_iterations if is_noisy else self.settings.num_cg_iterations(t_next)
