@@ -96,7 +96,7 @@ class D3IP:
                 self.settings.downsampling,
                 self.num_twins,
                 seed,
-                allowed=sampler.allowed,
+                lowest=sampler.low if sampler.is_constrained else None,
             )
         self.sampler = self.late or sampler
         return Twins(sampler, again, self.num_drawn_twins, self.twin_rule, self.judging_rule)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -74,7 +73,7 @@ def rescan(
     num_copies: int,
     seed: int,
     *,
-    allowed: Callable[[Tensor], Tensor] = lambda x: x,
+    lowest: float | None = None,
 ) -> Rescan:
     """A `smaller_scan` of downsampled copies of ``x0: (z, y, x)``, each rotated by its own angle.
 
@@ -82,8 +81,8 @@ def rescan(
     pixels; but at this size the real reconstruction knows them. A missing wedge is turned to where there are
     views: what was made up in it must not become what the adapter learns to make up.
 
-    ``allowed`` cuts off what no image can be, as the reconstruction of the scan will: it could not meet
-    projections of anything else. The target keeps it, as its noise must average to nothing.
+    Images are cut off at the ``lowest`` value of those that the reconstruction of the scan may find: it could
+    not meet projections of others.
 
     The target is also made consistent with what was measured: with noise, ``x0`` has lost detail that the
     measurements, whose noise the copies do not share, still hold on average (Lehtinen et al., Noise2Noise,
@@ -103,7 +102,8 @@ def rescan(
 
     earlier = None if problem.earlier is None else copies(problem.earlier)
     consistent = x0 + correction(problem.operator, problem.y, x0, math.inf, _CG_ITERATIONS)
-    y = operator.forward(allowed(copies(allowed(x0))))
+    scanned = copies(x0) if lowest is None else copies(x0.clamp_min(lowest)).clamp_min(lowest)
+    y = operator.forward(scanned)
     noise_std = small.noise_factor * problem.noise_std
     shape, is_complex = operator.measurement_shape, y.is_complex()
     noise = torch.stack([normal(shape, seed, j, is_complex=is_complex) for j in range(slab.start, slab.stop)])

@@ -90,6 +90,8 @@ class Sampler:
         self.nfe, self.adapt_nfe, self.prior_digest = self.num_steps, 0, prior.digest
         self.rule_for, self.rule = rule_for, rule_for(self.problem, communicator)
         self.is_bounded = settings.nonnegative and not self.problem.y.is_complex()
+        # Measured data have errors besides their noise, which may be met below zero and nowhere else.
+        self.is_constrained = self.is_bounded and problem.noise_std == 0
         self.x_t = self.begin()
         self.x0 = torch.zeros_like(self.x_t)
         self.multiplier: Tensor | None = None  # of x ≥ 0, (z, y, x); None: zero
@@ -127,18 +129,17 @@ class Sampler:
         return self.allowed(torch.cat(estimates)), torch.cat(noises)
 
     def consistent(self, denoised: Denoised) -> Tensor:
-        """Part 2, at the quiet end subject to x ≥ 0.
+        """Part 2, of clean data at the quiet end subject to x ≥ 0.
 
         By gradient steps on the dual, one a timestep: with the constraint's multiplier v ≥ 0 the solution is
         the one without it from x0_hat + v, and v falls where that is positive. v is kept from timestep to
-        timestep, where no noise comes in between. Steps
-        near 2 would converge too, but for CG's errors.
+        timestep, where no noise comes in between. Half a step, which leaves room for a rule's own duals.
         """
-        if denoised.t_next > self.settings.quiet_t or not self.is_bounded:
+        if denoised.t_next > self.settings.quiet_t or not self.is_constrained:
             return self.rule.consistent(denoised)
         v = torch.zeros_like(self.x_t) if self.multiplier is None else self.multiplier
         x0 = self.rule.consistent(replace(denoised, x0_hat=denoised.x0_hat + v))
-        self.multiplier = (v - (x0 - self.low)).clamp_min(0)
+        self.multiplier = (v - (x0 - self.low) / 2).clamp_min(0)
         return x0
 
     def estimate(self, i: int, rows: list[int], network: Network) -> Tensor:
