@@ -31,7 +31,8 @@ class D3IP:
     estimate, which an adapter can satisfy by not denoising at all (`SCD`).
 
     With a ``validation`` the real late steps wait until it has decided how strongly to adapt.
-    With a sampler that couples neighbours this is D3IP (mbir), with `Reptile` as learner D3IP (meta).
+    With a sampler that couples neighbours this is D3IP (mbir); twins have none, and go by ``twin_rule``. With
+    `Reptile` as learner it is D3IP (meta).
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class SamplerSettings(Settings):
     )
     nonnegative: bool = Field(
         True,
-        description="no image is below the lower end of its range; real images only",
+        description="real images are cut off at the range's lower end; of clean data kept above it",
     )
     cg_iterations: PositiveInt = Field(
         20, description="CG iterations of data consistency, at most, in a step that adds noise"
