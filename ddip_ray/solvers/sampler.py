@@ -133,13 +133,15 @@ class Sampler:
 
         By gradient steps on the dual, one a timestep: with the constraint's multiplier v ≥ 0 the solution is
         the one without it from x0_hat + v, and v falls where that is positive. v is kept from timestep to
-        timestep, where no noise comes in between. Half a step, which leaves room for a rule's own duals.
+        timestep, where no noise comes in between. A rule that couples slices takes steps on a dual of its
+        own; beside whole ones of this the two would not converge.
         """
         if denoised.t_next > self.settings.quiet_t or not self.is_constrained:
             return self.rule.consistent(denoised)
         v = torch.zeros_like(self.x_t) if self.multiplier is None else self.multiplier
         x0 = self.rule.consistent(replace(denoised, x0_hat=denoised.x0_hat + v))
-        self.multiplier = (v - (x0 - self.low) / 2).clamp_min(0)
+        step = 0.5 if self.rule.couples_slices else 1.0
+        self.multiplier = (v - step * (x0 - self.low)).clamp_min(0)
         return x0
 
     def estimate(self, i: int, rows: list[int], network: Network) -> Tensor:
