@@ -137,7 +137,7 @@ def test_without_updates_it_is_dds(prior: DiffusionPrior) -> None:
     assert torch.equal(d3ip.result(), plain.result())
     residuals = [d3ip.step(i).residual for i in range(10, 20)]
     # Weights with nothing added are called in another way, which rounds differently.
-    torch.testing.assert_close(d3ip.result(), plain.result(), atol=1e-2, rtol=0)
+    torch.testing.assert_close(d3ip.result(), plain.result(), atol=5e-3, rtol=0)
     assert residuals[0] == pytest.approx(residuals[-1], rel=0.05)
 
 
