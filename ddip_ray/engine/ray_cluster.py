@@ -27,6 +27,7 @@ QUIET = {
 }
 
 _CONNECT_TIMEOUT = 10.0  # seconds
+_TRACEBACK = "Traceback (most recent call last):"
 _HINT = (
     "Give --address (or RAY_ADDRESS) as `ray start` printed it, and RAY_AUTH_TOKEN if the cluster has one; "
     "without an address this machine computes."
@@ -67,12 +68,13 @@ def connected(num_cpus: int) -> Iterator[None]:
         quiet["runtime_env"] = {"py_modules": [str(Path(ddip_ray.__file__).parent)]}
     with _own_signal_handlers():
         try:
-            ray.init(address=address or "local", **quiet)  # not whichever cluster runs on this machine
+            _join(address or "local", quiet)  # not whichever cluster runs on this machine
         except (ray.exceptions.RayError, OSError, ValueError, RuntimeError) as error:
             if address is None:
                 raise
-            words = str(error).strip().partition("\n")[0]
-            raise InputError(f"the Ray cluster at {address} cannot be used: {words}", _HINT) from error
+            raise InputError(
+                f"the Ray cluster at {address} cannot be used: {reason(error)}", _HINT
+            ) from error
     try:
         yield
     finally:
@@ -89,6 +91,23 @@ def _require_listener(address: str) -> None:
         socket.create_connection((host, port), _CONNECT_TIMEOUT).close()
     except (OSError, ValueError) as error:
         raise InputError(f"no Ray cluster answers at {address} ({error})", _HINT) from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line; of a traceback on the cluster's side only the error at its end."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if _TRACEBACK in lines:
+        lines = lines[: lines.index(_TRACEBACK)] + lines[-1:]
+    return " ".join(lines)
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, **options)
+    except ConnectionAbortedError:  # a head that is busy may fail to start a client's server
+        ray.init(address=address, **options)
 
 
 @contextlib.contextmanager

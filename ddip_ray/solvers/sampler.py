@@ -90,8 +90,6 @@ class Sampler:
         self.nfe, self.adapt_nfe, self.prior_digest = self.num_steps, 0, prior.digest
         self.rule_for, self.rule = rule_for, rule_for(self.problem, communicator)
         self.is_bounded = settings.nonnegative and not self.problem.y.is_complex()
-        # Measured data have errors besides their noise, which may be met below zero and nowhere else.
-        self.is_constrained = self.is_bounded and problem.noise_std == 0
         self.x_t = self.begin()
         self.x0 = torch.zeros_like(self.x_t)
         self.multiplier: Tensor | None = None  # of x ≥ 0, (z, y, x); None: zero
@@ -133,8 +131,8 @@ class Sampler:
 
         By gradient steps on the dual, one a timestep: with the constraint's multiplier v ≥ 0 the solution is
         the one without it from x0_hat + v, and v falls where that is positive. v is kept from timestep to
-        timestep, where no noise comes in between. A rule that couples slices takes steps on a dual of its
-        own; beside whole ones of this the two would not converge.
+        timestep, where no noise comes in between. A rule that couples slices takes whole steps on a dual
+        of its own; two together are at the limit of convergence, so half ones go with it.
         """
         if denoised.t_next > self.settings.quiet_t or not self.is_constrained:
             return self.rule.consistent(denoised)
@@ -143,6 +141,11 @@ class Sampler:
         step = 0.5 if self.rule.couples_slices else 1.0
         self.multiplier = (v - step * (x0 - self.low)).clamp_min(0)
         return x0
+
+    @property
+    def is_constrained(self) -> bool:
+        # Measured data have errors besides their noise, which may be met below zero and nowhere else.
+        return self.is_bounded and self.problem.noise_std == 0
 
     def estimate(self, i: int, rows: list[int], network: Network) -> Tensor:
         """What `Rule.consistent` gets for some slices of the slab at step ``i``: (len(rows), y, x).

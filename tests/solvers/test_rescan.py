@@ -51,6 +51,16 @@ def test_rotations_are_counter_clockwise() -> None:
     assert _rotated(wide, [quarter])[0, 4 - 3, 8] == pytest.approx(1.0, abs=1e-5)
 
 
+def test_nothing_below_the_lowest_is_scanned() -> None:
+    """Rotation overshoots at edges, so that an image cut off before it is not after it."""
+    x = phantom(size=48) - 0.2 * (phantom(size=48) == 0)
+    scan = problem(x, views=20)
+    free, cut = (rescan(scan, x, 2, num_copies=3, seed=1, lowest=lowest) for lowest in (None, 0.0))
+    assert float(free.scan.y.min()) < -0.5
+    assert float(cut.scan.y.min()) == 0
+    assert torch.equal(cut.target, free.target)
+
+
 def test_the_scan_is_of_copies_of_every_slice() -> None:
     x = phantom(size=48)
     scan = problem(x, views=20)
