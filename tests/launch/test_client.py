@@ -41,6 +41,8 @@ def address() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait()
+            for log in sorted(Path(folder).glob("ray/session_2*/logs/ray_client_server*")):
+                print(log.name, log.read_text(), sep="\n")  # shown where the test fails
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
