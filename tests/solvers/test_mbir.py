@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.optimize import nnls
 from small_problem import build, operator, phantom, problem, solve
 from torch import Tensor
 from workers import on_workers
@@ -79,6 +80,40 @@ def test_sweeps_find_the_dense_minimum(prior: DiffusionPrior, noise_std: float, 
     changed = float((got.flatten(1) - without).abs().max())
     assert changed < 2e-3 if (noise_std, views) == (0.0, 12) else changed > 0.01
     torch.testing.assert_close(got.double(), expected, atol=2e-3, rtol=0)
+
+
+def test_quiet_steps_find_the_dense_minimum_above_zero(prior: DiffusionPrior) -> None:
+    """Of an estimate that stays as it is; total variation's dual and the constraint's move together."""
+    theta, sigma = 0.1, math.sqrt(1 / prior.schedule.at(60) - 1)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(3, 4, 4, generator=generator) * (torch.rand(3, 4, 4, generator=generator) > 0.5)
+    mbir = build("diffusionmbir", problem(x, views=2), prior, mbir={"weight": theta / sigma})
+    low = mbir.low
+    x0_hat = low + torch.rand(3, 4, 4, generator=generator)
+    for _ in range(3000):
+        x0 = mbir.consistent(Denoised(60, 50, x0_hat, x0_hat, x0_hat))
+
+    # Non-negative least squares in x − low and both parts of D_z x = up − down, whose sum costs θ.
+    A = operator(4, 2).forward(torch.eye(16).reshape(16, 4, 4)).reshape(16, -1).T.double()
+    D_z = torch.zeros(32, 48).double()
+    D_z[torch.arange(32), torch.arange(32)], D_z[torch.arange(32), torch.arange(16, 48)] = -1, 1
+    exact, slight = 1e3, 1e-2  # as good as infinite, and as nothing
+    A_all, nothing, either = torch.block_diag(A, A, A), torch.zeros(32), torch.eye(64).double()
+    rows = torch.cat(
+        [
+            torch.cat([exact * A_all, torch.zeros(len(A_all), 64)], 1),
+            torch.cat([exact * D_z, -exact * either[:32] + exact * either[32:]], 1),
+            torch.cat([torch.eye(48), torch.zeros(48, 64)], 1),
+            torch.cat([torch.zeros(64, 48), slight * either], 1),
+        ]
+    )
+    clean = mbir.problem.y.flatten().double() - low * A_all.sum(1)
+    cost = torch.full((64,), -theta / slight)
+    above, _ = nnls(rows.numpy(), torch.cat([exact * clean, nothing, x0_hat.flatten() - low, cost]).numpy())
+    assert (above[:48] == 0).sum() > 5  # both terms matter
+    assert (above[48:].reshape(2, 32).max(0) == 0).sum() > 2
+    expected = low + torch.from_numpy(above[:48]).reshape(3, 4, 4).float()
+    torch.testing.assert_close(x0, expected, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.3])
