@@ -26,7 +26,10 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
-_CONNECT_TIMEOUT = 10.0  # seconds
+_CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 30.0  # seconds
+# How both sides of HTTP/2 begin (RFC 9113, 3.4): with settings, here none; the client with a preface, too.
+_PREFACE, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x04"
+_FRAME = b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 _TRACEBACK = "Traceback (most recent call last):"
 _HINT = (
     "Give --address (or RAY_ADDRESS) as `ray start` printed it, and RAY_AUTH_TOKEN if the cluster has one; "
@@ -63,7 +66,7 @@ def connected(num_cpus: int) -> Iterator[None]:
         quiet |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
         quiet["num_cpus"] = max(num_cpus, own_cores())
     else:
-        _require_listener(address)
+        _require_ray(address)
         # Its machines need not have this program, nor this version of it.
         quiet["runtime_env"] = {"py_modules": [str(Path(ddip_ray.__file__).parent)]}
     with _own_signal_handlers():
@@ -81,16 +84,29 @@ def connected(num_cpus: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _require_listener(address: str) -> None:
-    """Ray itself waits for three minutes and then ends the process."""
+def _require_ray(address: str) -> None:
+    """Of a port that is not its own, or of one that is stuck, Ray waits for an answer without end."""
     where = urlsplit(address if "://" in address else f"//{address}")
     try:
         host, port = where.hostname, where.port
         if host is None or port is None:  # a name, like auto
             return
-        socket.create_connection((host, port), _CONNECT_TIMEOUT).close()
+        answer = _answer(host, port)
     except (OSError, ValueError) as error:
         raise InputError(f"no Ray cluster answers at {address} ({error})", _HINT) from error
+    if answer[3:4] != _SETTINGS:
+        raise InputError(f"what answers at {address} is no Ray cluster", _HINT)
+
+
+def _answer(host: str, port: int) -> bytes:
+    """The head of the first frame that comes back to an HTTP/2 client, as Ray's are."""
+    with socket.create_connection((host, port), _CONNECT_TIMEOUT) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return _FRAME  # it says nothing in clear
+        connection.settimeout(ANSWER_TIMEOUT)
+        connection.sendall(_PREFACE + _FRAME)
+        with connection.makefile("rb") as answers:
+            return answers.read(len(_FRAME))
 
 
 def reason(error: Exception) -> str:

@@ -3,29 +3,67 @@
 from __future__ import annotations
 
 import re
-import socket
+import socketserver
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import ray
 
+from ddip_ray.engine import ray_cluster
 from ddip_ray.engine.ray_cluster import connected, reason
 from ddip_ray.errors import InputError
 
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # a frame of HTTP/2
 FAILED = (
     "Initialization failure from server:\nTraceback (most recent call last):\n"
     '  File "proxier.py", line 780, in Datapath\n    raise RuntimeError(\nRuntimeError: Proxy failed\n'
 )
 
 
+@contextmanager
+def server(answer: bytes | None) -> Iterator[str]:
+    """Gives whoever connects an ``answer``, or none."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(64)
+            if answer is not None:
+                self.request.sendall(answer)
+                return
+            self.request.recv(64)  # until the other side is gone
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{listener.server_address[1]}"
+        listener.shutdown()
+
+
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Where something listens, which is no cluster."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"ray://127.0.0.1:{listener.getsockname()[1]}"
-        monkeypatch.setenv("RAY_ADDRESS", address)
-        yield address
+    """Of what begins like a cluster."""
+    with server(SETTINGS) as where:
+        monkeypatch.setenv("RAY_ADDRESS", f"ray://{where}")
+        yield f"ray://{where}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.0 505 HTTP Version Not Supported\r\n\r\n", "what answers at {} is no Ray cluster"),
+        (b"", "what answers at {} is no Ray cluster"),
+        (None, "no Ray cluster answers at {} (timed out)"),
+    ],
+)
+def test_a_port_that_is_not_rays(answer: bytes | None, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which Ray itself would wait for an answer without end."""
+    monkeypatch.setattr(ray_cluster, "ANSWER_TIMEOUT", 0.5)
+    with server(answer) as where:
+        monkeypatch.setenv("RAY_ADDRESS", where)
+        with pytest.raises(InputError, match=re.escape(words.format(where))), connected(1):
+            pass
 
 
 def refusing(times: int, calls: list[str]) -> Any:
