@@ -30,6 +30,7 @@ _CONNECT_TIMEOUT, ANSWER_TIMEOUT = 10.0, 30.0  # seconds
 # How both sides of HTTP/2 begin (RFC 9113, 3.4): with settings, here none; the client with a preface, too.
 _PREFACE, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x04"
 _FRAME = b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
+_TRIES = 3
 _TRACEBACK = "Traceback (most recent call last):"
 _HINT = (
     "Give --address (or RAY_ADDRESS) as `ray start` printed it, and RAY_AUTH_TOKEN if the cluster has one; "
@@ -118,12 +119,16 @@ def reason(error: Exception) -> str:
 
 
 def _join(address: str, options: dict[str, Any]) -> None:
+    """A head may fail to start the server of Ray's client: it forks it beside threads of gRPC's."""
     import ray
 
-    try:
-        ray.init(address=address, **options)
-    except ConnectionAbortedError:  # a head that is busy may fail to start a client's server
-        ray.init(address=address, **options)
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            ray.init(address=address, **options)
+            return
+        except ConnectionAbortedError:
+            if tries_left == 0:
+                raise
 
 
 @contextlib.contextmanager
