@@ -108,9 +108,10 @@ def test_a_warning_leaves_a_snapshot_and_the_job_goes_on_later(
     job.wait_for_snapshot()
     cluster.run("scancel", "--batch", "--signal=USR1", job.job)
     job.wait_for_words("USR1: stopping after this step", "queued again")
-    # Slurm holds back for two minutes what comes back; an administrator need not wait.
+    # Slurm holds back for two minutes what comes back; an administrator need not wait, but for the second in
+    # which the first run ended: its credential is revoked for the whole of it ("non-startable batch").
     wait_for(lambda: cluster.state(job.job) == "PENDING", 30, cluster)
-    cluster.run("scontrol", "update", f"JobId={job.job}", "StartTime=now")
+    cluster.run("scontrol", "update", f"JobId={job.job}", "StartTime=now+3")
     code, printed, said = job.end()
     assert code == 0, printed + said
     assert "going on after step" in printed
