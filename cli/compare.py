@@ -25,7 +25,9 @@ def compare(
         Path | None,
         typer.Option("-o", "--output", help="Folder of results, tables and picture. Default: STORE-compare."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method with a prior.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Runs of each method with a prior, with seeds from the --config's up.")
+    ] = 1,
     preset: Annotated[Preset | None, typer.Option(help="As of reconstruct.")] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file of settings for all methods.")] = None,
     prior: Prior = None,
@@ -40,6 +42,9 @@ def compare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that were made with other settings.")
     ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew what was cut off, whatever snapshots say.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run several methods on one acquisition and score them alike. What is done is not done again."""
@@ -52,6 +57,7 @@ def compare(
 
     flags = {"preset": preset and preset.value, "prior": prior}
     configs = {name: load_config(config, {**flags, "method": name}) for name in names}
+    first_seed = configs[names[0]].seed
     folder = output or Path(store.rstrip("/").removesuffix(".zarr") + "-compare")
     files = ComparisonFiles(folder, store)
     with progress("compare") as report, stoppable() as should_stop:
@@ -60,11 +66,12 @@ def compare(
             store,
             str(folder),
             configs,
-            range(seeds),
+            range(first_seed, first_seed + seeds),
             layout=Layout(workers, gpus),
             reference=reference,
             circle=circle,
             overwrite=overwrite,
+            restart=restart,
             on_event=lambda name, event: watch(event),
             should_stop=should_stop,
             on_run=files.write_tables,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
+from collections.abc import Iterable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from ddip_ray import __version__
@@ -13,12 +16,29 @@ from ddip_ray.io.acquisition import Acquisition
 from ddip_ray.solvers.settings import RunConfig
 
 
+def contents(digests: Iterable[bytes], prior_digest: str | None, adapter_digest: str) -> dict[str, Any]:
+    """Of what settings only name: the measurements of all slices, the prior, the first adapter."""
+    measurements = hashlib.sha256(b"".join(digests)).hexdigest()
+    return {
+        "measurements_digest": measurements,
+        "prior_digest": prior_digest,
+        "adapter_digest": adapter_digest,
+    }
+
+
+def digest_of_adapter(config: RunConfig) -> str:
+    """Of the file to start from; of nothing without one."""
+    return hashlib.sha256(b"" if config.adapter is None else Path(config.adapter).read_bytes()).hexdigest()
+
+
 def provenance(
     acquisition: Acquisition,
     config: RunConfig,
     plan: RunPlan,
     facts: MethodFacts,
     *,
+    digests: bytes,
+    adapter_digest: str,
     executor: str,
     residual: float,
     timings: dict[str, float],
@@ -29,7 +49,7 @@ def provenance(
         "method": config.method,
         "config": config.model_dump(mode="json"),
         "acquisition": {"path": acquisition.path, **acquisition.metadata.model_dump(mode="json")},
-        "prior_digest": facts.prior_digest,
+        **contents([digests], facts.prior_digest, adapter_digest),
         "nfe": facts.nfe,
         "adapt_nfe": facts.adapt_nfe,
         "residual": residual,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ddip_ray import __version__
 from ddip_ray.engine.events import Event, Message, RunResult
 from ddip_ray.engine.executor import Executor, LocalExecutor
 from ddip_ray.engine.plan import ExecutorName, RunPlan, default_layout, make_plan
-from ddip_ray.engine.provenance import provenance
+from ddip_ray.engine.provenance import digest_of_adapter, provenance
 from ddip_ray.engine.ray_executor import RayExecutor
 from ddip_ray.engine.snapshot_timer import SnapshotTimer
 from ddip_ray.engine.snapshots import Progress, Snapshots
@@ -100,18 +98,19 @@ def reconstruct(
                 last = snapshots.found()[:1]
                 earlier = sum(attempt.seconds for marker in last for attempt in marker.progress.attempts)
             setup = time.monotonic() - started
+            who = identity(acquisition, config, facts)
             progress = Stepping(
                 workers,
                 placed,
                 facts,
-                identity(acquisition, config, facts),
+                who,
                 snapshots,
                 timer,
                 on_event,
                 should_stop,
             ).to_the_end()
             written = workers.each(partial(Worker.write, handle=handle))
-            return Finished(actual, facts, setup, progress, WriteReport.of_all(written))
+            return Finished(actual, facts, who, setup, progress, WriteReport.of_all(written))
 
     try:
         done = persistently(once, max_failures, on_event, should_stop)
@@ -122,7 +121,15 @@ def reconstruct(
         timings = {"total": earlier + seconds, "setup": done.setup, "steps": stepping}
         handle.finalise(
             provenance(
-                acquisition, config, done.plan, facts, executor=name, residual=residual, timings=timings
+                acquisition,
+                config,
+                done.plan,
+                facts,
+                digests=written.digests,
+                adapter_digest=done.identity["adapter"],
+                executor=name,
+                residual=residual,
+                timings=timings,
             )
             | {
                 "attempts": [attempt.model_dump(mode="json") for attempt in progress.attempts],
@@ -158,6 +165,7 @@ class Finished:
 
     plan: RunPlan
     facts: MethodFacts
+    identity: dict[str, Any]
     setup: float
     progress: Progress
     written: WriteReport
@@ -182,13 +190,12 @@ def persistently(
 
 def identity(acquisition: Acquisition, config: RunConfig, facts: MethodFacts) -> dict[str, Any]:
     """What a snapshot belongs to; the measurements themselves are compared by the workers."""
-    adapter = b"" if config.adapter is None else Path(config.adapter).read_bytes()
     return {
         "ddip-ray": __version__,
         "settings": config.model_dump(mode="json", exclude={"micro_batch"}),
         "acquisition": acquisition.metadata.model_dump(mode="json"),
         "prior": facts.prior_digest,
-        "adapter": hashlib.sha256(adapter).hexdigest(),
+        "adapter": digest_of_adapter(config),
     }
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +14,6 @@ from ddip_ray.engine.snapshots import HOW_TO_GO_ON, Marker, Part, Snapshots
 from ddip_ray.errors import InputError
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.io.result import ResultHandle
-from ddip_ray.io.schema import REFERENCE
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.settings import RunConfig
@@ -50,14 +47,22 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What a worker, or several, left behind: an adapter or none, and the largest peak of memory."""
+    """What a worker, or several in their order, left behind.
+
+    An adapter or none, the largest peak of memory, and the digests of the measurements of their slices.
+    """
 
     has_adapter: bool
     peak_bytes: int
+    digests: bytes
 
     @classmethod
     def of_all(cls, reports: Sequence[WriteReport]) -> WriteReport:
-        return cls(any(r.has_adapter for r in reports), max(r.peak_bytes for r in reports))
+        return cls(
+            any(r.has_adapter for r in reports),
+            max(r.peak_bytes for r in reports),
+            b"".join(r.digests for r in reports),
+        )
 
 
 class Worker:
@@ -121,13 +126,9 @@ class Worker:
     @cached_property
     def digests(self) -> Tensor:
         """(z, 32) uint8: what tells what the store has of the slices from anything else."""
-        acquisition, slab = open_acquisition(self.task.store), self.task.slab
-        each = [hashlib.sha256() for _ in range(len(slab))]
-        for name in sorted(set(acquisition.names) - {REFERENCE}):
-            for digest, own in zip(each, acquisition.read(name, slab.start, slab.stop), strict=True):
-                digest.update(np.ascontiguousarray(own).data)
-        every = b"".join(digest.digest() for digest in each)
-        return torch.frombuffer(bytearray(every), dtype=torch.uint8).reshape(len(slab), 32)
+        slab = self.task.slab
+        each = b"".join(open_acquisition(self.task.store).digests(slab.start, slab.stop))
+        return torch.frombuffer(bytearray(each), dtype=torch.uint8).reshape(len(slab), 32)
 
     def write(self, handle: ResultHandle) -> WriteReport:
         """Write the slab in the image's own units, and the adapter if this is the first worker."""
@@ -138,4 +139,4 @@ class Worker:
         if self.task.slab.start == 0 and adapter is not None and digest is not None:
             has_adapter = True
             handle.store_file(ADAPTER_NAME, adapter.to_bytes(digest))
-        return WriteReport(has_adapter, peak_bytes(self.task.device))
+        return WriteReport(has_adapter, peak_bytes(self.task.device), self.digests.numpy().tobytes())

@@ -58,7 +58,7 @@ class D3IP:
 
         self.late_steps = [i for i in range(sampler.num_steps) if self.is_late(i)]
         self.num_steps = 2 * sampler.num_steps + (len(self.late_steps) if validation else 0)
-        enough = max(1, self.settings.enough_twins // sampler.problem.num_slices)
+        enough = max(1, self.settings.enough_twins // len(learner.volume))
         self.num_twins = min(self.settings.num_twins, enough)
         self.nfe = sampler.nfe + len(self.late_steps) + self.num_twins * sampler.nfe
         wanted = math.ceil(self.settings.num_adapt_slices / learner.num_drawn)

@@ -29,7 +29,7 @@ class Reptile:
     def __init__(self, learner: Learner, meta: MetaSettings) -> None:
         self.learner, self.meta = learner, meta
         self.settings, self.adapter, self.started = learner.settings, learner.adapter, learner.started
-        self.num_drawn = learner.num_drawn
+        self.volume, self.num_drawn = learner.volume, learner.num_drawn
         refined = learner.num_adapting * len(learner.volume) * meta.refine_steps
         self.num_judged = learner.num_judged * meta.inner_steps + refined
 

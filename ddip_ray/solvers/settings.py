@@ -104,7 +104,8 @@ class AdaptationSettings(Settings):
     )
     num_twins: PositiveInt = Field(4, description="of each slice at most, each rotated another way")
     enough_twins: PositiveInt = Field(
-        96, description="of the volume: with many slices fewer of each will do, at least one"
+        96,
+        description="of the slices that teach one adapter: of many slices fewer each will do, at least one",
     )
     loss_cg_iterations: NonNegativeInt = Field(
         20, description="CG iterations of data consistency before the loss; of twins, after those before"

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddip_ray.engine.events import Event
+from ddip_ray.engine.provenance import contents, digest_of_adapter
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.result import open_result
+from ddip_ray.prior.catalog import find_prior
+from ddip_ray.prior.network import load_prior
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.tasks.evaluate import evaluate, relative_residual
-from ddip_ray.tasks.volumes import read_image, recorded_intensity
+from ddip_ray.tasks.volumes import read_image, read_reference, recorded_intensity, require_shape
 
 PLANES = ("axial", "coronal", "sagittal")
 
@@ -55,6 +58,7 @@ def compare(
     reference: str | None = None,
     circle: bool = False,
     overwrite: bool = False,
+    restart: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     on_event: Callable[[str, Event], None] = lambda name, event: None,
     on_run: Callable[[list[Run]], None] = lambda runs: None,
@@ -69,9 +73,10 @@ def compare(
         reference: as `evaluate` takes it; None: the acquisition's own, or no scores if it has none.
         circle: score the inscribed circle of slices only.
         overwrite: replace results that were made otherwise.
+        restart: do not go on from what was cut off, but begin anew.
 
     Raises:
-        InputError: no such store, or a result in the way that was made otherwise.
+        InputError: no such store or reference, or a result in the way that was made otherwise.
         Interrupted: ``should_stop`` said so after a step; the same call goes on from there.
     """
     acquisition = open_acquisition(store)
@@ -81,6 +86,10 @@ def compare(
         for seed in (seeds if config.uses_prior else seeds[:1])
     ]
     # All conflicts before any work.
+    if reference is not None:
+        intensity = acquisition.metadata.intensity
+        shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
+        require_shape(read_reference(reference, intensity, intensity.unit), reference, shape)
     missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
     runs: list[Run] = []
     for name, config, target in planned:
@@ -92,6 +101,7 @@ def compare(
                 num_workers=layout.num_workers,
                 num_gpus=layout.num_gpus,
                 overwrite=overwrite,
+                restart=restart,
                 should_stop=should_stop,
                 on_event=lambda event, name=name: on_event(name, event),  # type: ignore[misc]
             )
@@ -106,18 +116,32 @@ def is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite:
     if not paths.exists(target):
         return False
     made = open_result(target).provenance
-    wanted = config.model_dump(mode="json")
-    found: Any = made.get("config", {})
-    recorded: Any = made.get("acquisition", {})
-    different = [key for key in wanted if found.get(key) != wanted[key]]
-    scan = {"path": acquisition.path, **acquisition.metadata.model_dump(mode="json")}
-    different += [f"acquisition ({key})" for key in scan if recorded.get(key) != scan[key]]
+    # What takes reading is looked at last.
+    different = _other_settings(made, config, acquisition) or _other_contents(made, config, acquisition)
     if different and not overwrite:
         raise InputError(
             f"{target}: already there, but made with other settings: {', '.join(different)}",
             "Give another folder with -o, or replace it with --overwrite",
         )
     return not different
+
+
+def _other_settings(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
+    wanted = config.model_dump(mode="json")
+    found: Any = made.get("config", {})
+    recorded: Any = made.get("acquisition", {})
+    scan = {"path": acquisition.path, **acquisition.metadata.model_dump(mode="json")}
+    return [key for key in wanted if found.get(key) != wanted[key]] + [
+        f"acquisition ({key})" for key in scan if recorded.get(key) != scan[key]
+    ]
+
+
+def _other_contents(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
+    """What has another content than then, under the same name."""
+    prior = load_prior(find_prior(config.prior)).digest if config.uses_prior else None
+    digests = acquisition.digests(0, acquisition.num_slices)
+    now = contents(digests, prior, digest_of_adapter(config))
+    return [key.replace("_digest", " (contents)") for key in now if made.get(key) != now[key]]
 
 
 def _run(name: str, target: str, *, scored: bool, reference: str | None, circle: bool) -> Run:

@@ -32,6 +32,7 @@ from ddip_ray.tasks.volumes import (
     read_own_reference,
     read_reference,
     recorded_intensity,
+    require_shape,
 )
 
 
@@ -87,11 +88,7 @@ def evaluate(
             f"{result_path}: the acquisition it was made from is neither where it was nor beside it",
             "Name a reference: --reference STORE",
         )
-    if reference.shape != result.shape:
-        raise InputError(
-            f"{reference_path}: shape {reference.shape} (z, y, x), the result has {result.shape}",
-            "Compare volumes of the same object on the same grid",
-        )
+    require_shape(reference, reference_path, result.shape)
     image = read_image(result, intensity)
     x = magnitude(image)
     mask = inscribed_circle(result.shape[1:]) if circle else None

@@ -75,6 +75,15 @@ def read_reference(path: str, intensity: Intensity, unit: str) -> Volume:
     return read_result(other, intensity)
 
 
+def require_shape(reference: Volume, path: str, shape: tuple[int, ...]) -> None:
+    """InputError unless the reference from ``path`` has the ``shape`` of what is scored."""
+    if reference.shape != shape:
+        raise InputError(
+            f"{path}: shape {reference.shape} (z, y, x), the result has {shape}",
+            "Compare volumes of the same object on the same grid",
+        )
+
+
 def read_own_reference(acquisition: Acquisition) -> Volume:
     """The whole reference (z, y, x) of a simulated acquisition, as `read_result`; InputError without one."""
     if not acquisition.has_reference:

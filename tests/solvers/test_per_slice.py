@@ -51,6 +51,17 @@ def test_slices_do_not_inherit(prior: DiffusionPrior, method: str) -> None:
     assert not torch.equal(first[0], second[0])
 
 
+def test_a_slice_is_adapted_alike_in_a_long_volume(prior: DiffusionPrior) -> None:
+    """An adapter that learns from one slice has no twins of the others to make up for fewer of its own."""
+    volume = phantom(num_slices=6)
+    adaptation = {**ADAPTATION, "enough_twins": 4, "num_twins": 4}
+    short, long = (
+        solve(build("ddip", problem(x), prior, sampler=SAMPLER, adaptation=adaptation))
+        for x in (volume[:1], volume)
+    )
+    assert (long[:1] - short).abs().max() <= 1e-5
+
+
 def test_adaptation_by_the_measurements_meets_them_better(prior: DiffusionPrior) -> None:
     """What SCD minimises, before data consistency hides it."""
     adaptation = {**ADAPTATION, "judge": "measurements", "num_adapt_steps": 20, "loss_cg_iterations": 0}

@@ -13,7 +13,10 @@ from ddip_ray_cli.main import main
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.errors import InputError
-from ddip_ray.tasks.compare import Run, compare
+from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.io.schema import AcquisitionMetadata
+from ddip_ray.prior.network import NetworkConfig, build_network
+from ddip_ray.tasks.compare import Layout, Run, compare
 from ddip_ray.tasks.comparison_picture import comparison_picture, zoom_window
 from ddip_ray.tasks.comparison_table import markdown, table
 from ddip_ray.tasks.evaluate import evaluate
@@ -67,6 +70,53 @@ def test_another_scan_under_the_same_name_is_noticed(small_scan: Path, small_ima
     simulate(str(small_image), str(small_scan), Scan(num_views=9, window=(0.0, 1.0)), overwrite=True)
     with pytest.raises(InputError, match=r"fbp-seed0\.zarr: already there.*acquisition \(acquisition\)"):
         compare(str(small_scan), str(folder), CONFIGS, [0])
+
+
+def test_other_measurements_of_the_same_scan_are_noticed(small_image: Path, tmp_path: Path) -> None:
+    store, image = tmp_path / "vol.zarr", tmp_path / "image.npy"
+
+    def scan(volume: np.ndarray) -> AcquisitionMetadata:
+        np.save(image, volume)
+        simulate(str(image), str(store), Scan(num_views=8, window=(0.0, 1.0)), overwrite=True)
+        return open_acquisition(str(store)).metadata
+
+    before = scan(np.load(small_image))
+    compare(str(store), str(tmp_path), CONFIGS, [0])
+    assert scan(np.load(small_image)[:, ::-1]) == before
+    with pytest.raises(InputError, match=r"fbp-seed0\.zarr: already there.*measurements \(contents\)"):
+        compare(str(store), str(tmp_path), CONFIGS, [0])
+
+
+def test_a_prior_trained_anew_is_noticed(small_scan: Path) -> None:
+    folder, prior = small_scan.parent / "out", small_scan.parent / "prior"
+    folder.mkdir()
+    network = build_network(NetworkConfig(channels=(8, 8), norm_num_groups=4, attention_head_dim=8))
+    network.save_pretrained(prior, safe_serialization=True)
+    settings = {"method": "dds", "prior": str(prior), "sampler": {"num_steps": 2}}
+    arguments = (str(small_scan), str(folder), {"dds": load_config(None, settings)}, [0])
+    first = compare(*arguments, layout=Layout(1))
+    assert compare(*arguments, layout=Layout(1)) == first
+    next(network.parameters()).data.add_(0.1)
+    network.save_pretrained(prior, safe_serialization=True)
+    with pytest.raises(InputError, match=r"dds-seed0\.zarr: already there.*prior \(contents\)"):
+        compare(*arguments, layout=Layout(1))
+
+
+def test_a_reference_that_does_not_fit_is_found_before_any_work(small_scan: Path, small_image: Path) -> None:
+    other, folder = small_scan.parent / "other.zarr", small_scan.parent / "out"
+    folder.mkdir()
+    simulate(str(small_image), str(other), Scan(num_views=9, window=(0.0, 1.0), slices="0:4"))
+    with pytest.raises(InputError, match=r"other\.zarr: shape \(4, 20, 24\)"):
+        compare(str(small_scan), str(folder), CONFIGS, [0], reference=str(other))
+    assert not list(folder.iterdir())
+
+
+def test_seeds_begin_at_the_settings_own(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = small_scan.parent / "run.yaml"
+    settings.write_text("seed: 5\nsampler: {num_steps: 2}\n")
+    words = ["--methods", "dds", "--seeds", "2", "--workers", "1", "--config", str(settings), "--json"]
+    assert main(["compare", str(small_scan), *words]) == 0
+    assert [run["seed"] for run in json.loads(capsys.readouterr().out)["runs"]] == [5, 6]
 
 
 def test_the_table_has_means_and_spreads() -> None:
