@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddip_ray.prior.catalog import CHECKPOINTS, find_prior, shipped_priors
+from ddip_ray.prior.catalog import CHECKPOINTS, SIDECARS, find_prior, shipped_priors
 from ddip_ray.solvers.settings import RunConfig
 
 
@@ -29,8 +29,9 @@ class Luggage:
         if config.uses_prior and config.prior not in shipped_priors():
             path = find_prior(config.prior)
             # What its weights do not show may stand beside a checkpoint.
-            own = [path, path.with_suffix(".yaml")] if path.is_file() else sorted(path.iterdir())
-            files["prior"] = {file.name: file.read_bytes() for file in own if file.is_file()}
+            beside = [path, *(path.with_suffix(suffix) for suffix in SIDECARS)]
+            own, top = (beside, path.parent) if path.is_file() else (sorted(path.rglob("*")), path)
+            files["prior"] = {str(file.relative_to(top)): file.read_bytes() for file in own if file.is_file()}
         if config.adapter is not None and Path(config.adapter).is_file():
             path = Path(config.adapter)
             files["adapter"] = {path.name: path.read_bytes()}
@@ -49,6 +50,7 @@ class Luggage:
                 place = Path(folder) / setting
                 place.mkdir()
                 for name, content in files.items():
+                    (place / name).parent.mkdir(parents=True, exist_ok=True)
                     (place / name).write_bytes(content)
                 is_folder = setting == "prior" and Path(config.prior).suffix not in CHECKPOINTS
                 paths[setting] = str(place if is_folder else place / Path(getattr(config, setting)).name)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -33,19 +32,39 @@ class AdmConfig:
         return len(self.channels)
 
 
-def infer_adm(state: State, num_head_channels: int | None, new_attention_order: bool) -> AdmConfig:
-    """Read the architecture off names and shapes; ``num_head_channels`` None: 64, or one head if narrower.
+def infer_adm(
+    state: State, num_head_channels: int = -1, num_heads: int = -1, new_attention_order: bool = False
+) -> AdmConfig:
+    """Read the architecture off names and shapes, but for its heads.
+
+    Of those either number is enough, and −1 is "not given"; without any, heads are 64 wide, or there is one
+    if the network is narrower.
 
     Raises:
-        InputError: not the weights of an ADM.
+        InputError: not the weights of an ADM, or heads of several widths.
     """
     try:
-        return _infer(state, num_head_channels, new_attention_order)
+        found = _infer(state)
     except (KeyError, IndexError, StopIteration) as error:
         raise InputError(f"not the weights of a guided-diffusion U-Net: {error} is missing") from error
+    width = num_head_channels
+    if width <= 0:
+        width = min(64, found.channels[-1]) if num_heads <= 0 else _head_width(found, num_heads)
+    return replace(found, num_head_channels=width, new_attention_order=new_attention_order)
 
 
-def _infer(state: State, num_head_channels: int | None, new_attention_order: bool) -> AdmConfig:
+def _head_width(config: AdmConfig, num_heads: int) -> int:
+    attended = [channels for channels, has in zip(config.channels, config.attention, strict=True) if has]
+    widths = {channels / num_heads for channels in (*attended, config.channels[-1])}
+    if len(widths) > 1 or not min(widths).is_integer():
+        found = ", ".join(f"{width:g}" for width in sorted(widths))
+        raise InputError(
+            f"num_heads {num_heads} makes heads of {found} channels; only one whole width is supported"
+        )
+    return int(min(widths))
+
+
+def _infer(state: State) -> AdmConfig:
     if any(name.startswith("label_emb") for name in state):
         raise InputError("a class-conditional guided-diffusion U-Net is not supported")
     num_outputs = _count(state, "output_blocks")
@@ -66,8 +85,6 @@ def _infer(state: State, num_head_channels: int | None, new_attention_order: boo
         out_channels=state["out.2.weight"].shape[0],
         scale_shift_norm=rows == 2 * width,
         resblock_updown=not any(name.endswith((".op.weight", ".conv.weight")) for name in state),
-        num_head_channels=num_head_channels or min(64, channels[-1]),
-        new_attention_order=new_attention_order,
     )
 
 
@@ -141,6 +158,18 @@ def adm_names(config: AdmConfig) -> dict[str, str]:
     return names | {"out.0": "conv_norm_out", "out.2": "conv_out"}
 
 
+def adm_parameters(config: AdmConfig) -> list[str]:
+    """Names in an ADM of all its parameters, in the order in which it has them."""
+    ours = build_adm(config).state_dict()
+    modules = [
+        name
+        for name, target in adm_names(config).items()
+        # There are no skips where the width stays.
+        if not target.endswith("conv_shortcut") or f"{target}.weight" in ours
+    ]
+    return [f"{module}.{kind}" for module in modules for kind in ("weight", "bias")]
+
+
 def _resnet(source: str, target: str) -> dict[str, str]:
     parts = {
         "in_layers.0": "norm1",
@@ -203,5 +232,4 @@ def _split_qkv(value: Tensor, config: AdmConfig) -> tuple[Tensor, Tensor, Tensor
 
 def noise_estimator(config: AdmConfig) -> AdmConfig:
     """The same network without the outputs that predict its variance."""
-    values: dict[str, Any] = {**config.__dict__, "out_channels": config.in_channels}
-    return AdmConfig(**values)
+    return replace(config, out_channels=config.in_channels)

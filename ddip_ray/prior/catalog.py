@@ -9,6 +9,7 @@ from typing import Any
 from ddip_ray.errors import InputError
 
 CHECKPOINTS = (".pt", ".pth")
+SIDECARS = (".yaml", ".yml", ".json")  # of a checkpoint: what its weights do not show
 SHIPPED = Path(__file__).parent / "weights"
 
 

@@ -18,6 +18,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.prior.catalog import CHECKPOINTS
 from ddip_ray.prior.checkpoint import load_checkpoint
 from ddip_ray.prior.schedule import NoiseSchedule
+from ddip_ray.prior.scheduler_config import read_json, read_scheduler
 from ddip_ray.threads import one_thread
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights are never fetched at run time
@@ -211,7 +212,7 @@ def load_prior(
     if directory.suffix in CHECKPOINTS:
         return _load_checkpoint(directory, device, size)
     unet = directory / "unet" if (directory / "unet").is_dir() else directory
-    config = _read_json(unet / "config.json")
+    config = read_json(unet / "config.json")
     num_channels = config.get("in_channels")
     if config.get("_class_name") != "UNet2DModel" or num_channels not in (1, 2):
         found = f"{config.get('_class_name')} with {num_channels} input channels"
@@ -229,11 +230,8 @@ def load_prior(
         network.load_state_dict({k: v.float() for k, v in state.items()})
     except RuntimeError as error:
         raise InputError(f"prior {directory}: the weights do not fit its config.json ({error})") from error
-    scheduler_path = directory / "scheduler" / "scheduler_config.json"
-    if not scheduler_path.is_file():
-        scheduler_path = directory / "scheduler_config.json"
-    scheduler = _read_json(scheduler_path) if scheduler_path.is_file() else {}
-    card = _read_json(directory / "card.json") if (directory / "card.json").is_file() else {}
+    scheduler = read_scheduler(directory)
+    card = read_json(directory / "card.json") if (directory / "card.json").is_file() else {}
     if card.get("digest", digest) != digest:
         raise InputError(
             f"prior {directory}: the weights' hash is {digest[:12]}…, "
@@ -242,8 +240,8 @@ def load_prior(
         )
     return DiffusionPrior(
         channels_last(network.to(device)),
-        _schedule(directory, scheduler),
-        scheduler.get("prediction_type", "epsilon"),
+        scheduler.schedule,
+        scheduler.prediction_type,
         image_range=tuple(card.get("image_range", (-1.0, 1.0) if num_channels == 1 else (0.0, 1.0))),
         name=directory.name,
         digest=digest,
@@ -265,22 +263,3 @@ def _load_checkpoint(path: Path, device: str | torch.device, micro_batch: int) -
         micro_batch=micro_batch,
         num_channels=found.num_channels,
     )
-
-
-def _schedule(directory: Path, config: dict[str, Any]) -> NoiseSchedule:
-    kind = config.get("beta_schedule", "linear")
-    if kind != "linear" or config.get("trained_betas") is not None:
-        raise InputError(f"prior {directory}: beta_schedule {kind!r} is not supported, expected 'linear'")
-    return NoiseSchedule.linear(
-        config.get("num_train_timesteps", 1000), config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"prior: {path} cannot be read ({error})", "Expected a diffusers directory."
-        ) from error
-    return content

@@ -59,13 +59,14 @@ def with_prior(
     """`build_method` for the methods that have a prior.
 
     Raises:
-        InputError: a prior of complex images for real ones.
+        InputError: a prior of complex images for real ones, or of fewer timesteps than are asked for.
     """
     if prior.num_channels == 2 and not problem.y.is_complex():
         raise InputError(
             f"prior {config.prior} has two channels, for complex images; these are real",
             "Give a prior of one channel",
         )
+    check_timesteps(config, prior.schedule.num_train_timesteps)
     if not searches_noise(config, problem):
         return for_noise(config, problem, communicator, prior)
 
@@ -79,15 +80,36 @@ def with_prior(
     return NoiseSearch(trial, config.noise, method_for)
 
 
+def check_timesteps(config: RunConfig, num_train_timesteps: int) -> None:
+    """InputError where the trajectory needs timesteps that the prior was not trained with."""
+    if config.method == "dps":
+        steps = {"dps.num_steps": config.dps.num_steps}
+    elif predicts(config):
+        steps = {"predictor_corrector.num_steps": config.predictor_corrector.num_steps}
+    else:
+        start_t = config.sampler.start_t or 0
+        steps = {"sampler.num_steps": config.sampler.num_steps, "sampler.start_t": start_t + 1}
+    for field, needed in steps.items():
+        if needed > num_train_timesteps:
+            found = needed - 1 if field.endswith("start_t") else needed
+            most = num_train_timesteps - 1 if field.endswith("start_t") else num_train_timesteps
+            raise InputError(f"{field}: found {found}, the prior {config.prior} has {most} at most")
+
+
+def predicts(config: RunConfig) -> bool:
+    """Whether the trajectory is the VE-SDE's."""
+    published = config.method == "diffusionmbir" and config.mbir.trajectory == "predictor_corrector"
+    return config.method == "score-sde" or published
+
+
 def searches_noise(config: RunConfig, problem: SlabProblem) -> bool:
     """Whether the noise is but an estimate, and the method listens to it."""
-    predicts = config.mbir.trajectory == "predictor_corrector" and config.method == "diffusionmbir"
     return (
         config.noise.level == "auto"
         and problem.noise_is_estimated
         and problem.noise_std > 0
         and config.sampler.gamma is None
-        and not (predicts or config.method in ("dps", "score-sde"))
+        and not (predicts(config) or config.method == "dps")
     )
 
 
@@ -100,10 +122,7 @@ def for_noise(
     match config.method:
         case "dps":
             return DPS(problem, communicator, prior, config.dps, config.seed)
-        case "score-sde":
-            settings = config.predictor_corrector
-            return PredictorCorrector(problem, communicator, prior, settings, config.seed, rule_for=rule)
-        case "diffusionmbir" if config.mbir.trajectory == "predictor_corrector":
+        case "score-sde" | "diffusionmbir" if predicts(config):
             settings = config.predictor_corrector
             return PredictorCorrector(problem, communicator, prior, settings, config.seed, rule_for=rule)
         case "d3ip" | "d3ip-meta" | "d3ip-mbir":
@@ -123,7 +142,7 @@ def adapting(
     sampler = Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
     single = Learner(sampler, config.adaptation, volume, load_adapter(config, prior))
     learner = Reptile(single, config.meta) if config.method == "d3ip-meta" else single
-    if config.method == "scd" or config.adaptation.judge == "measurements":
+    if config.adaptation.judge == "measurements":
         return SCD(sampler, learner, config.scd, rule_for(judging(config), prior.schedule))
     auto = config.adaptation.policy == "auto"
     validation = Validation(sampler, config.validation) if auto else None

@@ -116,7 +116,7 @@ class D3IP:
         """The ``k``-th of the late steps, at the strength that was found to be best."""
         note = None
         if k == 0:
-            self.strength, note = validation.choose()
+            self.strength, note = validation.choose(self.first_network is not None)
         i, adapter = validation.adapters[k]
         with torch.no_grad():
             network = adapter.bind(self.sampler.prior.network, self.strength)

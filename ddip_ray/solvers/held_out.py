@@ -60,6 +60,8 @@ class HeldOut:
 def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> HeldOut:
     """Every ``spacing``-th slice without ``share`` of its views or samples, drawn for every slice.
 
+    And without an earlier reconstruction, which was made of them all.
+
     Raises:
         InputError: k-space that has nothing outside its centre.
     """
@@ -70,14 +72,12 @@ def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> Hel
     some, y = A.of_slices(rows), problem.y[rows]
     mask = torch.stack(kept).to(y.device) if kept else y.real.new_ones(0, *[1] * (y.ndim - 1))
     slab = Slab(-(-problem.slab.start // spacing), -(-problem.slab.stop // spacing))
-    earlier = None if problem.earlier is None else problem.earlier[rows]
     seen = SlabProblem(
         Masked(some, mask),
         mask * y,
         slab,
         -(-problem.num_slices // spacing),
         problem.noise_std,
-        earlier,
         norm=problem.operator_norm(),
     )
     return HeldOut(some, y, mask, seen)

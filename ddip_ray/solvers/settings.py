@@ -136,7 +136,9 @@ class ValidationSettings(Settings):
 
     num_slices: PositiveInt = Field(16, description="slices reconstructed without some of their views, about")
     held_out_share: float = Field(0.05, gt=0, lt=1, description="of the views, at least one")
-    strengths: tuple[float, ...] = Field((0.0, 0.5, 1.0, 1.5), description="multiples of the adapter to try")
+    strengths: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
+        (0.0, 0.5, 1.0, 1.5), min_length=1, description="multiples of the adapter to try"
+    )
 
 
 class MetaSettings(Settings):
@@ -275,6 +277,8 @@ class RunConfig(Settings):
             raise ValueError("start_from and sampler.start: reconstruction go together")
         if self.start_from is not None and self.method in ("dps", "score-sde", *CLASSICAL):
             raise ValueError(f"start_from: {self.method} does not start from a reconstruction")
+        if self.start_from is not None and self.method == "diffusionmbir" and self.mbir.trajectory != "ddim":
+            raise ValueError("start_from: goes with mbir.trajectory: ddim, not with predictor_corrector")
         return self
 
     @model_validator(mode="after")
@@ -286,9 +290,16 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _auto_has_one_adapter_to_weigh(self) -> RunConfig:
         if self.adaptation.policy == "auto" and (
-            self.method in ("d3ip-meta", "ddip", "scd") or self.adaptation.judge == "measurements"
+            self.method not in ("d3ip", "d3ip-mbir") or self.adaptation.judge == "measurements"
         ):
             raise ValueError(
-                "policy auto goes with judge twins and one adapter: d3ip or d3ip-mbir; else policy fixed"
+                f"adaptation.policy auto goes with judge twins and one adapter: d3ip or d3ip-mbir; "
+                f"{self.method} by {self.adaptation.judge} has none to weigh. Use policy fixed"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _scd_is_judged_by_the_measurements(self) -> RunConfig:
+        if self.method == "scd" and self.adaptation.judge == "twins":
+            raise ValueError("adaptation.judge: scd is judged by the measurements; by twins it is ddip")
         return self

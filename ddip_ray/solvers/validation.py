@@ -1,7 +1,8 @@
-"""How strongly to adapt, decided by measurements that nothing has seen."""
+"""How strongly to adapt, decided by measurements that a reconstruction has not seen."""
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -18,9 +19,11 @@ from ddip_ray.solvers.steps import Network
 class Validation:
     """Reconstructs some slices without some of their views, and asks which strength meets those views best.
 
-    The shadow reconstruction goes the same way as the real one. Its late steps are repeated with the adapters
-    of those steps at each of ``strengths``: 0 is no adaptation at all, so that what does not help is taken
-    back. Every strength is tried from the same state with the same noise, which makes small differences tell.
+    The shadow reconstruction goes the same way as the real one, but that it knows no earlier reconstruction,
+    which has seen those views. Its late steps are repeated with the adapters of those steps, which rescans of
+    a result of all views have taught, at each of ``strengths``: at 0 they are those of the prior, so that
+    what does not help is taken back. Every strength is tried from the same state with the same noise, which
+    makes small differences tell.
     """
 
     def __init__(self, sampler: Sampler, settings: ValidationSettings) -> None:
@@ -28,7 +31,10 @@ class Validation:
         num_slices = sampler.problem.num_slices
         spacing = 1 if sampler.rule.couples_slices else max(1, num_slices // settings.num_slices)
         self.held_out = held_out(sampler.problem, spacing, settings.held_out_share, sampler.seed)
-        self.shadow = sampler.on(self.held_out.seen)
+        unaware = copy.copy(sampler)
+        if sampler.settings.start == "reconstruction":
+            unaware.settings = sampler.settings.model_copy(update={"start": "pseudo_inverse"})
+        self.shadow = unaware.on(self.held_out.seen)
         self.late: Sampler | None = None
         self.adapters: list[tuple[int, Adapter]] = []
 
@@ -47,8 +53,11 @@ class Validation:
         """The adapter that the late step ``i`` will use."""
         self.adapters.append((i, adapter.copy()))
 
-    def choose(self) -> tuple[float, str]:
-        """The strength of least misfit of the held-out measurements, of those clearly better than 0."""
+    def choose(self, begins_adapted: bool) -> tuple[float, str]:
+        """The strength of least misfit of the held-out measurements, of those clearly better than 0, and why.
+
+        ``begins_adapted``: the early steps go by an adapter that was given, whatever is chosen.
+        """
         squared = {strength: self.squared_misfits(strength) for strength in sorted(self.settings.strengths)}
         misfits = {strength: math.sqrt(float(slices.sum())) for strength, slices in squared.items()}
         found = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
@@ -56,7 +65,8 @@ class Validation:
             misfits = {s: m for s, m in misfits.items() if s == 0 or is_clearly_less(squared[s], squared[0])}
         strength = least(misfits)
         if strength == 0:
-            return 0.0, f"not adapted, for no clear gain; misfit of held-out views {found}"
+            how = "adapted in the early steps only" if begins_adapted else "not adapted"
+            return 0.0, f"{how}, for no clear gain; misfit of held-out views {found}"
         return strength, f"adapted at strength {strength:.3g}; misfit of held-out views {found}"
 
     def keep(self, state: State, like: Adapter) -> None:

@@ -187,7 +187,7 @@ def test_unknown_prior(fails: Run, small_scan: Path) -> None:
 
 
 def test_adaptation_that_cannot_be_weighed(fails: Run, small_scan: Path) -> None:
-    for method in ("d3ip-meta", "ddip", "scd"):
+    for method in ("d3ip-meta", "ddip", "scd", "dds"):
         message = fails("reconstruct", small_scan, "--method", method, "--adapt", "auto", "--workers", "1")
         assert "policy auto goes with" in message
 
@@ -198,6 +198,34 @@ def test_start_from_what_is_no_result(fails: Run, small_scan: Path) -> None:
     assert "result" in fails(*words, small_scan)
     message = fails("reconstruct", small_scan, "--method", "dps", "--start-from", small_scan)
     assert "dps does not start from a reconstruction" in message
+    words = ("reconstruct", small_scan, "--method", "diffusionmbir", "--preset", "paper", "--workers", "1")
+    assert "mbir.trajectory: ddim" in fails(*words, "--start-from", small_scan)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            "method: dds\nsampler: {num_steps: 2000}",
+            "sampler.num_steps: found 2000, the prior default has 1000",
+        ),
+        ("method: dps\ndps: {num_steps: 1001}", "dps.num_steps: found 1001"),
+        ("method: score-sde\npredictor_corrector: {num_steps: 1001}", "predictor_corrector.num_steps: found"),
+        ("sampler: {start: pseudo_inverse, start_t: 1000}", "sampler.start_t: found 1000, the prior default"),
+        ("validation: {strengths: []}", "validation.strengths"),
+        ("validation: {strengths: [.nan]}", "validation.strengths"),
+    ],
+)
+def test_settings_that_cannot_be(fails: Run, small_scan: Path, settings: str, message: str) -> None:
+    config = small_scan.parent / "run.yaml"
+    config.write_text(settings)
+    assert message in fails("reconstruct", small_scan, "--config", config, "--workers", "1")
+
+
+def test_a_judge_that_scd_does_not_have(fails: Run, small_scan: Path) -> None:
+    config = small_scan.parent / "run.yaml"
+    config.write_text("method: scd\nadaptation: {judge: twins}\n")
+    assert "by twins it is ddip" in fails("reconstruct", small_scan, "--config", config, "--workers", "1")
 
 
 def test_a_checkpoint_that_is_none(fails: Run, small_scan: Path) -> None:

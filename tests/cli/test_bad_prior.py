@@ -84,7 +84,16 @@ class Damage(NamedTuple):
         Damage("card.json", "digest", "0" * 64, "the weights' hash is"),
         Damage("config.json", "in_channels", 3, "diffusers UNet2DModel of one channel"),
         Damage("config.json", "block_out_channels", [16, 32], "the weights do not fit"),
-        Damage("scheduler_config.json", "beta_schedule", "squaredcos_cap_v2", "not supported"),
+        Damage(
+            "scheduler_config.json", "beta_schedule", "squaredcos_cap_v2", "beta_schedule: Input should be"
+        ),
+        Damage("scheduler_config.json", "beta_start", "small", "beta_start: Input should be a valid number"),
+        Damage(
+            "scheduler_config.json", "prediction_type", "flow_prediction", "prediction_type: Input should"
+        ),
+        Damage(
+            "scheduler_config.json", "rescale_betas_zero_snr", True, "rescale_betas_zero_snr: Input should"
+        ),
     ],
     ids=lambda damage: str(damage.key),
 )
@@ -102,6 +111,17 @@ def test_damaged_prior(
     (prior / damage.file).write_text(json.dumps({**content, damage.key: damage.value}))
     message = _fails([*words, "--prior", str(prior)], small_scan.parent, capsys)
     assert damage.message in message
+
+
+def test_a_scheduler_of_another_kind(
+    priors: Path, words: list[str], small_scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prior = tmp_path / "flow"
+    shutil.copytree(priors / "one", prior)
+    (prior / "scheduler_config.json").write_text('{"_class_name": "FlowMatchEulerDiscreteScheduler"}')
+    message = _fails([*words, "--prior", str(prior)], small_scan.parent, capsys)
+    assert "trained with FlowMatchEulerDiscreteScheduler is not supported" in message
+    assert "beta_schedule: Field required" in message
 
 
 def test_disk_too_small(

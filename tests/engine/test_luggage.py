@@ -37,16 +37,30 @@ def test_a_folder_and_an_adapter(untrained_prior: Path, tmp_path: Path) -> None:
             here.rename(untrained_prior)
 
 
-def test_a_checkpoint_and_what_stands_beside_it(tmp_path: Path) -> None:
+def test_a_pipeline_with_folders_in_it(tmp_path: Path) -> None:
+    here = tmp_path / "pipeline"
+    for name in ("unet/config.json", "scheduler/scheduler_config.json", "model_index.json"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(name)
+    config = load_config(None, {"method": "dds", "prior": str(here)})
+    luggage = Luggage.of(config)
+    here.rename(tmp_path / "elsewhere")
+    with luggage.unpacked(config) as other:
+        assert (Path(other.prior) / "unet" / "config.json").read_text() == "unet/config.json"
+        assert (Path(other.prior) / "scheduler" / "scheduler_config.json").is_file()
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
+def test_a_checkpoint_and_what_stands_beside_it(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "ema.pt").write_bytes(b"weights")
-    (tmp_path / "ema.yaml").write_text("num_head_channels: 8\n")
+    (tmp_path / f"ema{suffix}").write_text("model: {num_head_channels: 8}\n")
     (tmp_path / "other.pt").write_bytes(b"not needed")
     config = load_config(None, {"method": "dds", "prior": str(tmp_path / "ema.pt")})
     luggage = Luggage.of(config)
     (tmp_path / "ema.pt").unlink()
     with luggage.unpacked(config) as other:
         assert Path(other.prior).name == "ema.pt"
-        assert sorted(contents(str(Path(other.prior).parent))) == ["ema.pt", "ema.yaml"]
+        assert sorted(contents(str(Path(other.prior).parent))) == sorted(["ema.pt", f"ema{suffix}"])
 
 
 @pytest.mark.parametrize("values", [{"method": "dds"}, {"method": "tv", "prior": "nowhere"}])

@@ -57,7 +57,7 @@ def test_outputs_are_those_of_the_original(
         num_res_blocks=num_res_blocks,
     )
     state = network.state_dict()
-    config = infer_adm(state, 16, new_order)
+    config = infer_adm(state, 16, new_attention_order=new_order)
     assert config.channels == (32, 64, 64)
     assert config.attention == (False, True, False)
     assert (config.num_res_blocks, config.resblock_updown) == (num_res_blocks, updown)
@@ -70,7 +70,7 @@ def test_outputs_are_those_of_the_original(
 
 def test_every_module_of_the_original_has_a_place_and_no_more() -> None:
     network = original(attention_resolutions=(1, 4))
-    config = infer_adm(network.state_dict(), 16, False)
+    config = infer_adm(network.state_dict(), 16)
     assert config.attention == (True, False, True)
     modules = {name.rpartition(".")[0] for name in network.state_dict()}
     unused = set(adm_names(config)) - modules
@@ -110,6 +110,77 @@ def test_a_checkpoint_becomes_a_prior(tmp_path: Path, how: str) -> None:
         torch.testing.assert_close(prior.denoise(whole[0], 300)[1][0], expected, atol=2e-5, rtol=1e-4)
     alpha_bar = prior.schedule.at(300)
     torch.testing.assert_close(alpha_bar**0.5 * x0_hat + (1 - alpha_bar) ** 0.5 * eps_hat, x_t)
+
+
+NAMELESS = (
+    "model: {num_channels: 32, num_res_blocks: 1, image_size: 32, attention_resolutions: '16', "
+    "channel_mult: '1,2,2', num_heads: 4, num_head_channels: 16, learn_sigma: true}"
+)
+
+
+def test_averages_without_names(tmp_path: Path) -> None:
+    """D3IP's ellipses: no more than a list of tensors, in the order of the parameters."""
+    network, path = original(), tmp_path / "ellipses_ema.pt"
+    shadow = [p.detach().clone() for p in network.parameters()]
+    torch.save({"decay": 0.999, "num_updates": 9, "shadow_params": shadow}, path)
+    with pytest.raises(InputError, match=r"ellipses_ema\.pt: its averaged weights .* have no names"):
+        load_prior(path)
+    path.with_suffix(".yml").write_text(NAMELESS)
+    whole = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        expected = network(whole, torch.tensor([300]))[0, 0]
+    torch.testing.assert_close(load_prior(path).denoise(whole[0], 300)[1][0], expected, atol=2e-5, rtol=1e-4)
+    path.with_suffix(".yml").write_text(NAMELESS.replace("1,2,2", "1,2"))
+    with pytest.raises(InputError, match=r"are \d+ tensors, the network has \d+"):
+        load_prior(path)
+
+
+def test_images_of_another_project_are_from_0_to_1(tmp_path: Path) -> None:
+    """Without a word in a file beside it: SCD and D3IP train on images as they are, air 0."""
+    path = tmp_path / "model.pt"
+    torch.save(original().state_dict(), path)
+    assert load_prior(path).image_range == (0.0, 1.0)
+
+
+def test_heads_by_their_number(tmp_path: Path) -> None:
+    network = original(num_head_channels=-1, num_heads=4, num_heads_upsample=-1)
+    path = tmp_path / "model.pt"
+    torch.save(network.state_dict(), path)
+    path.with_suffix(".yml").write_text("model: {num_heads: 4, num_head_channels: -1}")
+    whole = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        expected = network(whole, torch.tensor([300]))[0, 0]
+    torch.testing.assert_close(load_prior(path).denoise(whole[0], 300)[1][0], expected, atol=2e-5, rtol=1e-4)
+    torch.save(original(attention_resolutions=(1,)).state_dict(), path)
+    with pytest.raises(InputError, match=r"num_heads 4 makes heads of 8, 16 channels"):
+        load_prior(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: [", "cannot be read as YAML"),
+        ("- 1", "does not describe a prior"),
+        ("model: {num_head_channels: many}", r"model\.num_head_channels: .*found 'many'"),
+        ("diffusion: {beta_schedule: cosine}", r"diffusion\.beta_schedule: .*found 'cosine'"),
+        ("image_range: 5", r"image_range: .*found 5"),
+        ("image_range: [1, 0]", r"expected \[low, high\]"),
+    ],
+)
+def test_a_file_beside_a_checkpoint_that_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(original().state_dict(), path)
+    path.with_suffix(".yml").write_text(text)
+    with pytest.raises(InputError, match=rf"model\.yml: [\s\S]*{message}"):
+        load_prior(path)
+
+
+@pytest.mark.parametrize("text", ["", "model:\ndiffusion:\n"])
+def test_a_file_beside_a_checkpoint_may_be_empty(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(original().state_dict(), path)
+    path.with_suffix(".yml").write_text(text)
+    assert load_prior(path).schedule.num_train_timesteps == 1000
 
 
 def test_a_checkpoint_that_would_execute_code_is_refused(tmp_path: Path) -> None:

@@ -166,7 +166,9 @@ def test_same_volume_on_any_workers(prior: DiffusionPrior, store: Acquisition, m
 def test_every_method_runs(prior: DiffusionPrior, store: Acquisition, method: str) -> None:
     scan = replace(load_problem(store, Slab(0, 2)), num_slices=2)
     few = {"dps": {"num_steps": 3}, "predictor_corrector": {"num_steps": 3}}
-    x = solve(build(method, scan, prior, **FEW, **few))
+    judge = "measurements" if method == "scd" else "twins"
+    adaptation = {"adaptation": {**FEW["adaptation"], "judge": judge}}
+    x = solve(build(method, scan, prior, **{**FEW, **few, **adaptation}))
     assert x.shape == (2, 20, 24)
     assert bool(torch.isfinite(torch.view_as_real(x)).all())
 

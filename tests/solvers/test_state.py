@@ -35,10 +35,11 @@ SETTINGS: dict[str, Any] = {
     "seed": 3,
 }
 METHODS: dict[str, dict[str, Any]] = {
-    **{name: {} for name in ("dds", "ddnm", "diffpir", "dps", "score-sde", "diffusionmbir", "scd")},
+    **{name: {} for name in ("dds", "ddnm", "diffpir", "dps", "score-sde", "diffusionmbir", "ddip")},
     **{name: {} for name in ("d3ip", "d3ip-mbir", "d3ip-meta")},
     "diffusionmbir-admm": {"mbir": {"admm": {}}},
     "d3ip-auto": {"adaptation": {**ADAPTATION, "policy": "auto"}},
+    "scd": {"adaptation": {**ADAPTATION, "judge": "measurements"}},
     "d3ip-measured": {"adaptation": {**ADAPTATION, "policy": "fixed", "judge": "measurements"}},
     "dds-noise": {"noise": {"num_slices": 3}},
 }

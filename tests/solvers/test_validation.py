@@ -111,16 +111,16 @@ def test_an_unclear_gain_is_not_taken(prior: DiffusionPrior) -> None:
     gains = {0.0: [0, 0, 0, 0], 0.5: [3, -1, 3, -1], 1.0: [0, 0, 0, 0], 1.5: [-1, -1, -1, -1]}
     squared = {s: 10 - torch.tensor(g, dtype=torch.float64) for s, g in gains.items()}
     method.validation.squared_misfits = squared.__getitem__
-    strength, note = method.validation.choose()
+    strength, note = method.validation.choose(False)
     assert strength == 0
     assert note == (
         "not adapted, for no clear gain; misfit of held-out views "
         "6.32456 at 0, 6.00000 at 0.5, 6.32456 at 1, 6.63325 at 1.5"
     )
     squared[0.5] = 10 - torch.tensor([3.0, 2, 3, 2], dtype=torch.float64)
-    assert method.validation.choose()[0] == 0.5
+    assert method.validation.choose(False)[0] == 0.5
     squared[1.0] = 10 - torch.tensor([2.0, 1, 2, 1], dtype=torch.float64)
-    strength, note = method.validation.choose()
+    strength, note = method.validation.choose(False)
     assert 0.5 < strength < 1
     assert note.startswith("adapted at strength 0.")
 
@@ -130,7 +130,7 @@ def test_a_clear_gain_is_taken_though_another_unclear_one_is_larger(prior: Diffu
     gains = {0.0: [0, 0, 0, 0], 0.5: [1, 1.1, 1, 1.1], 1.0: [9, -1, -1, -1], 1.5: [-1, -1, -1, -1]}
     squared = {s: 10 - torch.tensor(g, dtype=torch.float64) for s, g in gains.items()}
     method.validation.squared_misfits = squared.__getitem__
-    assert method.validation.choose()[0] == 0.5
+    assert method.validation.choose(False)[0] == 0.5
 
 
 def test_an_adapter_that_harms_is_taken_back(prior: DiffusionPrior) -> None:
@@ -194,3 +194,26 @@ def test_auto_needs_one_adapter_and_twins(prior: DiffusionPrior, changes: dict[s
     name = "d3ip" if changes else "d3ip-meta"
     with pytest.raises(ValidationError, match="policy auto goes with"):
         build(name, problem(phantom()), prior, adaptation={**AUTO, **changes})
+
+
+def test_an_earlier_reconstruction_tells_the_shadow_nothing(prior: DiffusionPrior) -> None:
+    """It was made of the views that are held out."""
+    scan = problem(phantom())
+    sampler = {**SAMPLER, "start": "reconstruction", "start_t": 300}
+    shadows = []
+    for earlier in (phantom(), torch.zeros_like(phantom())):
+        config = {"sampler": sampler, "adaptation": AUTO, "start_from": "earlier.zarr"}
+        method = build("d3ip", replace(scan, earlier=earlier), prior, **config)
+        assert method.sampler.settings.start == "reconstruction"
+        shadows.append(method.validation.shadow.x_t)
+    assert torch.equal(*shadows)
+
+
+def test_what_a_given_adapter_did_is_not_denied(prior: DiffusionPrior, tmp_path: Path) -> None:
+    adapter = Adapter.create(prior.network, LoraConfig(rank=2), seed=0)
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(adapter.to_bytes(prior.digest))
+    settings = {"sampler": SAMPLER, "adaptation": {**AUTO, "adapt_start_t": 0}, "adapter": str(path)}
+    method = build("d3ip", problem(phantom()), prior, validation={"strengths": [0.0]}, **settings)
+    notes = [method.step(i).note for i in range(method.num_steps)]
+    assert next(note for note in notes if note).startswith("adapted in the early steps only")
