@@ -64,6 +64,7 @@ def adapt_step(
     for parameter, gradient in zip(parameters, flat, strict=True):
         parameter.grad = gradient.reshape(parameter.shape)
     optimizer.step()
+    optimizer.zero_grad()  # as large as the adapter, of which there may be one for each slice
     return float(mean[size])
 
 

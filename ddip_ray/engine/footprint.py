@@ -13,6 +13,7 @@ from ddip_ray.units import format_bytes
 # Arrays of a slab that are alive at the peak, as (images, measurements): tests/benchmarks/bench_memory.py.
 _HELD = {"fbp": (1, 7), "zero-filled": (1, 7), "cg": (7, 5), "tv": (42, 3)}
 _HELD_BY_OTHERS = (18, 14)
+_ADAPTERS = {"d3ip-meta": 1, "ddip": 3, "scd": 3}  # a slice: refined, or its own with Adam's two moments
 _SCRATCH = 1.25  # of convolutions and of the allocator, times what tensors need
 _PROCESS = 700 * 2**20  # of a CPU worker's process with its libraries (peaks in results/methods/*.json)
 
@@ -22,10 +23,16 @@ def held(method: str) -> tuple[int, int]:
     return _HELD.get(method, _HELD_BY_OTHERS)
 
 
+def num_adapters(method: str) -> int:
+    """Arrays of an adapter's size for each slice of a slab."""
+    return _ADAPTERS.get(method, 0)
+
+
 def slice_bytes(acquisition: Acquisition, config: RunConfig) -> int:
     """What each slice of a slab adds to the peak of a worker's device."""
     images, measurements = held(config.method)
-    own = adapter_bytes(config) if config.method == "d3ip-meta" else 0  # refined for each slice
+    adapters = num_adapters(config.method)
+    own = adapters * adapter_bytes(config) if adapters else 0
     return images * image_bytes(acquisition) + measurements * acquisition.slice_bytes + own
 
 

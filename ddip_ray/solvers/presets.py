@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,8 +28,9 @@ _DEFAULT: dict[str, Values] = {
     "score-sde": {"sampler": {"quiet_cg_iterations": 20}},  # a thousand projections, each of a noisy state
 }
 
-# The published code's settings, gathered from its scripts. Its faults are not repeated: one Adam without
-# weight decay, no biases, no dropout, exact adjoints, an open boundary in z, slices that do not inherit.
+# The published code's settings for CT, gathered from its scripts. Its faults are not repeated: one Adam
+# without weight decay, no biases, no dropout, exact adjoints, an open boundary in z, slices that do not
+# inherit.
 _EVEN = {
     "num_steps": 50,
     "step_power": 1.0,
@@ -51,25 +53,29 @@ _D3IP = {
     "loss_cg_iterations": 1,
 }
 _DDIP = {**_D3IP, "adapt_start_t": 999, "adapt_end_t": 0, "loss_cg_iterations": 5}
+# Not repeated of SCD: that it adapts at every fifth timestep, and goes on with the noise that the network
+# without its adapter sees.
 _SCD = {**_DDIP, "lora_rank": 12, "learning_rate": 3e-4, "num_adapt_steps": 18}
-# The published A is a sum over pixels and its "adjoint" π/(2 · views) times a back-projection: for 256²
-# slices their product has a norm of about 350, which ρ and λ are divided by here.
+# The published A is a sum over pixels and D3IP's "adjoint" π/(2 · views) times a back-projection: for 256²
+# slices their product has a norm of about 350, which ρ and λ are divided by here. SCD's adjoint is one, and
+# its γ goes with the square of the norm of A for 60 views.
 _PUBLISHED_NORM = 350.0
+_SCD_GAMMA = 0.2 * _PUBLISHED_NORM * 2 * 60 / math.pi
 _MBIR = {"admm": {"rho": 10 / _PUBLISHED_NORM, "lam": 0.04 / _PUBLISHED_NORM}, "sweeps": 1}
 _D3IP_MBIR = {"admm": {"rho": 0.5 / _PUBLISHED_NORM, "lam": 0.01 / _PUBLISHED_NORM}, "sweeps": 5}
 
 _PAPER: dict[str, Values] = {
-    "dds": {"sampler": _DDS},
+    "dds": {"sampler": {**_DDS, "eta": 0.5}},
     "d3ip": {"sampler": {**_DDS, "start": "pseudo_inverse"}, "adaptation": _D3IP},
     "d3ip-meta": {"sampler": {**_DDS, "start": "pseudo_inverse"}, "adaptation": _D3IP},
     "d3ip-mbir": {
         "sampler": {**_DDS, "start": "pseudo_inverse"},
-        "adaptation": _D3IP,
-        "mbir": {**_D3IP_MBIR, "cold": True},
+        "adaptation": {**_D3IP, "loss_cg_iterations": 5},
+        "mbir": _D3IP_MBIR,
     },
     "ddip": {"sampler": _DDS, "adaptation": _DDIP},
     "scd": {
-        "sampler": {**_DDS, "num_steps": 200, "gamma": 0.2},
+        "sampler": {**_DDS, "num_steps": 100, "gamma": _SCD_GAMMA},
         "adaptation": _SCD,
         "scd": {"tv_weight": 1e-3},
     },

@@ -89,7 +89,6 @@ class Reptile:
 
             slice_loss = judge.slice_loss(i, [z], network, key(purpose, i, j))
             loss = adapt_step(own, optimizer, [z], slice_loss, lambda tensor: tensor)
-        optimizer.zero_grad()  # gradients are as large as the adapter, and there is one for each slice
         return own, loss
 
     def keep(self, state: State) -> None:

@@ -243,7 +243,7 @@ class RunConfig(Settings):
     """What is computed. Where it is computed (workers, GPUs) is not part of it: that changes nothing."""
 
     method: MethodName = "d3ip"
-    preset: PresetName = Field("default", description="paper: the settings of the method's paper")
+    preset: PresetName = Field("default", description="paper: the settings of the method's paper, for CT")
     prior: str = "default"
     adapter: str | None = None
     start_from: str | None = None

@@ -18,7 +18,7 @@ import numpy as np
 from heading import heading
 
 from ddip_ray.engine.config import load_config
-from ddip_ray.engine.footprint import adapter_bytes, held
+from ddip_ray.engine.footprint import adapter_bytes, held, num_adapters
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.live_bytes import LiveBytes
 from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
@@ -26,20 +26,21 @@ from ddip_ray.prior.training import SCHEDULE
 from ddip_ray.solvers.build import build_method
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.loading import load_problem
+from ddip_ray.solvers.presets import overlaid
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.tasks.simulate import Scan, simulate
 
 RESULTS = Path(__file__).parent / "results" / "memory.md"
-METHODS = "fbp,cg,tv,dds,ddnm,diffpir,diffusionmbir,score-sde,dps,d3ip,d3ip-mbir,d3ip-meta"
+METHODS = "fbp,cg,tv,dds,ddnm,diffpir,diffusionmbir,score-sde,dps,d3ip,d3ip-mbir,d3ip-meta,ddip,scd"
 SIZE, SLABS, VIEWS = 32, (24, 48), (8, 32)
+PER_SLICE, SHORT = ("ddip", "scd"), (12, 24)  # which take long
 RUN: dict[str, Any] = {
-    "sampler": {"num_steps": 3},
+    "sampler": {"num_steps": 3, "quiet_cg_iterations": 5},
     "tv": {"iterations": 3},
     "dps": {"num_steps": 3},
     "predictor_corrector": {"num_steps": 3},
-    # As of a large volume: one twin a slice.
-    "adaptation": {"adapt_start_t": 999, "num_adapt_steps": 1, "enough_twins": 1, "policy": "fixed"},
+    "adaptation": {"adapt_start_t": 999, "num_adapt_steps": 1, "policy": "fixed"},
     "meta": {"inner_steps": 1, "refine_steps": 1},
 }
 
@@ -52,7 +53,8 @@ def main() -> None:
     lines = [
         *heading(
             "Arrays of a slab at the peak",
-            f"slabs of {SLABS[0]} and {SLABS[1]} slices of {SIZE}², {VIEWS[0]} and {VIEWS[1]} views. The "
+            f"slabs of {SLABS[0]} and {SLABS[1]} slices ({SHORT[0]} and {SHORT[1]} of "
+            f"{' and '.join(PER_SLICE)}) of {SIZE}², {VIEWS[0]} and {VIEWS[1]} views. The "
             "last columns are what `footprint` counts with.",
         ),
         "| method | images | measurements | footprint: images | measurements |",
@@ -65,8 +67,8 @@ def main() -> None:
         for method in args.methods.split(","):
             images, measurements = arrays(method, Path(folder), str(prior))
             counted = held(method)
-            if method == "d3ip-meta":  # each slice has an adapter of its own
-                own = adapter_bytes(configured(method, str(prior))) / (4 * SIZE**2)
+            if (adapters := num_adapters(method)) > 0:
+                own = adapters * adapter_bytes(configured(method, str(prior))) / (4 * SIZE**2)
                 counted = counted[0] + round(own), counted[1]
             lines.append(f"| {method} | {images:.1f} | {measurements:.1f} | {counted[0]} | {counted[1]} |")
             print(lines[-1], flush=True)
@@ -77,14 +79,14 @@ def arrays(method: str, folder: Path, prior: str) -> tuple[float, float]:
     """Images and measurements a slice: growth = images * pixels + measurements * samples, for two scans."""
     growth, samples = [], []
     for views in VIEWS:
-        peaks = []
-        for slices in SLABS:
+        peaks, slabs = [], SHORT if method in PER_SLICE else SLABS
+        for slices in slabs:
             store = folder / f"{slices}-{views}.zarr"
             if not store.exists():
                 np.save(folder / "image.npy", np.random.default_rng(0).random((slices, SIZE, SIZE), "f4"))
                 simulate(str(folder / "image.npy"), str(store), Scan(num_views=views, window=(0.0, 1.0)))
             peaks.append(peak(method, store, prior))
-        growth.append((peaks[1] - peaks[0]) / (SLABS[1] - SLABS[0]) / 4)
+        growth.append((peaks[1] - peaks[0]) / (slabs[1] - slabs[0]) / 4)
         samples.append(np.prod(open_acquisition(str(store)).metadata.acquisition.measurement_shape))
     measurements = (growth[1] - growth[0]) / (samples[1] - samples[0])
     return (growth[0] - measurements * samples[0]) / SIZE**2, float(measurements)
@@ -103,7 +105,10 @@ def peak(method: str, store: Path, prior: str) -> int:
 
 
 def configured(method: str, prior: str) -> RunConfig:
-    return load_config(None, {**RUN, "method": method, "prior": prior})
+    settings = overlaid(RUN, {"method": method, "prior": prior})
+    if method not in PER_SLICE:  # as of a large volume, which has one twin a slice
+        settings = overlaid(settings, {"adaptation": {"enough_twins": 1}})
+    return load_config(None, settings)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ SCANS = {
 # papers' settings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
-    "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 20}},
+    "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 40}},
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
     "d3ip-fixed": {"method": "d3ip", "adaptation": {"policy": "fixed"}},
     "d3ip-mbir-auto": {"method": "d3ip-mbir", "adaptation": {"policy": "auto"}},

@@ -85,13 +85,14 @@ def test_a_forecast_is_of_this_run(
     assert (found.adapter_bytes > 0) == method.startswith("d3ip")
 
 
-def test_an_adapter_a_slice_takes_memory(small_scan: Path, prior: str) -> None:
-    """As many bytes as the file of one holds, headers aside."""
+@pytest.mark.parametrize(("method", "adapters"), [("d3ip-meta", 1), ("ddip", 3), ("scd", 3)])
+def test_adapters_of_slices_take_memory(small_scan: Path, prior: str, method: str, adapters: int) -> None:
+    """Each as many bytes as the file of one holds, headers aside."""
     acquisition, network = open_acquisition(str(small_scan)), load_prior(Path(prior)).network
-    shared, own = (config(name, prior) for name in ("d3ip", "d3ip-meta"))
+    shared, own = (config(name, prior) for name in ("d3ip", method))
     more = footprint.slice_bytes(acquisition, own) - footprint.slice_bytes(acquisition, shared)
     file = Adapter.create(network, LoraConfig(rank=2), seed=0).to_bytes("digest")
-    assert more == len(file) - 8 - int.from_bytes(file[:8], "little")
+    assert more == adapters * (len(file) - 8 - int.from_bytes(file[:8], "little"))
 
 
 def test_what_cannot_fit_is_refused_by_how_much(small_scan: Path, prior: str) -> None:
