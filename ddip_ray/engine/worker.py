@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from ddip_ray.engine.memory import full_memory_explained, peak_bytes, reset_peak
 from ddip_ray.engine.snapshots import HOW_TO_GO_ON, Marker, Part, Snapshots
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.result import ResultHandle
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.method import StepReport
@@ -78,6 +77,8 @@ class Worker:
         acquisition = open_acquisition(task.store)
         self.task, self.intensity = task, acquisition.metadata.intensity
         self.which = f"slices {task.slab.start} to {task.slab.stop - 1}"
+        # Now: after a night of steps what was measured may be gone.
+        self.digests = _digests(acquisition, task.slab)
         with full_memory_explained(self.which):
             self.problem = load_problem(acquisition, task.slab, task.device, task.config.start_from)
             self.method = build_method(task.config, self.problem, communicator)
@@ -123,13 +124,6 @@ class Worker:
         self.method.keep(State(self.loaded, restoring=True, device=self.task.device))
         del self.loaded
 
-    @cached_property
-    def digests(self) -> Tensor:
-        """(z, 32) uint8: what tells what the store has of the slices from anything else."""
-        slab = self.task.slab
-        each = b"".join(open_acquisition(self.task.store).digests(slab.start, slab.stop))
-        return torch.frombuffer(bytearray(each), dtype=torch.uint8).reshape(len(slab), 32)
-
     def write(self, handle: ResultHandle) -> WriteReport:
         """Write the slab in the image's own units, and the adapter if this is the first worker."""
         x = self.problem.with_phase(self.method.result()).cpu().numpy()
@@ -140,3 +134,9 @@ class Worker:
             has_adapter = True
             handle.store_file(ADAPTER_NAME, adapter.to_bytes(digest))
         return WriteReport(has_adapter, peak_bytes(self.task.device), self.digests.numpy().tobytes())
+
+
+def _digests(acquisition: Acquisition, slab: Slab) -> Tensor:
+    """(z, 32) uint8: what tells what the store has of the slices from anything else."""
+    each = b"".join(acquisition.digests(slab.start, slab.stop))
+    return torch.frombuffer(bytearray(each), dtype=torch.uint8).reshape(len(slab), 32)

@@ -83,16 +83,16 @@ def with_prior(
 def check_timesteps(config: RunConfig, num_train_timesteps: int) -> None:
     """InputError where the trajectory needs timesteps that the prior was not trained with."""
     if config.method == "dps":
-        steps = {"dps.num_steps": config.dps.num_steps}
+        asked = [("dps.num_steps", config.dps.num_steps, num_train_timesteps)]
     elif predicts(config):
-        steps = {"predictor_corrector.num_steps": config.predictor_corrector.num_steps}
+        asked = [("predictor_corrector.num_steps", config.predictor_corrector.num_steps, num_train_timesteps)]
     else:
-        start_t = config.sampler.start_t or 0
-        steps = {"sampler.num_steps": config.sampler.num_steps, "sampler.start_t": start_t + 1}
-    for field, needed in steps.items():
-        if needed > num_train_timesteps:
-            found = needed - 1 if field.endswith("start_t") else needed
-            most = num_train_timesteps - 1 if field.endswith("start_t") else num_train_timesteps
+        asked = [
+            ("sampler.num_steps", config.sampler.num_steps, num_train_timesteps),
+            ("sampler.start_t", config.sampler.start_t or 0, num_train_timesteps - 1),
+        ]
+    for field, found, most in asked:
+        if found > most:
             raise InputError(f"{field}: found {found}, the prior {config.prior} has {most} at most")
 
 

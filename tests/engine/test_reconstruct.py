@@ -13,7 +13,7 @@ import zarr
 from small_runs import config, volume
 
 from ddip_ray.engine.config import load_config
-from ddip_ray.engine.events import StepEvent
+from ddip_ray.engine.events import Event, StepEvent
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io.result import load_file, open_result
@@ -176,3 +176,18 @@ def test_a_start_of_another_shape_is_refused(small_scan: Path, small_image: Path
     with pytest.raises(InputError, match=r"start_from .*small\.zarr: shape \(6, 20, 24\).*\(12, 20, 24\)"):
         reconstruct(str(small_scan), str(small_scan.parent / "out.zarr"), load_config(None, values))
     assert sorted(small_scan.parent.iterdir()) == before
+
+
+def test_measurements_that_are_gone_at_the_end_lose_nothing(small_scan: Path) -> None:
+    """What they were, which the result records, was seen at the start."""
+    gone = small_scan.parent / "gone"
+
+    def on_event(event: Event) -> None:
+        if not gone.exists():
+            (small_scan / "measurements").rename(gone)
+
+    settings = load_config(None, {"method": "cg"})
+    output = str(small_scan.parent / "result.zarr")
+    reconstruct(str(small_scan), output, settings, executor="local", on_event=on_event)
+    assert gone.exists()
+    assert len(open_result(output).provenance["measurements_digest"]) == 64
