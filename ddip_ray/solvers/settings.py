@@ -293,8 +293,8 @@ class RunConfig(Settings):
             self.method not in ("d3ip", "d3ip-mbir") or self.adaptation.judge == "measurements"
         ):
             raise ValueError(
-                f"adaptation.policy auto goes with judge twins and one adapter: d3ip or d3ip-mbir; "
-                f"{self.method} by {self.adaptation.judge} has none to weigh. Use policy fixed"
+                "adaptation.policy auto weighs the one adapter of d3ip or d3ip-mbir, with judge twins; "
+                f"found {self.method} with judge {self.adaptation.judge}. Use policy fixed"
             )
         return self
 

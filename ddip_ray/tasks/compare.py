@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ddip_ray.engine.events import Event
@@ -65,6 +66,7 @@ def compare(
 ) -> list[Run]:
     """Reconstruct ``store`` with each of ``configs`` (by name) and each seed, into ``folder``, and score.
 
+    The folder is made if there is none.
     A result that is there, complete, and made by the same configuration from the same acquisition is not
     made again. ``on_run`` is told the runs so far after each.
 
@@ -91,6 +93,7 @@ def compare(
         shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
         require_shape(read_reference(reference, intensity, intensity.unit), reference, shape)
     missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
+    Path(folder).mkdir(parents=True, exist_ok=True)
     runs: list[Run] = []
     for name, config, target in planned:
         if target in missing:

@@ -21,8 +21,6 @@ class ComparisonFiles:
     """``compare.md``, ``compare.json`` and ``compare.png`` in ``folder``; each is replaced whole."""
 
     def __init__(self, folder: Path, store: str) -> None:
-        open_acquisition(store)  # a wrong name must not leave an empty folder
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.store = folder, store
         self.markdown, self.json = folder / "compare.md", folder / "compare.json"
 

@@ -104,11 +104,10 @@ def test_a_prior_trained_anew_is_noticed(small_scan: Path) -> None:
 
 def test_a_reference_that_does_not_fit_is_found_before_any_work(small_scan: Path, small_image: Path) -> None:
     other, folder = small_scan.parent / "other.zarr", small_scan.parent / "out"
-    folder.mkdir()
     simulate(str(small_image), str(other), Scan(num_views=9, window=(0.0, 1.0), slices="0:4"))
     with pytest.raises(InputError, match=r"other\.zarr: shape \(4, 20, 24\)"):
         compare(str(small_scan), str(folder), CONFIGS, [0], reference=str(other))
-    assert not list(folder.iterdir())
+    assert not folder.exists()
 
 
 def test_seeds_begin_at_the_settings_own(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,4 +177,5 @@ def test_bad_names_leave_nothing(small_scan: Path, capsys: pytest.CaptureFixture
     assert main(["compare", str(small_scan), "--methods", "fbp,fdk"]) == 2
     assert "no method fdk" in capsys.readouterr().err
     assert main(["compare", str(small_scan.parent / "no.zarr"), "-o", str(small_scan.parent / "x")]) == 2
+    assert main(["compare", str(small_scan), "--methods", "fbp", "--reference", "no.zarr"]) == 2
     assert sorted(small_scan.parent.iterdir()) == before
