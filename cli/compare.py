@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,8 +21,10 @@ def compare(
     store: Annotated[str, typer.Argument(help="An acquisition.")],
     methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = DEFAULT_METHODS,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Folder of results, tables and picture. Default: STORE-compare."),
+        str | None,
+        typer.Option(
+            "-o", "--output", help="Local folder of results, tables and picture. Default: STORE-compare."
+        ),
     ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Runs of each method with a prior, with seeds from the --config's up.")
@@ -50,6 +51,7 @@ def compare(
     """Run several methods on one acquisition and score them alike. What is done is not done again."""
     names = parse_methods(methods)
     from ddip_ray.engine.config import load_config
+    from ddip_ray.io.paths import is_remote, local_path
     from ddip_ray.tasks.compare import Layout
     from ddip_ray.tasks.compare import compare as run
     from ddip_ray.tasks.comparison_files import ComparisonFiles
@@ -58,13 +60,15 @@ def compare(
     flags = {"preset": preset and preset.value, "prior": prior}
     configs = {name: load_config(config, {**flags, "method": name}) for name in names}
     first_seed = configs[names[0]].seed
-    folder = output or Path(store.rstrip("/").removesuffix(".zarr") + "-compare")
-    files = ComparisonFiles(folder, store)
+    folder = output or store.rstrip("/").removesuffix(".zarr") + "-compare"
+    if is_remote(folder):
+        raise InputError(f"{folder}: tables and picture are written to a local folder", "Give one with -o")
+    files = ComparisonFiles(local_path(folder), store)
     with progress("compare") as report, stoppable() as should_stop:
         watch = watcher(report)
         runs = run(
             store,
-            str(folder),
+            folder,
             configs,
             range(first_seed, first_seed + seeds),
             layout=Layout(workers, gpus),

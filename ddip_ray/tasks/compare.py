@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ddip_ray.engine.events import Event
@@ -93,7 +92,7 @@ def compare(
         shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
         require_shape(read_reference(reference, intensity, intensity.unit), reference, shape)
     missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths.local_path(folder).mkdir(parents=True, exist_ok=True)
     runs: list[Run] = []
     for name, config, target in planned:
         if target in missing:

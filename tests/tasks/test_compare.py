@@ -163,6 +163,17 @@ def test_command(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [item["name"] for item in document["runs"]] == ["fbp", "cg"]
 
 
+def test_the_folder_is_a_local_one(
+    small_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    for words in ([str(small_scan), "-o", "s3://bucket/out"], ["s3://bucket/vol.zarr"]):
+        assert main(["compare", *words, "--methods", "fbp", "--workers", "1"]) == 2
+        assert "written to a local folder" in capsys.readouterr().err
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_measured_data_without_reference_are_compared_by_residual(small_scan: Path) -> None:
     shutil.rmtree(small_scan / "reference")
     folder = small_scan.parent / "out"
