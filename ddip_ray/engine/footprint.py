@@ -13,7 +13,7 @@ from ddip_ray.units import format_bytes
 # Arrays of a slab that are alive at the peak, as (images, measurements): tests/benchmarks/bench_memory.py.
 _HELD = {"fbp": (1, 7), "zero-filled": (1, 7), "cg": (7, 5), "tv": (42, 3)}
 _HELD_BY_OTHERS = (18, 14)
-_ADAPTERS = {"d3ip-meta": 1, "ddip": 3, "scd": 3}  # a slice: refined, or its own with Adam's two moments
+_ADAPTERS = {"ddip": 3, "scd": 3}  # a slice: its own, with Adam's two moments
 _SCRATCH = 1.25  # of convolutions and of the allocator, times what tensors need
 _PROCESS = 700 * 2**20  # of a CPU worker's process with its libraries (peaks in results/methods/*.json)
 

@@ -117,7 +117,6 @@ def for_noise(
     config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
 ) -> Method:
     """The method for a noise that is known."""
-    volume = Slab(0, problem.num_slices)
     rule = rule_for(config, prior.schedule)
     match config.method:
         case "dps":
@@ -125,30 +124,40 @@ def for_noise(
         case "score-sde" | "diffusionmbir" if predicts(config):
             settings = config.predictor_corrector
             return PredictorCorrector(problem, communicator, prior, settings, config.seed, rule_for=rule)
-        case "d3ip" | "d3ip-meta" | "d3ip-mbir":
-            return adapting(config, problem, communicator, prior, volume)
-        case "ddip" | "scd":
-            return PerSlice(
-                problem, communicator, lambda alone: adapting(config, alone, Alone(), prior, alone.slab)
-            )
+        case "d3ip" | "d3ip-meta" | "d3ip-mbir" | "ddip" | "scd":
+            return adapting(config, problem, communicator, prior)
     return Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
 
 
 def adapting(
-    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior, volume: Slab
+    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
 ) -> Method:
-    """A sampler whose network is adapted on the slices of ``volume``."""
+    """A sampler whose network is adapted."""
     rule = rule_for(config, prior.schedule)
     sampler = Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
-    single = Learner(sampler, config.adaptation, volume, load_adapter(config, prior))
-    learner = Reptile(single, config.meta) if config.method == "d3ip-meta" else single
+    learner = learner_for(config, sampler)
     if config.adaptation.judge == "measurements":
         return SCD(sampler, learner, config.scd, rule_for(judging(config), prior.schedule))
-    auto = config.adaptation.policy == "auto"
-    validation = Validation(sampler, config.validation) if auto else None
+    validation = None
+    if config.adaptation.policy == "auto" and learner.adapter is not None:
+        validation = Validation(sampler, config.validation, learner.adapter)
     alone = config.model_copy(update={"method": "dds"})  # no twin has neighbours
     twin_rule, judging_rule = (rule_for(c, prior.schedule) for c in (alone, judging(alone)))
     return D3IP(sampler, learner, twin_rule, judging_rule, validation)
+
+
+def learner_for(config: RunConfig, sampler: Sampler) -> Learner | Reptile | PerSlice:
+    """One adapter for the volume, or one for each slice."""
+    given = load_adapter(config, sampler.prior)
+
+    def of(slices: Slab, communicator: Communicator) -> Learner:
+        own = None if given is None else given.copy()
+        return Learner(sampler, config.adaptation, slices, communicator, own)
+
+    if config.method in ("ddip", "scd"):
+        return PerSlice(sampler, lambda one: of(one, Alone()))
+    single = of(Slab(0, sampler.problem.num_slices), sampler.communicator)
+    return Reptile(single, config.meta) if config.method == "d3ip-meta" else single
 
 
 def judging(config: RunConfig) -> RunConfig:

@@ -11,6 +11,7 @@ from ddip_ray.adaptation.lora import Adapter
 from ddip_ray.solvers.learner import Learner
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.noise import key
+from ddip_ray.solvers.per_slice import PerSlice
 from ddip_ray.solvers.reptile import Reptile
 from ddip_ray.solvers.rescan import check_rescannable, rescan
 from ddip_ray.solvers.sampler import RuleFor, Sampler
@@ -32,13 +33,13 @@ class D3IP:
 
     With a ``validation`` the real late steps wait until it has decided how strongly to adapt.
     With a sampler that couples neighbours this is D3IP (mbir); twins have none, and go by ``twin_rule``. With
-    `Reptile` as learner it is D3IP (meta).
+    `Reptile` as learner it is D3IP (meta), with `PerSlice` DDIP, which has no adapter for the volume.
     """
 
     def __init__(
         self,
         sampler: Sampler,
-        learner: Learner | Reptile,
+        learner: Learner | Reptile | PerSlice,
         twin_rule: RuleFor,
         judging_rule: RuleFor,
         validation: Validation | None = None,
@@ -58,7 +59,7 @@ class D3IP:
 
         self.late_steps = [i for i in range(sampler.num_steps) if self.is_late(i)]
         self.num_steps = 2 * sampler.num_steps + (len(self.late_steps) if validation else 0)
-        enough = max(1, self.settings.enough_twins // len(learner.volume))
+        enough = max(1, self.settings.enough_twins // learner.num_teaching)
         self.num_twins = min(self.settings.num_twins, enough)
         self.nfe = sampler.nfe + len(self.late_steps) + self.num_twins * sampler.nfe
         wanted = math.ceil(self.settings.num_adapt_slices / learner.num_drawn)
@@ -105,9 +106,9 @@ class D3IP:
     def second_pass(self, i: int, twins: Twins) -> StepReport:
         adapts = self.settings.adapts_at(self.sampler.timesteps[i])
         loss = self.learner.adapt(i, twins) if adapts else None
-        twins.sampler.advance(i, self.learner.network())
+        twins.sampler.advance(i, self.learner.network_for_twins(self.num_twins))
         if self.is_late(i) and self.validation is not None:
-            self.validation.remember(i, self.adapter)
+            self.validation.remember(i)
         elif self.is_late(i):
             self.residual = self.sampler.step(i, self.learner.network_for(i, twins)).residual
         return StepReport(self.residual, loss)
@@ -127,7 +128,7 @@ class D3IP:
         self.strength = state.value("strength", self.strength)
         self.learner.keep(state.within("learner"))
         if self.validation is not None:
-            self.validation.keep(state.within("validation"), self.learner.adapter)
+            self.validation.keep(state.within("validation"))
         if state.value("is_scanned", self.scanned is not None):
             before = self.sampler.x0 if self.scanned is None else self.scanned
             self.scanned = state.slices("scanned", before, self.sampler.problem.slab)
@@ -143,8 +144,9 @@ class D3IP:
         return self.sampler.result()
 
     @property
-    def adapter(self) -> Adapter:
-        return self.learner.adapter if self.strength == 1 else self.learner.adapter.at_strength(self.strength)
+    def adapter(self) -> Adapter | None:
+        adapter = self.learner.adapter
+        return adapter if adapter is None or self.strength == 1 else adapter.at_strength(self.strength)
 
     def is_late(self, i: int) -> bool:
         return self.sampler.timesteps[i] <= self.settings.adapt_start_t

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.adaptation.update import adapt_step, draw_run, draw_slices
+from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.sampler import Sampler
 from ddip_ray.solvers.settings import AdaptationSettings
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.state import State
-from ddip_ray.solvers.steps import NUM_ORIENTATIONS, Network
+from ddip_ray.solvers.steps import NUM_ORIENTATIONS, Network, Networks
 
 DRAW = 0x5CD  # keys the slice draws apart from the image noise
 _WARM_UP = 5  # optimiser steps
@@ -48,15 +49,18 @@ class Learner:
         sampler: Sampler,
         settings: AdaptationSettings,
         volume: Slab,
+        communicator: Communicator,
         adapter: Adapter | None = None,
     ) -> None:
-        self.sampler, self.settings, self.volume = sampler, settings, volume
+        self.sampler, self.settings = sampler, settings
+        self.volume, self.communicator = volume, communicator
         self.started = adapter is not None
         config = LoraConfig(settings.lora_rank, settings.lora_scale)
         self.adapter = adapter or Adapter.create(sampler.prior.network, config, seed=key(sampler.seed, DRAW))
         self.optimizer = torch.optim.Adam(
             self.adapter.parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.99)
         )
+        self.num_teaching = len(volume)  # slices that teach this adapter
         self.num_drawn = min(settings.num_adapt_slices, len(volume))
         self.num_adapting = sum(settings.adapts_at(t) for t in sampler.timesteps)
         self.num_updates, self.updates = settings.num_adapt_steps * self.num_adapting, 0
@@ -74,7 +78,7 @@ class Learner:
                 self.optimizer,
                 slices,
                 judge.slice_loss(i, slices, network, key(DRAW, i, k)),
-                self.sampler.communicator.all_reduce,
+                self.communicator.all_reduce,
             )
             self.updates += 1
         return loss
@@ -84,8 +88,12 @@ class Learner:
         with torch.no_grad():
             return self.adapter.bind(self.sampler.prior.network)
 
-    def network_for(self, i: int, judge: Judge) -> Network | Sequence[Network]:
+    def network_for(self, i: int, judge: Judge) -> Networks:
         """The network for step ``i`` of the reconstruction itself, or one for each slice of the slab."""
+        return self.network()
+
+    def network_for_twins(self, num_copies: int) -> Networks:
+        """The network for the twins, of which there are so many of each slice."""
         return self.network()
 
     def draw(self, i: int, k: int, judge: Judge) -> tuple[list[int], BindNetwork]:

@@ -1,53 +1,52 @@
-"""DDIP: every slice on its own, with an adapter of its own (2D adaptation of a volume)."""
+"""DDIP and SCD: every slice has an adapter of its own (2D adaptation of a volume)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
-from ddip_ray.solvers.communicator import Communicator
-from ddip_ray.solvers.method import Method, StepReport
-from ddip_ray.solvers.problem import SlabProblem
+from ddip_ray.solvers.learner import Judge, Learner
+from ddip_ray.solvers.sampler import Sampler
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.state import State
-from ddip_ray.solvers.steps import relative_residual
+from ddip_ray.solvers.steps import Network
 
 
 class PerSlice:
-    """A method for each slice of the slab, side by side; nothing of one slice reaches another.
+    """A learner for each slice of the slab, which learns from that slice alone.
 
-    Linear in the number of slices, in time and in adapters. The published loops over slices never reset the
-    adapter, so that their slices inherit from each other.
+    The slices go along the trajectory side by side, so that the data consistency of all is found at once;
+    nothing of one reaches another. Linear in the number of slices, in network calls and in adapters. The
+    published loops over slices never reset the adapter, so that their slices inherit from each other.
     """
 
-    adapter = None
+    adapter, num_teaching = None, 1
 
-    def __init__(
-        self, problem: SlabProblem, communicator: Communicator, method_for: Callable[[SlabProblem], Method]
-    ) -> None:
-        self.problem, self.communicator = problem, communicator
-        slab = problem.slab
-        self.methods = [method_for(problem.slice(z)) for z in range(slab.start, slab.stop)]
-        one = self.methods[0]
-        self.num_steps, self.nfe, self.prior_digest = one.num_steps, one.nfe, one.prior_digest
-        self.adapt_nfe = problem.num_slices * one.adapt_nfe
+    def __init__(self, sampler: Sampler, learner_for: Callable[[Slab], Learner]) -> None:
+        self.sampler, slab = sampler, sampler.problem.slab
+        self.learners = {z: learner_for(Slab(z, z + 1)) for z in range(slab.start, slab.stop)}
+        one = next(iter(self.learners.values()))
+        self.settings, self.started, self.num_drawn = one.settings, one.started, one.num_drawn
+        self.num_judged = sampler.problem.num_slices * one.num_judged
+        self.network = one.network  # a given adapter is the same for all, until they learn
 
-    def step(self, i: int) -> StepReport:
-        reports = [method.step(i) for method in self.methods]
-        residual = relative_residual(self.problem, self.result(), self.communicator)
-        return StepReport(residual, self.mean(report.loss for report in reports))
+    def adapt(self, i: int, judge: Judge) -> float:
+        """As a `Learner`'s; the mean loss over all slices of the volume."""
+        losses = [learner.adapt(i, judge) for learner in self.learners.values()]
+        total = self.sampler.problem.y.new_tensor([sum(losses)], dtype=torch.float64)
+        return float(self.sampler.communicator.all_reduce(total)) / self.sampler.problem.num_slices
 
-    def result(self) -> Tensor:
-        return torch.cat([method.result() for method in self.methods])
+    def network_for(self, i: int, judge: Judge) -> Iterator[Network]:
+        return self.network_for_twins(1)
+
+    def network_for_twins(self, num_copies: int) -> Iterator[Network]:
+        # One at a time: networks of their own weights for every slice would fill the memory.
+        for learner in self.learners.values():
+            network = learner.network()
+            for _ in range(num_copies):
+                yield network
 
     def keep(self, state: State) -> None:
-        for z, method in enumerate(self.methods, start=self.problem.slab.start):
-            method.keep(state.within(f"slice-{z}"))
-
-    def mean(self, losses: Iterable[float | None]) -> float | None:
-        """Over all slices of the volume."""
-        own = [loss for loss in losses if loss is not None]
-        sums = self.problem.y.new_tensor([sum(own), len(own)], dtype=torch.float64)
-        total, count = self.communicator.all_reduce(sums).tolist()
-        return total / count if count else None
+        for z, learner in self.learners.items():
+            learner.keep(state.within(f"slice-{z}"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -13,7 +11,7 @@ from ddip_ray.solvers.learner import DRAW, Judge, Learner
 from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.settings import MetaSettings
 from ddip_ray.solvers.state import State
-from ddip_ray.solvers.steps import NUM_ORIENTATIONS, Network
+from ddip_ray.solvers.steps import NUM_ORIENTATIONS, Network, Networks
 
 _REFINE = 0x4EF  # keys the refinement's orientations apart
 
@@ -29,8 +27,8 @@ class Reptile:
     def __init__(self, learner: Learner, meta: MetaSettings) -> None:
         self.learner, self.meta = learner, meta
         self.settings, self.adapter, self.started = learner.settings, learner.adapter, learner.started
-        self.volume, self.num_drawn = learner.volume, learner.num_drawn
-        refined = learner.num_adapting * len(learner.volume) * meta.refine_steps
+        self.num_teaching, self.num_drawn = learner.num_teaching, learner.num_drawn
+        refined = learner.num_adapting * learner.num_teaching * meta.refine_steps
         self.num_judged = learner.num_judged * meta.inner_steps + refined
 
     def adapt(self, i: int, judge: Judge) -> float:
@@ -47,7 +45,7 @@ class Reptile:
                 return torch.cat([own.flat() - before, before.new_tensor([loss])])
 
             mean = mean_over_slices(
-                slices, moved, before.new_zeros(len(before) + 1), learner.sampler.communicator.all_reduce
+                slices, moved, before.new_zeros(len(before) + 1), learner.communicator.all_reduce
             )
             self.adapter.add(self.outer_rate() * mean[:-1])
             loss = float(mean[-1])
@@ -57,24 +55,22 @@ class Reptile:
     def network(self) -> Network:
         return self.learner.network()
 
-    def network_for(self, i: int, judge: Judge) -> Network | Sequence[Network]:
+    def network_for(self, i: int, judge: Judge) -> Networks:
         sampler = self.learner.sampler
         if not self.settings.adapts_at(sampler.timesteps[i]):
             return self.network()
+        # One at a time: networks of their own weights for every slice would fill the memory.
         slab = sampler.problem.slab
-        refined = [
-            self.tuned(i, z, judge, self.meta.refine_steps, _REFINE)[0] for z in range(slab.start, slab.stop)
-        ]
-        return [self.lazily_bound(adapter) for adapter in refined]
+        return (self.refined(i, z, judge) for z in range(slab.start, slab.stop))
 
-    def lazily_bound(self, adapter: Adapter) -> Network:
-        """Bound when it is called, as a network of its own weights for every slice fills the memory."""
-        prior = self.learner.sampler.prior
+    def network_for_twins(self, num_copies: int) -> Networks:
+        return self.network()
 
-        def network(x: Tensor, t: Tensor) -> Tensor:
-            return adapter.bind(prior.network)(x, t)
-
-        return network
+    def refined(self, i: int, z: int, judge: Judge) -> Network:
+        """The adapted network for step ``i`` of slice ``z``."""
+        own, _ = self.tuned(i, z, judge, self.meta.refine_steps, _REFINE)
+        with torch.no_grad():
+            return own.bind(self.learner.sampler.prior.network)
 
     def tuned(self, i: int, z: int, judge: Judge, num_steps: int, purpose: int) -> tuple[Adapter, float]:
         """A copy of the adapter after ``num_steps`` of Adam on slice ``z`` alone, and its last loss."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from ddip_ray.solvers.state import State
 from ddip_ray.solvers.steps import (
     NUM_ORIENTATIONS,
     Network,
+    Networks,
     denoise_slab,
     move_on_quietly,
     oriented,
@@ -94,12 +95,12 @@ class Sampler:
         self.x0 = torch.zeros_like(self.x_t)
         self.multiplier: Tensor | None = None  # of x ≥ 0, (z, y, x); None: zero
 
-    def step(self, i: int, network: Network | Sequence[Network] | None = None) -> StepReport:
+    def step(self, i: int, network: Networks | None = None) -> StepReport:
         """Reverse step ``i`` of ``num_steps``, with an adapted ``network`` if given or one for each slice."""
         self.advance(i, network)
         return StepReport(relative_residual(self.problem, self.x0, self.communicator))
 
-    def advance(self, i: int, network: Network | Sequence[Network] | None = None) -> None:
+    def advance(self, i: int, network: Networks | None = None) -> None:
         """`step` without the report, which costs a projection and a word with the other workers."""
         if len(self.x_t) == 0:
             return
@@ -114,7 +115,7 @@ class Sampler:
             else:
                 self.x_t = self.rule.move_on(self.x0, denoised, self.noise(step=i + 1))
 
-    def denoise(self, i: int, network: Network | Sequence[Network]) -> tuple[Tensor, Tensor]:
+    def denoise(self, i: int, network: Networks) -> tuple[Tensor, Tensor]:
         t = self.timesteps[i]
         if callable(network):
             x0_hat, eps_hat = denoise_slab(self.prior, self.x_t, t, self.oriented(network, i))

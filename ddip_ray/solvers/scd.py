@@ -14,6 +14,7 @@ from ddip_ray.operators.inner_product import slice_dot_real, squared_modulus
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.learner import BindNetwork, Learner, SliceLoss
 from ddip_ray.solvers.method import StepReport
+from ddip_ray.solvers.per_slice import PerSlice
 from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.reptile import Reptile
 from ddip_ray.solvers.sampler import Denoised, RuleFor, Sampler
@@ -29,7 +30,11 @@ class SCD:
     """
 
     def __init__(
-        self, sampler: Sampler, learner: Learner | Reptile, settings: SCDSettings, judging_rule: RuleFor
+        self,
+        sampler: Sampler,
+        learner: Learner | Reptile | PerSlice,
+        settings: SCDSettings,
+        judging_rule: RuleFor,
     ) -> None:
         self.sampler, self.learner, self.settings = sampler, learner, settings
         self.judging_rule = judging_rule
@@ -58,7 +63,7 @@ class SCD:
         return self.sampler.rule.couples_slices
 
     @property
-    def adapter(self) -> Adapter:
+    def adapter(self) -> Adapter | None:
         return self.learner.adapter
 
     def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork, draw: int) -> SliceLoss:

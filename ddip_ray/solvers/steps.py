@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.problem import SlabProblem
 
 Network = Callable[[Tensor, Tensor], Tensor]
+Networks = Network | Iterable[Network]  # for all slices of a slab, or one for each
 NUM_ORIENTATIONS = 8
 
 

@@ -26,8 +26,8 @@ class Validation:
     makes small differences tell.
     """
 
-    def __init__(self, sampler: Sampler, settings: ValidationSettings) -> None:
-        self.settings, self.communicator = settings, sampler.communicator
+    def __init__(self, sampler: Sampler, settings: ValidationSettings, adapter: Adapter) -> None:
+        self.settings, self.communicator, self.adapter = settings, sampler.communicator, adapter
         num_slices = sampler.problem.num_slices
         spacing = 1 if sampler.rule.couples_slices else max(1, num_slices // settings.num_slices)
         self.held_out = held_out(sampler.problem, spacing, settings.held_out_share, sampler.seed)
@@ -49,9 +49,9 @@ class Validation:
         if self.late is None:
             self.shadow.advance(i, network)
 
-    def remember(self, i: int, adapter: Adapter) -> None:
-        """The adapter that the late step ``i`` will use."""
-        self.adapters.append((i, adapter.copy()))
+    def remember(self, i: int) -> None:
+        """The ``adapter`` as it now is, for the late step ``i`` to use."""
+        self.adapters.append((i, self.adapter.copy()))
 
     def choose(self, begins_adapted: bool) -> tuple[float, str]:
         """The strength of least misfit of the held-out measurements, of those clearly better than 0, and why.
@@ -69,16 +69,15 @@ class Validation:
             return 0.0, f"{how}, for no clear gain; misfit of held-out views {found}"
         return strength, f"adapted at strength {strength:.3g}; misfit of held-out views {found}"
 
-    def keep(self, state: State, like: Adapter) -> None:
-        """As a method's; ``like`` has the shapes of the adapters."""
+    def keep(self, state: State) -> None:
         self.shadow.keep(state.within("shadow"))
         if state.value("is_late", self.late is not None) and self.late is None:
             self.late = self.shadow.fork()  # which has not moved since
         steps = state.value("steps", [i for i, _ in self.adapters])
         own = [adapter.flat() for _, adapter in self.adapters]
-        kept = state.shared("adapters", torch.stack(own) if own else like.flat()[:0])
+        kept = state.shared("adapters", torch.stack(own) if own else self.adapter.flat()[:0])
         if state.restoring:
-            self.adapters = [(i, like.copy()) for i in steps]
+            self.adapters = [(i, self.adapter.copy()) for i in steps]
             for (_, adapter), values in zip(self.adapters, kept, strict=True):
                 adapter.load(values)
 
