@@ -104,8 +104,7 @@ class D3IP:
         return Twins(sampler, again, self.num_drawn_twins, self.twin_rule, self.judging_rule)
 
     def second_pass(self, i: int, twins: Twins) -> StepReport:
-        adapts = self.settings.adapts_at(self.sampler.timesteps[i])
-        loss = self.learner.adapt(i, twins) if adapts else None
+        loss = self.learner.adapt(i, twins) if i in self.learner.adapting_steps else None
         twins.sampler.advance(i, self.learner.network_for_twins(self.num_twins))
         if self.is_late(i) and self.validation is not None:
             self.validation.remember(i)

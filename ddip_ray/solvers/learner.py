@@ -62,8 +62,9 @@ class Learner:
         )
         self.num_teaching = len(volume)  # slices that teach this adapter
         self.num_drawn = min(settings.num_adapt_slices, len(volume))
-        self.num_adapting = sum(settings.adapts_at(t) for t in sampler.timesteps)
-        self.num_updates, self.updates = settings.num_adapt_steps * self.num_adapting, 0
+        adapting = [i for i, t in enumerate(sampler.timesteps) if settings.adapts_at(t)]
+        self.adapting_steps = adapting[:: settings.adapt_every]
+        self.num_updates, self.updates = settings.num_adapt_steps * len(self.adapting_steps), 0
         self.num_judged = self.num_updates * self.num_drawn
 
     def adapt(self, i: int, judge: Judge) -> float:

@@ -28,6 +28,7 @@ class PerSlice:
         self.learners = {z: learner_for(Slab(z, z + 1)) for z in range(slab.start, slab.stop)}
         one = next(iter(self.learners.values()))
         self.settings, self.started, self.num_drawn = one.settings, one.started, one.num_drawn
+        self.adapting_steps = one.adapting_steps
         self.num_judged = sampler.problem.num_slices * one.num_judged
         self.network = one.network  # a given adapter is the same for all, until they learn
 

@@ -53,9 +53,8 @@ _D3IP = {
     "loss_cg_iterations": 1,
 }
 _DDIP = {**_D3IP, "adapt_start_t": 999, "adapt_end_t": 0, "loss_cg_iterations": 5}
-# Not repeated of SCD: that it adapts at every fifth timestep, and goes on with the noise that the network
-# without its adapter sees.
-_SCD = {**_DDIP, "lora_rank": 12, "learning_rate": 3e-4, "num_adapt_steps": 18}
+# Not repeated of SCD: that it goes on with the noise that the network without its adapter sees.
+_SCD = {**_DDIP, "lora_rank": 12, "learning_rate": 3e-4, "num_adapt_steps": 18, "adapt_every": 5}
 # The published A is a sum over pixels and D3IP's "adjoint" π/(2 · views) times a back-projection: for 256²
 # slices their product has a norm of about 350, which ρ and λ are divided by here. SCD's adjoint is one, and
 # its γ goes with the square of the norm of A for 60 views.

@@ -28,7 +28,8 @@ class Reptile:
         self.learner, self.meta = learner, meta
         self.settings, self.adapter, self.started = learner.settings, learner.adapter, learner.started
         self.num_teaching, self.num_drawn = learner.num_teaching, learner.num_drawn
-        refined = learner.num_adapting * learner.num_teaching * meta.refine_steps
+        self.adapting_steps = learner.adapting_steps
+        refined = len(self.adapting_steps) * learner.num_teaching * meta.refine_steps
         self.num_judged = learner.num_judged * meta.inner_steps + refined
 
     def adapt(self, i: int, judge: Judge) -> float:
@@ -56,11 +57,10 @@ class Reptile:
         return self.learner.network()
 
     def network_for(self, i: int, judge: Judge) -> Networks:
-        sampler = self.learner.sampler
-        if not self.settings.adapts_at(sampler.timesteps[i]):
+        if i not in self.adapting_steps:
             return self.network()
         # One at a time: networks of their own weights for every slice would fill the memory.
-        slab = sampler.problem.slab
+        slab = self.learner.sampler.problem.slab
         return (self.refined(i, z, judge) for z in range(slab.start, slab.stop))
 
     def network_for_twins(self, num_copies: int) -> Networks:

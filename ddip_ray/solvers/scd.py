@@ -47,8 +47,7 @@ class SCD:
         self.adapt_nfe = learner.num_judged
 
     def step(self, i: int) -> StepReport:
-        adapts = self.learner.settings.adapts_at(self.sampler.timesteps[i])
-        loss = self.learner.adapt(i, self) if adapts else None
+        loss = self.learner.adapt(i, self) if i in self.learner.adapting_steps else None
         return StepReport(self.sampler.step(i, self.learner.network_for(i, self)).residual, loss)
 
     def keep(self, state: State) -> None:

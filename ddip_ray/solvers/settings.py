@@ -99,6 +99,7 @@ class AdaptationSettings(Settings):
     )
     adapt_start_t: int = Field(12, ge=0, description="first (noisiest) timestep that adapts")
     adapt_end_t: int = Field(0, ge=0, description="last timestep that adapts")
+    adapt_every: PositiveInt = Field(1, description="2: at every other of these timesteps; 1: at all")
     downsampling: PositiveInt = Field(
         2, description="the twins are so many times smaller, from so many times fewer views"
     )

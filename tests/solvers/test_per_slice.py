@@ -74,6 +74,14 @@ def test_adaptation_by_the_measurements_meets_them_better(prior: DiffusionPrior)
     assert sum(after) < 0.8 * sum(before)
 
 
+def test_adapts_at_every_other_timestep(prior: DiffusionPrior) -> None:
+    adaptation = {**ADAPTATION, "judge": "measurements", "adapt_every": 2}
+    method = build("scd", problem(phantom(num_slices=3)), prior, sampler=SAMPLER, adaptation=adaptation)
+    losses = [method.step(i).loss for i in range(4)]
+    assert [loss is not None for loss in losses] == [True, False, True, False]
+    assert method.adapt_nfe == 3 * 2 * 2  # slices, timesteps, updates
+
+
 def test_reptile_moves_the_volumes_adapter_and_refines_each_slice(prior: DiffusionPrior) -> None:
     method = build("d3ip-meta", problem(phantom()), prior, sampler=SAMPLER, **METHODS["d3ip-meta"])
     for i in range(SAMPLER["num_steps"]):
