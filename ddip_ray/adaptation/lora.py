@@ -21,6 +21,7 @@ class LoraConfig:
     scale: float = 1.0
     convolutions: bool = True
     attention: bool = True
+    init_std: float | None = None  # of the down factors; None: 1/√(inputs of the weight)
 
 
 def adapted_weights(network: nn.Module, config: LoraConfig) -> list[str]:
@@ -55,7 +56,8 @@ class Adapter:
             weight = weights[name]
             rows, columns = weight.shape[0], weight[0].numel()
             rank = min(config.rank, rows, columns)
-            down = torch.randn(rank, columns, generator=generator) / columns**0.5
+            down = torch.randn(rank, columns, generator=generator)
+            down = down / columns**0.5 if config.init_std is None else config.init_std * down
             parameters[f"{name}.lora_down"] = down.to(weight.device).requires_grad_()
             parameters[f"{name}.lora_up"] = torch.zeros(rows, rank, device=weight.device).requires_grad_()
         return cls(parameters, config)

@@ -9,7 +9,6 @@ from ddip_ray.adaptation.lora import Adapter
 from ddip_ray.errors import InputError
 from ddip_ray.prior.catalog import find_prior
 from ddip_ray.prior.network import DiffusionPrior, load_prior
-from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.classical import CG, FBP, ZeroFilled
 from ddip_ray.solvers.communicator import Alone, Communicator
 from ddip_ray.solvers.d3ip import D3IP
@@ -75,7 +74,7 @@ def with_prior(
         return for_noise(config, known, communicator, prior)
 
     plain = config.sampler.model_copy(update={"start": "noise", "start_t": None})  # sees no held-out ray
-    rule = rule_for(config.model_copy(update={"method": "dds"}), prior.schedule)
+    rule = rule_for(config.model_copy(update={"method": "dds"}), prior)
     trial = Sampler(problem, communicator, prior, plain, config.seed, rule_for=rule)
     return NoiseSearch(trial, config.noise, method_for)
 
@@ -117,7 +116,7 @@ def for_noise(
     config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
 ) -> Method:
     """The method for a noise that is known."""
-    rule = rule_for(config, prior.schedule)
+    rule = rule_for(config, prior)
     match config.method:
         case "dps":
             return DPS(problem, communicator, prior, config.dps, config.seed)
@@ -133,16 +132,16 @@ def adapting(
     config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
 ) -> Method:
     """A sampler whose network is adapted."""
-    rule = rule_for(config, prior.schedule)
+    rule = rule_for(config, prior)
     sampler = Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
     learner = learner_for(config, sampler)
     if config.adaptation.judge == "measurements":
-        return SCD(sampler, learner, config.scd, rule_for(judging(config), prior.schedule))
+        return SCD(sampler, learner, config.scd, rule_for(judging(config), prior))
     validation = None
     if config.adaptation.policy == "auto" and learner.adapter is not None:
         validation = Validation(sampler, config.validation, learner.adapter)
     alone = config.model_copy(update={"method": "dds"})  # no twin has neighbours
-    twin_rule, judging_rule = (rule_for(c, prior.schedule) for c in (alone, judging(alone)))
+    twin_rule, judging_rule = (rule_for(c, prior) for c in (alone, judging(alone)))
     return D3IP(sampler, learner, twin_rule, judging_rule, validation)
 
 
@@ -171,9 +170,10 @@ def judging(config: RunConfig) -> RunConfig:
     return config.model_copy(update=update)
 
 
-def rule_for(config: RunConfig, schedule: NoiseSchedule) -> RuleFor:
-    """Parts 2 and 3 of the configured method's step, for any problem."""
-    settings = config.sampler
+def rule_for(config: RunConfig, prior: DiffusionPrior) -> RuleFor:
+    """Parts 2 and 3 of the configured method's step, for any problem in the prior's image range."""
+    settings, schedule = config.sampler, prior.schedule
+    low, high = prior.image_range
 
     def rule(problem: SlabProblem, communicator: Communicator) -> Rule:
         match config.method:
@@ -184,7 +184,7 @@ def rule_for(config: RunConfig, schedule: NoiseSchedule) -> RuleFor:
             case "diffusionmbir" | "d3ip-mbir":
                 dds, admm = DDS(settings, schedule, problem), config.mbir.admm
                 if admm is not None:
-                    return ADMM(config.mbir, admm, dds, communicator, problem)
+                    return ADMM(config.mbir, admm, dds, communicator, problem, image_scale=high - low)
                 return DiffusionMBIR(config.mbir, dds, communicator, problem)
         return DDS(settings, schedule, problem)
 
@@ -199,4 +199,12 @@ def load_adapter(config: RunConfig, prior: DiffusionPrior) -> Adapter | None:
         data = Path(config.adapter).read_bytes()
     except OSError as error:
         raise InputError(f"adapter {config.adapter} cannot be read ({error})") from error
-    return Adapter.from_bytes(data, prior.network, prior.digest, name=f"adapter {config.adapter}")
+    adapter = Adapter.from_bytes(data, prior.network, prior.digest, name=f"adapter {config.adapter}")
+    found, asked = adapter.config, config.adaptation
+    if (found.rank, found.scale) != (asked.lora_rank, asked.lora_scale):
+        raise InputError(
+            f"adapter {config.adapter} has lora_rank {found.rank} and lora_scale {found.scale:g}, "
+            f"adaptation asks for {asked.lora_rank} and {asked.lora_scale:g}",
+            f"Set adaptation: {{lora_rank: {found.rank}, lora_scale: {found.scale:g}}} in the --config",
+        )
+    return adapter

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ddip_ray.errors import InputError
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.noise import normal
 from ddip_ray.solvers.problem import SlabProblem
@@ -31,6 +32,12 @@ class DDNM:
         self.added: Tensor | None = None
         self.noise_std = 0.0
         if problem.noise_std > 0:
+            if settings.eta == 0:
+                raise InputError(
+                    "sampler.eta is 0, and of noisy measurements DDNM+ takes no more than the noise it adds: "
+                    "it would take nothing",
+                    "Give a larger sampler.eta, or use --method dds",
+                )
             A, is_complex = problem.typical or problem.operator, problem.y.is_complex()
             sample = normal((1, *A.measurement_shape), 0, is_complex=is_complex).to(problem.y.device)
             brought = pseudo_inverse(A, sample, self.num_iterations(t_next=-1))

@@ -55,7 +55,7 @@ class Learner:
         self.sampler, self.settings = sampler, settings
         self.volume, self.communicator = volume, communicator
         self.started = adapter is not None
-        config = LoraConfig(settings.lora_rank, settings.lora_scale)
+        config = LoraConfig(settings.lora_rank, settings.lora_scale, init_std=settings.lora_init_std)
         self.adapter = adapter or Adapter.create(sampler.prior.network, config, seed=key(sampler.seed, DRAW))
         self.optimizer = torch.optim.Adam(
             self.adapter.parameters.values(), lr=settings.learning_rate, betas=(0.9, 0.99)

@@ -21,7 +21,8 @@ class ADMM:
     """argmin ½ ‖(A x − y)/‖A‖‖² + ½ ‖x − x0_hat‖²/(γ ‖A‖²) + λ ‖D_z x‖₁ from x0_hat, by ADMM on d = D_z x.
 
     Algorithm 2 of the paper (Chung et al., CVPR 2023, 2211.10655), which keeps split and scaled dual from
-    timestep to timestep. D_z couples the slabs, by one slice at each end and CG's scalars.
+    timestep to timestep. D_z couples the slabs, by one slice at each end and CG's scalars. λ is that of
+    the normalised image, of which x is ``image_scale`` times as large.
     """
 
     couples_slices = True
@@ -34,8 +35,11 @@ class ADMM:
         dds: DDS,
         communicator: Communicator,
         problem: SlabProblem,
+        *,
+        image_scale: float,
     ) -> None:
         self.settings, self.admm, self.dds, self.problem = settings, admm, dds, problem
+        self.flattened = image_scale * admm.lam / admm.rho
         self.coupling = SliceCoupling.of(problem, communicator)
         self.scale = 1 / problem.operator_norm()
         self.y = self.scale * problem.y
@@ -64,7 +68,7 @@ class ADMM:
             r = tuple(target - now for target, now in zip(y, forward(x), strict=True))
             x = x + cgls(forward, adjoint, r, num_iterations, tol=tol, norms=D_z.norms).x
             raised = D_z.difference(x) + self.dual
-            self.split = soft_threshold(raised, admm.lam / admm.rho)
+            self.split = soft_threshold(raised, self.flattened)
             self.dual = raised - self.split
         return x
 

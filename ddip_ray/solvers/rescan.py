@@ -19,6 +19,7 @@ from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.steps import correction
 
+_NOISE = 0xA01  # keys the noise of the scans apart from their angles
 _CG_ITERATIONS = 10  # enough to be consistent, too few to fit the noise
 
 
@@ -106,7 +107,9 @@ def rescan(
     y = operator.forward(scanned)
     noise_std = small.noise_factor * problem.noise_std
     shape, is_complex = operator.measurement_shape, y.is_complex()
-    noise = torch.stack([normal(shape, seed, j, is_complex=is_complex) for j in range(slab.start, slab.stop)])
+    noise = torch.stack(
+        [normal(shape, seed, _NOISE, j, is_complex=is_complex) for j in range(slab.start, slab.stop)]
+    )
     if isinstance(operator, MultiCoil):
         noise = operator.sampling_mask.cpu() * noise
     y = y + noise_std * noise.to(y.device)

@@ -115,5 +115,6 @@ class SCD:
         loss = squared_modulus(misfit).sum() / x0.numel()
         if self.settings.tv_weight > 0:
             rough = sum(difference(x0, axis).abs().sum() for axis in (1, 2))
-            loss = loss + self.settings.tv_weight * rough / x0.numel()
+            weight = (self.sampler.high - self.sampler.low) * self.settings.tv_weight
+            loss = loss + weight * rough / x0.numel()
         return loss

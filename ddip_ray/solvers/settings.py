@@ -89,6 +89,9 @@ class AdaptationSettings(Settings):
     )
     lora_rank: PositiveInt = 16
     lora_scale: PositiveFloat = 1.0
+    lora_init_std: PositiveFloat | None = Field(
+        None, description="of the down factors at the start; none: 1/√ of how many inputs each sums up"
+    )
     learning_rate: PositiveFloat = Field(1e-3, description="at its highest, after a short warm-up")
     final_rate: float = Field(0.1, gt=0, le=1, description="share of it at the last step; linear in between")
     num_adapt_steps: NonNegativeInt = Field(
@@ -154,13 +157,15 @@ class MetaSettings(Settings):
 class SCDSettings(Settings):
     """Adaptation by the measurements."""
 
-    tv_weight: NonNegativeFloat = Field(0.0, description="of the estimate's anisotropic total variation")
+    tv_weight: NonNegativeFloat = Field(
+        0.0, description="of the estimate's anisotropic total variation against the normalised operator"
+    )
 
 
 class ADMMSettings(Settings):
     """DiffusionMBIR's own total variation along z, in one system with the data."""
 
-    lam: PositiveFloat = Field(3e-6, description="TV weight against the normalised operator")
+    lam: PositiveFloat = Field(1.5e-6, description="TV weight against the normalised operator")
     rho: PositiveFloat = Field(3e-4, description="ADMM penalty; λ/ρ is the step between slices it flattens")
 
 
@@ -297,6 +302,12 @@ class RunConfig(Settings):
                 "adaptation.policy auto weighs the one adapter of d3ip or d3ip-mbir, with judge twins; "
                 f"found {self.method} with judge {self.adaptation.judge}. Use policy fixed"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_published_trajectory_adapts_nothing(self) -> RunConfig:
+        if self.mbir.trajectory == "predictor_corrector" and self.method == "d3ip-mbir":
+            raise ValueError("mbir.trajectory: predictor_corrector goes with diffusionmbir, not d3ip-mbir")
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from ddip_ray.tasks.volumes import Volume
 ZOOM = 3  # the zoom shows a third of the slice's side
 ERROR_RANGE = 0.1
 CELL_INCHES = 1.9
+FONT_POINTS = 8
 
 
 def comparison_picture(volumes: Mapping[str, Volume], reference: Volume | None) -> bytes:
@@ -24,7 +25,9 @@ def comparison_picture(volumes: Mapping[str, Volume], reference: Volume | None) 
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
     from matplotlib.patches import Rectangle
+    from matplotlib.textpath import TextPath
 
     rows = dict(volumes) if reference is None else {"reference": reference, **volumes}
     first = next(iter(rows.values()))
@@ -35,7 +38,9 @@ def comparison_picture(volumes: Mapping[str, Volume], reference: Volume | None) 
     titles = ["axial", "zoom", "coronal", "sagittal"]
     if reference is not None:
         titles.append(f"|error|, 0 to {ERROR_RANGE:g}")
-    label = 0.9
+    font = FontProperties(size=FONT_POINTS)
+    lines = [line for name in rows for line in name.splitlines()]
+    label = max(TextPath((0, 0), line, prop=font).get_extents().width for line in lines) / 72 + 0.25
     figure = Figure(
         figsize=(label + CELL_INCHES * len(titles), 0.3 + CELL_INCHES * len(rows)), dpi=110, facecolor="black"
     )
@@ -72,7 +77,7 @@ def comparison_picture(volumes: Mapping[str, Volume], reference: Volume | None) 
                 )
                 axes.add_patch(box)
             if i == 0:
-                axes.set_title(titles[j], color="white", fontsize=8, pad=3)
+                axes.set_title(titles[j], color="white", fontsize=FONT_POINTS, pad=3)
         middle = (axes.get_position().y0 + axes.get_position().y1) / 2
         figure.text(
             0.5 * label / figure.get_figwidth(),
@@ -81,7 +86,7 @@ def comparison_picture(volumes: Mapping[str, Volume], reference: Volume | None) 
             color="white",
             ha="center",
             va="center",
-            fontsize=8,
+            fontsize=FONT_POINTS,
         )
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)

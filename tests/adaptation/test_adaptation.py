@@ -48,6 +48,16 @@ def test_a_new_adapter_changes_nothing_and_never_touches_the_network(network: nn
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
 
 
+@pytest.mark.parametrize(("init_std", "expected"), [(None, 1 / 3), (0.25, 0.25)])
+def test_down_factors_start_as_large_as_asked(
+    network: nn.Module, init_std: float | None, expected: float
+) -> None:
+    """By default their products with unit inputs are of unit size: nine pixels here."""
+    adapter = Adapter.create(network, LoraConfig(rank=64, init_std=init_std), seed=0)
+    std = float(adapter.parameters["conv_in.weight.lora_down"].detach().std())
+    assert std == pytest.approx(expected, rel=0.2)
+
+
 def test_merging_equals_a_separate_low_rank_convolution(network: nn.Module) -> None:
     adapter = randomised(network)
     convolution = dict(network.named_modules())["conv_in"]

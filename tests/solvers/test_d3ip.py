@@ -82,12 +82,26 @@ def test_without_an_adapt_step_a_given_adapter_is_used_as_it_is(
     adapter.add(0.1 * torch.ones(adapter.num_parameters()))
     path = tmp_path / "adapter.safetensors"
     path.write_bytes(adapter.to_bytes(prior.digest))
-    settings = {"sampler": {"num_steps": 4}, "adaptation": {"num_adapt_steps": 0, "adapt_start_t": 999}}
+    adaptation = {"num_adapt_steps": 0, "adapt_start_t": 999, "lora_rank": 2}
+    settings = {"sampler": {"num_steps": 4}, "adaptation": adaptation}
     used = build(name, problem(phantom()), prior, adapter=str(path), **settings)
     plain = build(name, problem(phantom()), prior, **settings)
     assert (solve(used) - solve(plain)).abs().max() > 1e-3
     assert torch.equal(used.adapter.flat(), adapter.flat())
     assert used.adapt_nfe == 0
+
+
+@pytest.mark.parametrize(("asked", "found"), [({"lora_rank": 4}, "2"), ({"lora_scale": 3.0}, "1")])
+def test_a_given_adapter_is_of_the_rank_and_scale_that_are_asked_for(
+    prior: DiffusionPrior, tmp_path: Path, asked: dict[str, Any], found: str
+) -> None:
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(Adapter.create(prior.network, LoraConfig(rank=2), seed=0).to_bytes(prior.digest))
+    (field,) = asked
+    with pytest.raises(InputError, match=rf"adapter\.safetensors has .*{field} {found}") as error:
+        build("d3ip", problem(phantom()), prior, adapter=str(path), adaptation={"lora_rank": 2, **asked})
+    assert error.value.hint is not None
+    assert "lora_rank: 2, lora_scale: 1" in error.value.hint
 
 
 @pytest.mark.parametrize("name", ["dds", "tv"])

@@ -24,11 +24,11 @@ from ddip_ray.solvers.settings import MBIRSettings, SamplerSettings
 from ddip_ray.solvers.slab import Slab
 
 
-def rule(scan: SlabProblem, prior: DiffusionPrior, **settings: Any) -> Rule:
+def rule(scan: SlabProblem, prior: DiffusionPrior, *, image_scale: float = 1.0, **settings: Any) -> Rule:
     dds, mbir = DDS(SamplerSettings(cg_iterations=60), prior.schedule, scan), MBIRSettings(**settings)
     if mbir.admm is None:
         return DiffusionMBIR(mbir, dds, Alone(), scan)
-    return ADMM(mbir, mbir.admm, dds, Alone(), scan)
+    return ADMM(mbir, mbir.admm, dds, Alone(), scan, image_scale=image_scale)
 
 
 def start(x: Tensor) -> Denoised:
@@ -129,6 +129,14 @@ def test_admm_finds_the_dense_minimum(prior: DiffusionPrior, noise_std: float) -
     expected = dual_minimum(inverse, b @ inverse, lam)
     assert float((expected[1:] - expected[:-1]).abs().min()) < 1e-3  # λ is large enough to matter
     torch.testing.assert_close(mbir.consistent(start(x0_hat)).double(), expected, atol=2e-3, rtol=0)
+
+
+def test_admm_does_not_depend_on_the_range_of_the_prior(prior: DiffusionPrior) -> None:
+    scan, x0_hat, _ = small_scan(0.0, views=12)
+    settings: dict[str, Any] = {"admm": {"lam": 0.02, "rho": 0.05}, "sweeps": 5}
+    plain = rule(scan, prior, **settings).consistent(start(x0_hat))
+    ranged = rule(scan.in_image_range(-1, 1), prior, image_scale=2.0, **settings)
+    torch.testing.assert_close(ranged.consistent(start(2 * x0_hat - 1)), 2 * plain - 1, atol=1e-5, rtol=0)
 
 
 ADMM_SETTINGS = {"admm": {"lam": 1e-3, "rho": 1e-2}}

@@ -101,3 +101,18 @@ def test_reptile_decays_to_nothing(prior: DiffusionPrior) -> None:
     learner = build("d3ip-meta", problem(phantom()), prior, sampler=SAMPLER, **METHODS["d3ip-meta"]).learner
     learner.learner.updates = learner.learner.num_updates
     assert learner.outer_rate() == 0
+
+
+def test_total_variation_is_weighed_against_the_data_in_any_range(prior: DiffusionPrior) -> None:
+    other = DiffusionPrior(prior.network, prior.schedule, prior.prediction, image_range=(0, 1))
+    settings: dict[str, Any] = {
+        "scd": {"tv_weight": 0.1},
+        "adaptation": {**ADAPTATION, "judge": "measurements"},
+    }
+    u = torch.rand(1, 24, 24, generator=torch.Generator().manual_seed(0))
+    of_range, of_unit = (
+        build("scd", problem(phantom()), own, sampler=SAMPLER, **settings) for own in (prior, other)
+    )
+    unit = of_unit.loss(0, u, of_unit.sampler.problem.slice(0))
+    ranged = of_range.loss(0, 2 * u - 1, of_range.sampler.problem.slice(0))
+    torch.testing.assert_close(ranged, 4 * unit)

@@ -17,7 +17,7 @@ from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.build import with_prior
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.presets import overlaid
-from ddip_ray.solvers.settings import MethodName, SamplerSettings
+from ddip_ray.solvers.settings import MethodName, RunConfig, SamplerSettings
 
 
 def test_starts(prior: DiffusionPrior) -> None:
@@ -81,3 +81,18 @@ def test_every_method_has_a_paper_and_a_default(prior: DiffusionPrior, method: s
 
 def test_overlay_goes_section_by_section() -> None:
     assert overlaid({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}}) == {"a": {"b": 1, "c": 4}, "d": 3}
+
+
+def test_ddnm_without_fresh_noise_takes_nothing_from_noisy_data(prior: DiffusionPrior) -> None:
+    scan = problem(phantom(num_slices=2), noise_std=0.1)
+    with pytest.raises(InputError, match=r"sampler\.eta is 0"):
+        with_prior(RunConfig.model_validate({"method": "ddnm", "sampler": {"eta": 0}}), scan, Alone(), prior)
+    clean = problem(phantom(num_slices=2))
+    with_prior(RunConfig.model_validate({"method": "ddnm", "sampler": {"eta": 0}}), clean, Alone(), prior)
+
+
+def test_the_published_trajectory_is_of_diffusionmbir_alone() -> None:
+    mbir = {"trajectory": "predictor_corrector"}
+    with pytest.raises(InputError, match="goes with diffusionmbir, not d3ip-mbir"):
+        load_config(None, {"method": "d3ip-mbir", "mbir": mbir})
+    load_config(None, {"method": "diffusionmbir", "mbir": mbir})

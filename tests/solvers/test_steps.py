@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from ddip_ray.operators.geometry import ParallelBeamGeometry
 from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.build import rule_for
 from ddip_ray.solvers.communicator import Alone
@@ -64,7 +66,8 @@ def test_the_last_correction_is_where_the_next_begins(method: str) -> None:
     def misfits(cg_warm_start: bool) -> list[float]:
         settings = SamplerSettings(quiet_cg_iterations=4, cg_warm_start=cg_warm_start)
         config = RunConfig(method=method, sampler=settings)  # type: ignore[arg-type]
-        rule = rule_for(config, NoiseSchedule.linear())(problem, Alone())
+        prior = DiffusionPrior(nn.Identity(), NoiseSchedule.linear(), "epsilon", image_range=(0, 1))
+        rule = rule_for(config, prior)(problem, Alone())
         denoised = Denoised(2, 1, x0_hat, x0_hat, 0 * x0_hat)
         return [float((A.forward(rule.consistent(denoised)) - y).norm()) for _ in range(2)]
 

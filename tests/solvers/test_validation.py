@@ -155,7 +155,7 @@ def test_the_shadow_begins_with_the_adapter_that_was_given(prior: DiffusionPrior
     adapter.add(0.1 * torch.ones(adapter.num_parameters()))
     path = tmp_path / "adapter.safetensors"
     path.write_bytes(adapter.to_bytes(prior.digest))
-    settings = {"sampler": SAMPLER, "adaptation": {**AUTO, "adapt_start_t": 10}}
+    settings = {"sampler": SAMPLER, "adaptation": {**AUTO, "adapt_start_t": 10, "lora_rank": 2}}
     plain = build("d3ip", problem(phantom()), prior, **settings)
     given = build("d3ip", problem(phantom()), prior, adapter=str(path), **settings)
     for method in (plain, given):
@@ -213,7 +213,8 @@ def test_what_a_given_adapter_did_is_not_denied(prior: DiffusionPrior, tmp_path:
     adapter = Adapter.create(prior.network, LoraConfig(rank=2), seed=0)
     path = tmp_path / "adapter.safetensors"
     path.write_bytes(adapter.to_bytes(prior.digest))
-    settings = {"sampler": SAMPLER, "adaptation": {**AUTO, "adapt_start_t": 0}, "adapter": str(path)}
+    adaptation = {**AUTO, "adapt_start_t": 0, "lora_rank": 2}
+    settings = {"sampler": SAMPLER, "adaptation": adaptation, "adapter": str(path)}
     method = build("d3ip", problem(phantom()), prior, validation={"strengths": [0.0]}, **settings)
     notes = [method.step(i).note for i in range(method.num_steps)]
     assert next(note for note in notes if note).startswith("adapted in the early steps only")

@@ -151,6 +151,20 @@ def test_the_picture_has_a_row_for_each_method() -> None:
     assert with_truth.shape[1] > 1.1 * without.shape[1]
 
 
+def test_long_names_have_room_in_the_picture() -> None:
+    from matplotlib.image import imread
+
+    volume = np.ones((9, 16, 16), np.float32)
+    picture = imread(
+        io.BytesIO(comparison_picture({"a": volume, "diffusionmbir-slow\n40.00 dB": volume}, None))
+    )
+    for row in np.split(picture[33 : 33 + 418, :, :3], 2):
+        written = np.flatnonzero(row.max((0, 2)) > 0.2)
+        gap = np.diff(written).argmax()  # between the name and the first image
+        assert written[0] >= 5
+        assert written[gap + 1] - written[gap] >= 5
+
+
 def test_command(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(small_scan), "--methods", "fbp, cg", "--workers", "1"]) == 0
     folder = small_scan.parent / "vol-compare"
