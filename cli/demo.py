@@ -44,7 +44,9 @@ def demo(
     """Scan a real MR volume sparsely, reconstruct it with D3IP on two workers, and draw a picture."""
     folder = output or Path("demo" if task is Task.CT else "demo-mri")
     picture = folder / "demo.png"
-    folder.mkdir(parents=True, exist_ok=True)
+    from ddip_ray.io import paths
+
+    paths.make_folder(folder)
     check_picture(picture, overwrite)
     import nibabel
 

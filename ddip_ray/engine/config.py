@@ -42,7 +42,7 @@ def given_settings(path: str | None, overrides: Mapping[str, Any]) -> dict[str, 
     if path is not None:
         try:
             values = yaml.safe_load(Path(path).read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise InputError(f"configuration {path} cannot be read: {error}") from error
         if not isinstance(values, dict):
             raise InputError(

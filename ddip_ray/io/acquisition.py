@@ -226,7 +226,7 @@ def create_acquisition(
         for name, layout in metadata.acquisition.arrays.items()
         if wanted.get(name, not layout.optional)
     }
-    stage = staging.begin(path, overwrite)
+    stage = staging.begin(path, overwrite, is_result=False)
     shard = shard_slices(num_slices)
     with staging.aborting(stage):
         paths.require_free_space(path, num_slices * sum(map(_slice_bytes, layouts.values())))

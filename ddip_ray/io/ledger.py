@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ddip_ray.errors import InputError, Unavailable
+from ddip_ray.io import paths
 
 LEDGER = "cohort.sqlite"
 MAX_DEATHS = 5  # of drivers that work on a volume, until it is left alone
@@ -96,7 +97,7 @@ class Ledger:
     @classmethod
     def begin(cls, folder: Path, options: dict[str, Any]) -> Ledger:
         """The cohort in ``folder``, new or begun earlier; ``options`` replace earlier ones."""
-        folder.mkdir(parents=True, exist_ok=True)
+        paths.make_folder(folder)
         with _transaction(folder / LEDGER) as db:
             if db.execute("PRAGMA user_version").fetchone() == (0,):
                 db.execute(f"CREATE TABLE volumes ({', '.join(_COLUMNS)}, PRIMARY KEY (name))")

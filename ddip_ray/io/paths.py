@@ -62,6 +62,17 @@ def local_path(path: StorePath) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def make_folder(path: StorePath) -> Path:
+    """The local folder at ``path``, made if there is none; InputError where there can be none."""
+    folder = local_path(path)
+    with storage_errors(path):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+            raise InputError(f"{path}: no folder can be made there ({error.strerror})") from error
+    return folder
+
+
 def absolute(path: StorePath) -> str:
     """``path`` in a form that means the same in another process: absolute when local, no slash at the end."""
     text = os.fspath(path).rstrip("/") if is_remote(path) else str(local_path(path))

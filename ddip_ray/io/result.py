@@ -160,7 +160,7 @@ def create_result(
     Raises InputError when something is at ``path`` already (without ``overwrite``), when its folder is
     missing, or when the disk cannot hold the volume and its coarser levels.
     """
-    stage = staging.begin(path, overwrite)
+    stage = staging.begin(path, overwrite, is_result=True)
     with staging.aborting(stage):
         voxel_bytes = 8 if is_complex else 4
         paths.require_free_space(path, math.ceil(math.prod(shape) * voxel_bytes * PYRAMID_OVERHEAD))

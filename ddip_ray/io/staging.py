@@ -37,34 +37,38 @@ class Staging:
         return self.target == self.temporary
 
 
-def begin(path: StorePath, overwrite: bool) -> Staging:
-    """Choose the temporary for a new store at ``path``; InputError when something is there already."""
+def begin(path: StorePath, overwrite: bool, *, is_result: bool) -> Staging:
+    """Choose the temporary for a new store at ``path``; InputError when something is there already.
+
+    With ``overwrite`` a result may replace a result, and an acquisition an acquisition.
+    """
     target = paths.absolute(path)
     if paths.scheme(path) in ("http", "https"):
         raise InputError(f"{path}: the web can only be read", "Write to a local path, s3:// or gs://")
     with paths.storage_errors(path):
-        return _begin_remote(target, overwrite) if paths.is_remote(path) else _begin_local(target, overwrite)
+        begin_there = _begin_remote if paths.is_remote(path) else _begin_local
+        return begin_there(target, overwrite, is_result)
 
 
-def _begin_local(target: str, overwrite: bool) -> Staging:
+def _begin_local(target: str, overwrite: bool, is_result: bool) -> Staging:
     folder, name = os.path.split(target)
     if not Path(folder).is_dir():
         raise InputError(f"{target}: there is no folder {folder}", "Create it or correct the path")
     _remove_leftovers(Path(folder), name)
     if Path(target).exists():
-        _require_replaceable(target, overwrite)
+        _require_replaceable(target, overwrite, is_result)
     staging = Staging(target, f"{folder}/.{name}.partial-{_owner()}-{secrets.token_hex(4)}")
-    Path(staging.temporary).mkdir()
+    paths.make_folder(staging.temporary)
     return staging
 
 
-def _begin_remote(target: str, overwrite: bool) -> Staging:
+def _begin_remote(target: str, overwrite: bool, is_result: bool) -> Staging:
     if not paths.exists(target):
         return _mark(Staging(target, target))
     if paths.read_bytes(target, _MARKER) is not None and paths.read_bytes(target, arrays.ROOT_KEY) is None:
         paths.delete_tree(target)  # an attempt of ours that died
         return _mark(Staging(target, target))
-    _require_replaceable(target, overwrite)
+    _require_replaceable(target, overwrite, is_result)
     return _mark(Staging(target, f"{target}.partial-{secrets.token_hex(4)}"))
 
 
@@ -73,18 +77,22 @@ def _mark(staging: Staging) -> Staging:
     return staging
 
 
-def _require_replaceable(target: str, overwrite: bool) -> None:
+def _require_replaceable(target: str, overwrite: bool, is_result: bool) -> None:
     if not overwrite:
         raise InputError(f"{target}: already exists", "Choose another name, or replace it with --overwrite")
     try:
-        ours = ATTRIBUTE_KEY in arrays.read_attributes(target)
+        ours = arrays.read_attributes(target).get(ATTRIBUTE_KEY)
     except InputError:
-        ours = False
-    # --overwrite on a folder of photographs must not delete the photographs.
-    if not ours:
+        ours = None
+    # --overwrite on a folder of photographs must not delete the photographs,
+    if not isinstance(ours, dict):
         raise InputError(
             f"{target}: not a store written by ddip-ray, so it is not replaced", "Choose another name"
         )
+    # nor on measurements the measurements.
+    if (ours.get("kind") == "result") != is_result:
+        there, new = ("an acquisition", "a result") if is_result else ("a result", "an acquisition")
+        raise InputError(f"{target}: {there}, which {new} does not replace", "Choose another name")
 
 
 def publish(staging: Staging, root_document: bytes) -> None:

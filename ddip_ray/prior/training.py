@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddip_ray.errors import InputError
+from ddip_ray.io import paths
 from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
 from ddip_ray.prior.phantoms import random_ellipses
 from ddip_ray.prior.schedule import NoiseSchedule
@@ -99,7 +100,7 @@ def train_prior(
     Raises:
         InputError: ``directory`` holds a run of another configuration.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    paths.make_folder(directory)
     checkpoint = directory / "training.pt"
     schedule = NoiseSchedule.linear(
         SCHEDULE["num_train_timesteps"], SCHEDULE["beta_start"], SCHEDULE["beta_end"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ddip_ray.errors import InputError
+from ddip_ray.io import paths
 from ddip_ray.io.ledger import Entry, State
 from ddip_ray.tasks.montage import montage
 
@@ -30,7 +31,7 @@ def write_csv(entries: Sequence[Entry], path: Path) -> None:
 
 def write_pictures(entries: Sequence[Entry], folder: Path, say: Callable[[str], None]) -> list[Path]:
     """NAME.png of what is done, in ``folder``; ``say`` is told of what cannot be drawn."""
-    folder.mkdir(exist_ok=True)
+    paths.make_folder(folder)
     written = []
     for entry in entries:
         if entry.state != State.DONE:

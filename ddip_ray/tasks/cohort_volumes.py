@@ -74,7 +74,7 @@ def find_volumes(source: str, settings: Mapping[str, Any], folder: Path) -> list
 def _read(path: Path) -> CohortFile:
     try:
         cohort = CohortFile.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:
         bullets = [f"\n  - {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]

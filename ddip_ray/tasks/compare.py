@@ -92,7 +92,7 @@ def compare(
         shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
         require_shape(read_reference(reference, intensity, intensity.unit), reference, shape)
     missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
-    paths.local_path(folder).mkdir(parents=True, exist_ok=True)
+    paths.make_folder(folder)
     runs: list[Run] = []
     for name, config, target in planned:
         if target in missing:

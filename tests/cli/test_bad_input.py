@@ -143,6 +143,23 @@ def test_overwrite_spares_what_is_not_ours(fails: Run, small_scan: Path, tmp_pat
     assert "not replaced" in fails(*_reconstruct(small_scan, "-o", str(photographs), "--overwrite"))
 
 
+def test_measurements_are_not_replaced_by_a_result(fails: Run, small_scan: Path) -> None:
+    message = fails(*_reconstruct(small_scan, "-o", str(small_scan), "--overwrite"))
+    assert "an acquisition, which a result does not replace" in message
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_made(fails: Run, small_scan: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    folder = str(tmp_path / place)
+    words = ("--methods", "fbp", "--workers", "1")
+    assert "no folder can be made there" in fails("compare", small_scan, "-o", folder, *words)
+    assert "no folder can be made there" in fails("cohort", "run", small_scan.parent, "-o", folder)
+    if place.startswith("/proc"):
+        assert "no folder can be made there" in fails(*_reconstruct(small_scan, "-o", f"{folder}.zarr"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_no_folder_for_the_output(fails: Run, small_scan: Path, tmp_path: Path) -> None:
     assert "there is no folder" in fails(*_reconstruct(small_scan, "-o", str(tmp_path / "no" / "out.zarr")))
 
@@ -163,6 +180,10 @@ def test_run_yaml_that_is_none(fails: Run, small_scan: Path) -> None:
     assert "- method: " in fails("reconstruct", small_scan, "--config", config)
     config.write_text("- fbp\n")
     assert "expected a mapping" in fails(*_reconstruct(small_scan, "--config", str(config)))
+    config.write_text("method: fbp\n", encoding="utf-16")
+    for command in (_reconstruct(small_scan), ("compare", small_scan), ("cohort", "run", str(config))):
+        words = ("-o", str(small_scan.parent / "out")) if "cohort" in command else ("--config", str(config))
+        assert "cannot be read" in fails(*command, *words)
 
 
 def test_more_workers_than_slices(fails: Run, small_scan: Path) -> None:

@@ -18,6 +18,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.io import arrays, paths
 from ddip_ray.io.acquisition import create_acquisition, open_acquisition
 from ddip_ray.io.arrays import shard_slices
+from ddip_ray.io.result import create_result
 from ddip_ray.io.summary import summarize
 
 NUM_SLICES = 70  # two slices a shard
@@ -278,6 +279,20 @@ def test_overwrite_never_deletes_what_is_not_ours(tmp_path, metadata, snapshot):
     with pytest.raises(InputError, match="not a store written by ddip-ray"):
         create_acquisition(photographs, metadata, 4, with_reference=False, overwrite=True)
     assert snapshot(tmp_path) == {"photographs/cat.jpg": b"cat"}
+
+
+def test_overwrite_replaces_its_own_kind_alone(store, metadata, snapshot):
+    path, *_ = store
+    result = path.parent / "result.zarr"
+    handle = create_result(result, (2, 40, 40), (1.0, 1.0, 1.0), 2)
+    handle.write_slab(0, np.zeros((2, 40, 40), np.float32))
+    handle.finalise({})
+    before = snapshot(path.parent)
+    with pytest.raises(InputError, match="an acquisition, which a result does not replace"):
+        create_result(path, (2, 40, 40), (1.0, 1.0, 1.0), 2, overwrite=True)
+    with pytest.raises(InputError, match="a result, which an acquisition does not replace"):
+        create_acquisition(result, metadata, 4, with_reference=False, overwrite=True)
+    assert snapshot(path.parent) == before
 
 
 def test_missing_folder(tmp_path, metadata):
