@@ -75,7 +75,7 @@ def in_words(scores: Evaluation) -> str:
     """Scores as a table under what was compared."""
     rows = [["", "PSNR (dB)", "SSIM", ""], ["volume", number(scores.psnr, 2), number(scores.ssim, 4), ""]]
     for plane, means in scores.planes.items():
-        note = f"mean of {len(means.slice_psnr)} slices"
+        note = f"mean of {means.num_averaged} slices"
         rows.append([plane, number(means.psnr, 2), number(means.ssim, 4), note])
     original = f"{scores.data_range_original:.6g} {scores.unit}".rstrip()
     residual = (

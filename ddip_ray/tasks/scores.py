@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,15 @@ BLOCK_SLICES = 32
 
 @dataclass(frozen=True)
 class PlaneScores:
-    """Scores of every slice along one axis, None where they are not defined, and their means."""
+    """Scores of every slice along one axis, None where they are not defined, and means of ``num_averaged``.
+
+    Slices of a constant reference (nothing but air) are left out of the means: a decibel more where nothing
+    is would count like one where the object is, and one more that is met exactly is no number at all.
+    """
 
     psnr: float | None
     ssim: float | None
+    num_averaged: int
     slice_psnr: tuple[float | None, ...]
     slice_ssim: tuple[float | None, ...]
 
@@ -83,17 +89,24 @@ def _ssim_map(a: Image, b: Image, data_range: float) -> NDArray[np.float64]:
 
 
 def plane_scores(a: Image, b: Image, axis: int, data_range: float, mask: Mask | None) -> PlaneScores:
-    """Scores of the slices along ``axis`` of volumes (z, y, x); ``mask`` (y, x) holds for every z."""
+    """Scores of ``a`` against ``b``, both (z, y, x), along ``axis``; ``mask`` (y, x) holds for every z."""
     volume_mask = None if mask is None else np.broadcast_to(mask, a.shape)
     a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
     masks = [None] * len(a) if volume_mask is None else list(np.moveaxis(volume_mask, axis, 0))
     errors = [mean_squared_error(*images) for images in zip(a, b, masks, strict=True)]
     slice_psnr = tuple(None if error is None else psnr(error, data_range) for error in errors)
     slice_ssim = tuple(mean_ssim(x, y, data_range, m) for x, y, m in zip(a, b, masks, strict=True))
-    return PlaneScores(_mean(slice_psnr), _mean(slice_ssim), slice_psnr, slice_ssim)
+    chosen = [z for z, (y, m) in enumerate(zip(b, masks, strict=True)) if _varies(y, m)]
+    psnr_mean, ssim_mean = (_mean([values[z] for z in chosen]) for values in (slice_psnr, slice_ssim))
+    return PlaneScores(psnr_mean, ssim_mean, len(chosen), slice_psnr, slice_ssim)
 
 
-def _mean(values: tuple[float | None, ...]) -> float | None:
-    """Mean of those that are finite: one empty slice, met exactly, must not make the rest infinite."""
+def _varies(image: Image, mask: Mask | None) -> bool:
+    values = image if mask is None else image[mask]
+    return bool(values.size and values.min() < values.max())
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of those that are finite: one slice met exactly must not make the rest infinite."""
     finite = [value for value in values if value is not None and math.isfinite(value)]
     return sum(finite) / len(finite) if finite else None

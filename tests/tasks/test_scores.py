@@ -72,6 +72,21 @@ def test_thin_volumes_have_no_3d_ssim(pair: tuple[scores.Image, scores.Image]) -
     assert thin.psnr is not None
 
 
+def test_slices_of_nothing_but_air_do_not_count(pair: tuple[scores.Image, scores.Image]) -> None:
+    """However well they are met, so that a better image of the rest is a better score."""
+    a, b = (np.array(volume) for volume in pair)
+    b[:, :8] = 0.0
+    means = []
+    for air in (0.0, 1e-4, 0.1):
+        a[:, :8] = air
+        coronal = scores.plane_scores(a, b, 1, 2.0, None)
+        assert coronal.num_averaged == len(coronal.slice_psnr) - 8
+        means.append((coronal.psnr, coronal.ssim))
+    assert means[0] == means[1] == means[2]
+    inside = scores.plane_scores(a[:, 8:], b[:, 8:], 1, 2.0, None)
+    assert (inside.psnr, inside.ssim) == pytest.approx(means[0])
+
+
 def test_one_perfect_slice_does_not_hide_the_others(pair: tuple[scores.Image, scores.Image]) -> None:
     a, b = pair
     b = b.copy()
