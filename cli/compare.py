@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from .interrupts import stoppable
 from .options import AsJson, Prior
 from .output import format_table, print_json, progress
 from .reconstruct import Method, Preset, watcher
+
+if TYPE_CHECKING:
+    from ddip_ray.engine.events import Event
 
 DEFAULT_METHODS = "fbp,tv,dds,d3ip"
 
@@ -53,7 +56,7 @@ def compare(
     from ddip_ray.engine.config import load_config
     from ddip_ray.io.paths import is_remote, local_path
     from ddip_ray.tasks.compare import Layout
-    from ddip_ray.tasks.compare import compare as run
+    from ddip_ray.tasks.compare import compare as make
     from ddip_ray.tasks.comparison_files import ComparisonFiles
     from ddip_ray.tasks.comparison_table import table
 
@@ -65,8 +68,11 @@ def compare(
         raise InputError(f"{folder}: tables and picture are written to a local folder", "Give one with -o")
     files = ComparisonFiles(local_path(folder), store)
     with progress("compare") as report, stoppable() as should_stop:
-        watch = watcher(report)
-        runs = run(
+
+        def watch(run: str, event: Event) -> None:
+            watcher(lambda done, total, words: report(done, total, f"{run}  {words}"))(event)
+
+        runs = make(
             store,
             folder,
             configs,
@@ -76,7 +82,7 @@ def compare(
             circle=circle,
             overwrite=overwrite,
             restart=restart,
-            on_event=lambda name, event: watch(event),
+            on_event=watch,
             should_stop=should_stop,
             on_run=files.write_tables,
         )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from pydantic import ValidationError
 
 from ddip_ray.engine.events import Event
 from ddip_ray.engine.provenance import contents, digest_of_adapter
@@ -15,7 +18,12 @@ from ddip_ray.io.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.result import open_result
 from ddip_ray.prior.catalog import find_prior
 from ddip_ray.prior.network import load_prior
+from ddip_ray.solvers.build import build_method
+from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.loading import load_problem
+from ddip_ray.solvers.relevant import relevant
 from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.solvers.slab import Slab
 from ddip_ray.tasks.evaluate import evaluate, relative_residual
 from ddip_ray.tasks.volumes import read_image, read_reference, recorded_intensity, require_shape
 
@@ -60,17 +68,17 @@ def compare(
     overwrite: bool = False,
     restart: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
-    on_event: Callable[[str, Event], None] = lambda name, event: None,
+    on_event: Callable[[str, Event], None] = lambda run, event: None,
     on_run: Callable[[list[Run]], None] = lambda runs: None,
 ) -> list[Run]:
     """Reconstruct ``store`` with each of ``configs`` (by name) and each seed, into ``folder``, and score.
 
     The folder is made if there is none.
-    A result that is there, complete, and made by the same configuration from the same acquisition is not
-    made again. ``on_run`` is told the runs so far after each.
+    A result that is there, complete, and made from the same acquisition with the same settings, as far as the
+    method listens to them, is not made again. ``on_run`` is told the runs so far after each.
 
     Args:
-        seeds: used by methods with a prior; the others are run once.
+        seeds: used by methods with a prior; the others are run once, as seed 0.
         reference: as `evaluate` takes it; None: the acquisition's own, or no scores if it has none.
         circle: score the inscribed circle of slices only.
         overwrite: replace results that were made otherwise.
@@ -84,7 +92,7 @@ def compare(
     planned = [
         (name, config.model_copy(update={"seed": seed}), paths.join(folder, f"{name}-seed{seed}.zarr"))
         for name, config in configs.items()
-        for seed in (seeds if config.uses_prior else seeds[:1])
+        for seed in (seeds if config.uses_prior else [0])
     ]
     # All conflicts before any work.
     if reference is not None:
@@ -92,6 +100,9 @@ def compare(
         shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
         require_shape(read_reference(reference, intensity, intensity.unit), reference, shape)
     missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
+    for _, config, target in planned:
+        if target in missing:  # what a worker would find out when it is its turn
+            build_method(config, load_problem(acquisition, Slab(0, 1), start_from=config.start_from), Alone())
     paths.make_folder(folder)
     runs: list[Run] = []
     for name, config, target in planned:
@@ -105,10 +116,10 @@ def compare(
                 overwrite=overwrite,
                 restart=restart,
                 should_stop=should_stop,
-                on_event=lambda event, name=name: on_event(name, event),  # type: ignore[misc]
+                on_event=partial(on_event, f"{name}-seed{config.seed}"),
             )
         scored = reference is not None or acquisition.has_reference
-        runs.append(_run(name, target, scored=scored, reference=reference, circle=circle))
+        runs.append(_run(name, target, acquisition, scored=scored, reference=reference, circle=circle))
         on_run(runs)
     return runs
 
@@ -129,10 +140,13 @@ def is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite:
 
 
 def _other_settings(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
-    wanted = config.model_dump(mode="json")
-    found: Any = made.get("config", {})
+    wanted = relevant(config)
+    try:
+        found = relevant(RunConfig.model_validate(made.get("config", {})))
+    except ValidationError:  # of another version
+        return ["config"]
     recorded: Any = made.get("acquisition", {})
-    scan = {"path": acquisition.path, **acquisition.metadata.model_dump(mode="json")}
+    scan = acquisition.metadata.model_dump(mode="json")
     return [key for key in wanted if found.get(key) != wanted[key]] + [
         f"acquisition ({key})" for key in scan if recorded.get(key) != scan[key]
     ]
@@ -146,17 +160,18 @@ def _other_contents(made: dict[str, Any], config: RunConfig, acquisition: Acquis
     return [key.replace("_digest", " (contents)") for key in now if made.get(key) != now[key]]
 
 
-def _run(name: str, target: str, *, scored: bool, reference: str | None, circle: bool) -> Run:
+def _run(
+    name: str, target: str, acquisition: Acquisition, *, scored: bool, reference: str | None, circle: bool
+) -> Run:
     result = open_result(target)
     made: Any = result.provenance
     psnr = ssim = residual = None
     planes: dict[str, tuple[float | None, float | None]] = {}
     if scored:
-        scores = evaluate(target, reference, circle=circle)
+        scores = evaluate(target, reference, circle=circle, acquisition=acquisition)
         psnr, ssim, residual = scores.psnr, scores.ssim, scores.residual
         planes = {plane: (scores.planes[plane].psnr, scores.planes[plane].ssim) for plane in PLANES}
     else:
-        acquisition = open_acquisition(str(made["acquisition"]["path"]))
         residual = relative_residual(acquisition, read_image(result, recorded_intensity(result)))
     return Run(
         name=name,

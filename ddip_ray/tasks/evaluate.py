@@ -62,6 +62,7 @@ def evaluate(
     reference_path: str | None = None,
     data_range: float = 1.0,
     circle: bool = False,
+    acquisition: Acquisition | None = None,
 ) -> Evaluation:
     """Score the result at ``result_path``, of complex images the magnitude; both volumes are held in memory.
 
@@ -70,6 +71,7 @@ def evaluate(
             acquisition that the result was made from.
         data_range: of PSNR and SSIM, in normalised units.
         circle: score inside the inscribed circle of each slice only (measured scans).
+        acquisition: that it was made from; None: where it was, or beside the result.
 
     Raises:
         InputError: no such store, no reference, or shapes that differ.
@@ -78,7 +80,7 @@ def evaluate(
         raise InputError(f"--data-range: found {data_range:g}, expected a positive number")
     result = open_result(result_path)
     intensity = recorded_intensity(result)
-    acquisition = find_acquisition(result)
+    acquisition = acquisition or find_acquisition(result)
     if reference_path is not None:
         reference = read_reference(reference_path, intensity, result.metadata.unit)
     elif acquisition is not None:

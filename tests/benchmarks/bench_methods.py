@@ -26,6 +26,7 @@ from abdomen import CT, binned
 
 from ddip_ray.engine.config import load_config
 from ddip_ray.io.schema import Pattern
+from ddip_ray.solvers.relevant import SECTIONS
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.tasks.compare import Layout, Run, compare
 from ddip_ray.tasks.comparison_files import ComparisonFiles
@@ -88,24 +89,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "d3ip-mbir-auto": {"method": "d3ip-mbir", "adaptation": {"policy": "auto"}},
     "d3ip-paper": {"method": "d3ip", "preset": "paper"},
     "ddip-paper": {"method": "ddip", "preset": "paper"},
-}
-# What a method listens to; a change of anything else does not make its scores old.
-SECTIONS = {
-    "zero-filled": (),
-    "fbp": ("fbp",),
-    "cg": ("cg",),
-    "tv": ("tv",),
-    "dps": ("dps",),
-    "score-sde": ("sampler", "predictor_corrector"),
-    "ddnm": ("sampler",),
-    "diffpir": ("sampler", "diffpir"),
-    "dds": ("sampler",),
-    "diffusionmbir": ("sampler", "mbir"),
-    "ddip": ("sampler", "adaptation"),
-    "scd": ("sampler", "adaptation", "scd"),
-    "d3ip": ("sampler", "adaptation", "validation"),
-    "d3ip-mbir": ("sampler", "adaptation", "mbir"),
-    "d3ip-meta": ("sampler", "adaptation", "meta"),
 }
 METHODS = "fbp,cg,tv,ddnm,diffpir,dds,diffusionmbir,scd,d3ip,d3ip-fixed,d3ip-mbir,d3ip-meta"
 OTHERS = ",".join(["zero-filled", *sorted(VARIANTS.keys() - {"d3ip-fixed"}), "dps", "score-sde", "ddip"])

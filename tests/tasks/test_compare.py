@@ -63,6 +63,41 @@ def test_results_of_other_settings_are_refused_or_replaced(small_scan: Path) -> 
     assert again.psnr != first[1].psnr
 
 
+def test_settings_that_a_method_does_not_hear_are_no_others(small_scan: Path) -> None:
+    folder = small_scan.parent / "out"
+    first = compare(str(small_scan), str(folder), CONFIGS, [0])
+    other = {"adaptation": {"num_adapt_steps": 4}, "micro_batch": 2, "seed": 5}
+    configs = {name: load_config(None, {"method": name, **other}) for name in CONFIGS}
+    assert compare(str(small_scan), str(folder), configs, [5, 6]) == first
+
+
+def test_a_study_can_be_moved(small_scan: Path) -> None:
+    study = small_scan.parent
+    first = compare(str(small_scan), str(study / "out"), CONFIGS, [0])
+    moved = study.rename(study.with_name("moved"))
+    again = compare(str(moved / small_scan.name), str(moved / "out"), CONFIGS, [0])
+    assert [run.psnr for run in again] == [run.psnr for run in first]
+    assert [run.seconds for run in again] == [run.seconds for run in first]  # not made anew
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("zero-filled", {}, "zero-filled reconstructs MRI"),
+        ("dds", {"prior": "nowhere"}, "nowhere"),
+        ("d3ip", {"adapter": "nowhere.safetensors"}, "nowhere"),
+    ],
+)
+def test_a_method_that_cannot_run_is_found_before_any_work(
+    small_scan: Path, name: str, settings: dict[str, str], message: str
+) -> None:
+    folder = small_scan.parent / "out"
+    configs = {**CONFIGS, name: load_config(None, {"method": name, **settings})}
+    with pytest.raises(InputError, match=message):
+        compare(str(small_scan), str(folder), configs, [0])
+    assert not folder.exists()
+
+
 def test_another_scan_under_the_same_name_is_noticed(small_scan: Path, small_image: Path) -> None:
     folder = small_scan.parent / "out"
     folder.mkdir()
