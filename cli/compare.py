@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from ddip_ray.errors import InputError
 
 from .interrupts import stoppable
-from .options import AsJson, Prior
+from .options import Address, AsJson, Prior
 from .output import format_table, print_json, progress
 from .reconstruct import Method, Preset, watcher
 
@@ -34,6 +35,14 @@ def compare(
     ] = 1,
     preset: Annotated[Preset | None, typer.Option(help="As of reconstruct.")] = None,
     config: Annotated[str | None, typer.Option(help="A YAML file of settings for all methods.")] = None,
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME=FILE",
+            help="One more row, NAME: a method with the settings of a YAML file. Can be given several times.",
+        ),
+    ] = None,
     prior: Prior = None,
     reference: Annotated[
         str | None, typer.Option(help="A result or acquisition to score against. Default: the store's own.")
@@ -43,6 +52,7 @@ def compare(
     ] = False,
     gpus: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
     workers: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
+    address: Address = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that were made with other settings.")
     ] = False,
@@ -53,7 +63,7 @@ def compare(
 ) -> None:
     """Run several methods on one acquisition and score them alike. What is done is not done again."""
     names = parse_methods(methods)
-    from ddip_ray.engine.config import load_config
+    from ddip_ray.engine.config import given_settings, load_config
     from ddip_ray.io.paths import is_remote, local_path
     from ddip_ray.tasks.compare import Layout
     from ddip_ray.tasks.compare import compare as make
@@ -61,7 +71,13 @@ def compare(
     from ddip_ray.tasks.comparison_table import table
 
     flags = {"preset": preset and preset.value, "prior": prior}
+    if "method" in given_settings(config, {}):
+        raise InputError(
+            f"configuration {config}: method is for --methods to say", "Or give it as a --variant"
+        )
     configs = {name: load_config(config, {**flags, "method": name}) for name in names}
+    for name, file in parse_variants(variants or []).items():
+        configs[name] = load_config(file, flags)
     first_seed = configs[names[0]].seed
     folder = output or store.rstrip("/").removesuffix(".zarr") + "-compare"
     if is_remote(folder):
@@ -104,3 +120,16 @@ def parse_methods(text: str) -> list[str]:
     if not names:
         raise InputError("--methods: none given", f"There are {', '.join(known)}")
     return names
+
+
+def parse_variants(texts: list[str]) -> dict[str, str]:
+    """NAME=FILE; a name is part of a file's name and of the table."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, file = text.partition("=")
+        if not re.fullmatch(r"[\w.-]+", name) or not file:
+            raise InputError(f"--variant: found {text!r}, expected NAME=FILE", "For example fixed=fixed.yaml")
+        if name in found or name in list(Method):
+            raise InputError(f"--variant {text}: {name} is a method, or given twice", "Give another name")
+        found[name] = file
+    return found

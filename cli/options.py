@@ -24,7 +24,7 @@ Address = Annotated[
     ),
 ]
 ConfigFile = Annotated[str | None, typer.Option(help="A YAML file of settings; flags come on top.")]
-Prior = Annotated[str | None, typer.Option(help="A shipped prior or a diffusers directory.")]
+Prior = Annotated[str | None, typer.Option(help="A shipped prior, a diffusers directory or a checkpoint.")]
 NewAcquisition = Annotated[
     str, typer.Option("-o", "--output", help="The acquisition to write, e.g. vol.zarr.")
 ]

@@ -88,7 +88,10 @@ def reconstruct(
     gpus: Annotated[
         int | None, typer.Option(help="GPUs to use, one worker each. Default: all there are.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Workers, when there is no GPU. Default: 1.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Workers, when there is no GPU. Default: a core each; 1 without a prior."),
+    ] = None,
     address: Address = None,
     executor: Annotated[
         ExecutorChoice | None,

@@ -21,7 +21,7 @@ class Reptile:
 
     One outer step: for each drawn slice z, θ_z is θ after ``inner_steps`` of Adam on that slice alone; then
     θ ← θ + β mean(θ_z − θ), with β falling linearly. In the reconstruction itself each slice sees a θ_z of
-    its own, made from the current θ by ``refine_steps`` on its own twins.
+    its own, made from the current θ by ``refine_steps`` on it alone.
     """
 
     def __init__(self, learner: Learner, meta: MetaSettings) -> None:

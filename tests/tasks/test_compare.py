@@ -212,6 +212,41 @@ def test_command(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [item["name"] for item in document["runs"]] == ["fbp", "cg"]
 
 
+def test_variants_are_rows_of_their_own(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = small_scan.parent
+    (study / "few.yaml").write_text("method: cg\ncg: {iterations: 2}\n")
+    words = ["compare", str(small_scan), "--methods", "cg", "--workers", "1"]
+    assert main([*words, "--variant", f"cg-2={study / 'few.yaml'}", "--json"]) == 0
+    plain, few = json.loads(capsys.readouterr().out)["runs"]
+    assert (plain["name"], few["name"]) == ("cg", "cg-2")
+    assert plain["psnr"] != few["psnr"]
+    assert (study / "vol-compare" / "cg-2-seed0.zarr").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--variant", "few.yaml"], "expected NAME=FILE"),
+        (["--variant", "a/b=few.yaml"], "expected NAME=FILE"),
+        (["--variant", "dds=few.yaml"], "dds is a method, or given twice"),
+        (["--variant", "a=few.yaml", "--variant", "a=few.yaml"], "a is a method, or given twice"),
+        (["--config", "few.yaml"], "method is for --methods to say"),
+    ],
+)
+def test_variants_that_cannot_be(
+    small_scan: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(small_scan.parent)
+    Path("few.yaml").write_text("method: cg\n")
+    assert main(["compare", str(small_scan), "--methods", "cg", "--workers", "1", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("vol-compare").exists()
+
+
 def test_the_folder_is_a_local_one(
     small_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
