@@ -250,7 +250,7 @@ class Cohort:
         values = {"state": State.DONE, "seconds": made["seconds"]["total"], "residual": made["residual"]}
         try:  # what is done stays done
             if acquisition.has_reference:
-                scores = evaluate(entry.output)
+                scores = evaluate(entry.output, acquisition=acquisition)
                 values |= {"psnr": scores.psnr, "ssim": scores.ssim}
             if self.library is not None and can_start_warm(config):
                 self.library.add(entry.tag, load_file(entry.output, ADAPTER_NAME), entry.name)
