@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
 from ddip_ray.errors import InputError
-from ddip_ray.operators.finite_difference import difference
-from ddip_ray.operators.inner_product import slice_dot_real, squared_modulus
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.learner import BindNetwork, Learner, SliceLoss
+from ddip_ray.solvers.learner import Learner
+from ddip_ray.solvers.measured import Measured
 from ddip_ray.solvers.method import StepReport
 from ddip_ray.solvers.per_slice import PerSlice
-from ddip_ray.solvers.problem import SlabProblem
 from ddip_ray.solvers.reptile import Reptile
-from ddip_ray.solvers.sampler import Denoised, RuleFor, Sampler
+from ddip_ray.solvers.sampler import RuleFor, Sampler
 from ddip_ray.solvers.settings import SCDSettings
 from ddip_ray.solvers.state import State
 
@@ -36,8 +30,8 @@ class SCD:
         settings: SCDSettings,
         judging_rule: RuleFor,
     ) -> None:
-        self.sampler, self.learner, self.settings = sampler, learner, settings
-        self.judging_rule = judging_rule
+        self.sampler, self.learner = sampler, learner
+        self.judge = Measured(sampler, settings, judging_rule)
         if sampler.rule.couples_slices and sampler.problem.typical is not None:
             raise InputError(
                 "adaptation.judge: measurements judge neighbours only where all slices are measured alike",
@@ -47,8 +41,8 @@ class SCD:
         self.adapt_nfe = learner.num_judged
 
     def step(self, i: int) -> StepReport:
-        loss = self.learner.adapt(i, self) if i in self.learner.adapting_steps else None
-        return StepReport(self.sampler.step(i, self.learner.network_for(i, self)).residual, loss)
+        loss = self.learner.adapt(i, self.judge) if i in self.learner.adapting_steps else None
+        return StepReport(self.sampler.step(i, self.learner.network_for(i, self.judge)).residual, loss)
 
     def keep(self, state: State) -> None:
         self.sampler.keep(state.within("sampler"))
@@ -58,63 +52,5 @@ class SCD:
         return self.sampler.result()
 
     @property
-    def judges_runs(self) -> bool:
-        return self.sampler.rule.couples_slices
-
-    @property
     def adapter(self) -> Adapter | None:
         return self.learner.adapter
-
-    def slice_loss(self, i: int, slices: Sequence[int], network: BindNetwork, draw: int) -> SliceLoss:
-        """Implements `Judge`, for the sampler's own slices."""
-        slab = self.sampler.problem.slab
-        if self.judges_runs:
-            return self.run_loss(i, slices, network)
-
-        def loss(z: int) -> Tensor | None:
-            if z not in slab:
-                return None
-            own = [z - slab.start]
-            return self.loss(i, self.sampler.estimate(i, own, network()), self.sampler.problem.slice(z))
-
-        return loss
-
-    def run_loss(self, i: int, run: Sequence[int], network: BindNetwork) -> SliceLoss:
-        """A run of neighbours is judged as one, wherever its slices lie.
-
-        Every worker gets the run's estimates and measurements and the loss's gradient in the estimates; a
-        slice's share is then the linear function of its own estimate that has this gradient.
-        """
-        slab, problem = self.sampler.problem.slab, self.sampler.problem
-        own = {row: z - slab.start for row, z in enumerate(run) if z in slab}
-        x0_hat = problem.y.new_zeros(len(run), *problem.operator.image_shape)
-        y = problem.y.new_zeros(len(run), *problem.operator.measurement_shape)
-        with torch.no_grad():
-            for row, local in own.items():
-                x0_hat[row], y[row] = self.sampler.estimate(i, [local], network())[0], problem.y[local]
-        for tensor in (x0_hat, y):
-            self.sampler.communicator.all_reduce(tensor)
-        value = self.loss(i, x0_hat.requires_grad_(), problem.only(y))
-        (gradient,) = torch.autograd.grad(value, x0_hat)
-
-        def loss(z: int) -> Tensor | None:
-            if z not in slab:
-                return None
-            row = list(run).index(z)
-            estimate = self.sampler.estimate(i, [own[row]], network())[0]
-            moving = slice_dot_real((estimate - x0_hat[row].detach())[None], gradient[row][None]).sum()
-            return value.detach() + len(run) * moving
-
-        return loss
-
-    def loss(self, i: int, x0_hat: Tensor, problem: SlabProblem) -> Tensor:
-        """Mean square misfit of ``x0_hat: (z, y, x)`` made consistent with the data, in units of ‖A‖."""
-        t = self.sampler.timesteps[i]
-        x0 = self.judging_rule(problem, Alone()).consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat))
-        misfit = (problem.operator.forward(x0) - problem.y) / problem.operator_norm()
-        loss = squared_modulus(misfit).sum() / x0.numel()
-        if self.settings.tv_weight > 0:
-            rough = sum(difference(x0, axis).abs().sum() for axis in (1, 2))
-            weight = (self.sampler.high - self.sampler.low) * self.settings.tv_weight
-            loss = loss + weight * rough / x0.numel()
-        return loss

@@ -68,9 +68,9 @@ def test_adaptation_by_the_measurements_meets_them_better(prior: DiffusionPrior)
     sampler = {"num_steps": 4, "cg_iterations": 1, "quiet_cg_iterations": 1}
     method = build("d3ip", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
     learner = method.learner
-    before = [float(method.slice_loss(0, [z], learner.network, 0)(z)) for z in range(6)]
-    learner.adapt(0, method)
-    after = [float(method.slice_loss(0, [z], learner.network, 0)(z)) for z in range(6)]
+    before = [float(method.judge.slice_loss(0, [z], learner.network, 0)(z)) for z in range(6)]
+    learner.adapt(0, method.judge)
+    after = [float(method.judge.slice_loss(0, [z], learner.network, 0)(z)) for z in range(6)]
     assert sum(after) < 0.8 * sum(before)
 
 
@@ -113,6 +113,6 @@ def test_total_variation_is_weighed_against_the_data_in_any_range(prior: Diffusi
     of_range, of_unit = (
         build("scd", problem(phantom()), own, sampler=SAMPLER, **settings) for own in (prior, other)
     )
-    unit = of_unit.loss(0, u, of_unit.sampler.problem.slice(0))
-    ranged = of_range.loss(0, 2 * u - 1, of_range.sampler.problem.slice(0))
+    unit = of_unit.judge.loss(0, u, of_unit.sampler.problem.slice(0))
+    ranged = of_range.judge.loss(0, 2 * u - 1, of_range.sampler.problem.slice(0))
     torch.testing.assert_close(ranged, 4 * unit)
