@@ -55,6 +55,8 @@ def _explain(error: Any) -> str:
     field = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"{field}: unknown key"
+    if error["type"] == "model_type":
+        return f"{field}: expected a mapping of settings (found {error['input']!r})"
     if error["type"] == "value_error":  # our own, of several fields together
         return f"{field}: {error['ctx']['error']}".removeprefix(": ")
     return f"{field}: {error['msg']} (found {error['input']!r})"

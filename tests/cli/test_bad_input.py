@@ -178,6 +178,10 @@ def test_run_yaml_that_is_none(fails: Run, small_scan: Path) -> None:
     config = small_scan.parent / "run.yaml"
     config.write_text("method: [fbp]\n")
     assert "- method: " in fails("reconstruct", small_scan, "--config", config)
+    config.write_text("method: fbp\nfbp: 5\n")
+    assert "- fbp: expected a mapping of settings (found 5)" in fails(
+        "reconstruct", small_scan, "--config", config
+    )
     config.write_text("- fbp\n")
     assert "expected a mapping" in fails(*_reconstruct(small_scan, "--config", str(config)))
     config.write_text("method: fbp\n", encoding="utf-16")
