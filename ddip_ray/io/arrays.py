@@ -63,7 +63,8 @@ def read_attributes(path: StorePath) -> dict[str, Any]:
         node_type, attributes = root["node_type"], root.get("attributes", {})
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"{path}: {ROOT_KEY} is damaged ({error!r})", "Delete the store, and make it again"
+            f"{path}: {ROOT_KEY} is damaged ({error!r})",
+            f"Restore {ROOT_KEY} from a copy, or make the store again",
         ) from error
     if node_type != "group" or not isinstance(attributes, dict):
         raise InputError(f"{path}: a Zarr {node_type}, expected a group")

@@ -100,9 +100,9 @@ def compare(
         shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
         require_shape(read_reference(reference, intensity, intensity.unit), reference, shape)
     missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
-    for _, config, target in planned:
-        if target in missing:  # what a worker would find out when it is its turn
-            build_method(config, load_problem(acquisition, Slab(0, 1), start_from=config.start_from), Alone())
+    for config in {name: config for name, config, target in planned if target in missing}.values():
+        # What a worker would find out when it is its turn.
+        build_method(config, load_problem(acquisition, Slab(0, 1), start_from=config.start_from), Alone())
     paths.make_folder(folder)
     runs: list[Run] = []
     for name, config, target in planned:

@@ -192,7 +192,7 @@ def current(scan: str) -> list[Run]:
 def commits(scan: str) -> str:
     """Which methods and seeds were measured at which."""
     measured: dict[str, dict[str, list[str]]] = {}
-    for row in rows_of(scan):
+    for row in filter(is_current, rows_of(scan)):
         measured.setdefault(row["commit"], {}).setdefault(row["name"], []).append(str(row["seed"]))
     return "; ".join(
         f"{commit}: " + ", ".join(f"{name} {'+'.join(seeds)}" for name, seeds in names.items())
@@ -217,11 +217,12 @@ def rows_of(scan: str) -> Rows:
 
 
 def is_current(row: dict[str, Any]) -> bool:
-    today = settings_of(config_of(row["name"]))
+    """Whether it was made with today's settings; those that it does not know of were as by default."""
+    today, default = settings_of(config_of(row["name"])), RunConfig().model_dump(mode="json")
     return all(
-        today[section].get(key) == value
+        settings.get(key, default[section].get(key)) == today[section].get(key)
         for section, settings in row["settings"].items()
-        for key, value in settings.items()
+        for key in {*settings, *today[section]}
     )
 
 
