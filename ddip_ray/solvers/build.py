@@ -30,6 +30,7 @@ from ddip_ray.solvers.scd import SCD
 from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.solvers.slab import Slab
 from ddip_ray.solvers.total_variation import TotalVariation
+from ddip_ray.solvers.twins import TwinPlan
 from ddip_ray.solvers.validation import Validation
 
 
@@ -141,8 +142,15 @@ def adapting(
     if config.adaptation.policy == "auto" and learner.adapter is not None:
         validation = Validation(sampler, config.validation, learner.adapter)
     alone = config.model_copy(update={"method": "dds"})  # no twin has neighbours
-    twin_rule, judging_rule = (rule_for(c, prior) for c in (alone, judging(alone)))
-    return D3IP(sampler, learner, twin_rule, judging_rule, validation)
+    plan = TwinPlan.of(
+        config.adaptation,
+        sampler,
+        num_teaching=learner.num_teaching,
+        num_drawn=learner.num_drawn,
+        rule_for=rule_for(alone, prior),
+        judging_rule=rule_for(judging(alone), prior),
+    )
+    return D3IP(sampler, learner, plan, validation)
 
 
 def learner_for(config: RunConfig, sampler: Sampler) -> Learner | Reptile | PerSlice:

@@ -1,4 +1,4 @@
-"""What couples slices across slabs: differences along z, and norms of whole volumes."""
+"""What couples slices across slabs: differences along z, 3D gradients, and norms of whole volumes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.operators.conjugate_gradient import Blocks, squared_norms
+from ddip_ray.operators.finite_difference import difference, difference_adjoint
 from ddip_ray.operators.inner_product import slice_dot
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.problem import SlabProblem
@@ -16,7 +17,7 @@ from ddip_ray.solvers.slab import Slab
 
 @dataclass(frozen=True)
 class SliceCoupling:
-    """D_z, its adjoint and norms for a volume that lies in slabs on several workers.
+    """D_z, the gradient, their adjoints and norms for a volume that lies in slabs on several workers.
 
     The volume has an open boundary: there is no difference from its last slice to its first (the
     published code wraps around there).
@@ -46,6 +47,15 @@ class SliceCoupling:
             before = torch.zeros_like(d[0])
         return torch.cat([before[None], d[:-1]]) - d
 
+    def gradient(self, x: Tensor) -> list[Tensor]:
+        """Differences along z, y and x, each (z, y, x) with a zero at the end of its axis."""
+        return [self.difference(x), *(_filled(difference(x, axis), axis) for axis in (1, 2))]
+
+    def gradient_adjoint(self, d: list[Tensor]) -> Tensor:
+        inner = [d[axis].narrow(axis, 0, d[axis].shape[axis] - 1) for axis in (1, 2)]
+        along_z = self.difference_adjoint(d[0])
+        return along_z + difference_adjoint(inner[0], 1) + difference_adjoint(inner[1], 2)
+
     def norms(self, blocks: Blocks) -> Tensor:
         """Σ ‖block‖² over the whole volume, (1,): slices are reduced apart and summed in slice order."""
         own = squared_norms(blocks)
@@ -53,3 +63,7 @@ class SliceCoupling:
         every[self.slab.start : self.slab.stop] = own
         self.communicator.all_reduce(every)
         return slice_dot(every[None], torch.ones_like(every)[None])
+
+
+def _filled(d: Tensor, axis: int) -> Tensor:
+    return torch.cat([d, torch.zeros_like(d.narrow(axis, 0, 1))], dim=axis)

@@ -10,16 +10,12 @@ from torch import Tensor
 from ddip_ray.adaptation.lora import Adapter
 from ddip_ray.solvers.learner import Learner
 from ddip_ray.solvers.method import StepReport
-from ddip_ray.solvers.noise import key
 from ddip_ray.solvers.per_slice import PerSlice
 from ddip_ray.solvers.reptile import Reptile
-from ddip_ray.solvers.rescan import check_rescannable, rescan
-from ddip_ray.solvers.sampler import RuleFor, Sampler
+from ddip_ray.solvers.sampler import Sampler
 from ddip_ray.solvers.state import State
-from ddip_ray.solvers.twins import Twins
+from ddip_ray.solvers.twins import TwinPlan, Twins
 from ddip_ray.solvers.validation import Validation
-
-_RESCAN = 0x75C  # keys the rescans' noise apart from the image noise
 
 
 class D3IP:
@@ -32,23 +28,19 @@ class D3IP:
     estimate, which an adapter can satisfy by not denoising at all (`SCD`).
 
     With a ``validation`` the real late steps wait until it has decided how strongly to adapt.
-    With a sampler that couples neighbours this is D3IP (mbir); twins have none, and go by ``twin_rule``. With
-    `Reptile` as learner it is D3IP (meta), with `PerSlice` DDIP, which has no adapter for the volume.
+    With a sampler that couples neighbours this is D3IP (mbir), with `Reptile` as learner D3IP (meta), with
+    `PerSlice` DDIP, which has no adapter for the volume.
     """
 
     def __init__(
         self,
         sampler: Sampler,
         learner: Learner | Reptile | PerSlice,
-        twin_rule: RuleFor,
-        judging_rule: RuleFor,
+        plan: TwinPlan,
         validation: Validation | None = None,
     ) -> None:
-        self.sampler, self.learner = sampler, learner
-        self.twin_rule, self.judging_rule = twin_rule, judging_rule
+        self.sampler, self.learner, self.plan = sampler, learner, plan
         self.validation, self.strength = validation, 1.0
-        self.settings = learner.settings
-        check_rescannable(sampler.problem, self.settings.downsampling)
         # An adapter given at the start helps from the first step; the learner changes it later.
         self.first_network = learner.network() if learner.started else None
         self.prior_digest = sampler.prior.digest
@@ -57,24 +49,18 @@ class D3IP:
         self.late: Sampler | None = None  # the sampler as it was before the first pass's late steps
         self.residual = math.nan
 
-        self.late_steps = [i for i in range(sampler.num_steps) if self.is_late(i)]
-        self.num_steps = 2 * sampler.num_steps + (len(self.late_steps) if validation else 0)
-        enough = max(1, self.settings.enough_twins // learner.num_teaching)
-        self.num_twins = min(self.settings.num_twins, enough)
-        self.nfe = sampler.nfe + len(self.late_steps) + self.num_twins * sampler.nfe
-        wanted = math.ceil(self.settings.num_adapt_slices / learner.num_drawn)
-        self.num_drawn_twins = min(wanted, self.num_twins)
-        self.adapt_nfe = learner.num_judged * self.num_drawn_twins
+        num_late = sum(self.is_late(i) for i in range(sampler.num_steps))
+        self.num_steps = 2 * sampler.num_steps + (num_late if validation else 0)
+        self.nfe = sampler.nfe + num_late + plan.num_copies * sampler.nfe
+        self.adapt_nfe = learner.num_judged * plan.num_drawn
         if validation is not None:
-            num_late = len(self.late_steps)
             self.adapt_nfe += validation.num_calls(sampler.num_steps - num_late, num_late)
 
     def step(self, i: int) -> StepReport:
         if i < self.sampler.num_steps:
             return self.first_pass(i)
         if self.twins is None:
-            self.scanned = self.sampler.x0
-            self.twins = self.scan_again(self.scanned)
+            self.twins = self.scan_again(self.sampler.x0)
         if i < 2 * self.sampler.num_steps:
             return self.second_pass(i - self.sampler.num_steps, self.twins)
         assert self.validation is not None
@@ -90,22 +76,12 @@ class D3IP:
 
     def scan_again(self, x0: Tensor) -> Twins:
         """Twins of ``x0``, the first pass's result; the real sampler goes back to before its late steps."""
-        sampler, seed = self.sampler, key(self.sampler.seed, _RESCAN)
-        with torch.no_grad():
-            again = rescan(
-                sampler.problem,
-                x0,
-                self.settings.downsampling,
-                self.num_twins,
-                seed,
-                lowest=sampler.low if sampler.is_constrained else None,
-            )
-        self.sampler = self.late or sampler
-        return Twins(sampler, again, self.num_drawn_twins, self.twin_rule, self.judging_rule)
+        self.scanned, self.sampler = x0, self.late or self.sampler
+        return self.plan.twins(x0, self.sampler)
 
     def second_pass(self, i: int, twins: Twins) -> StepReport:
         loss = self.learner.adapt(i, twins) if i in self.learner.adapting_steps else None
-        twins.sampler.advance(i, self.learner.network_for_twins(self.num_twins))
+        twins.sampler.advance(i, self.learner.network_for_twins(self.plan.num_copies))
         if self.is_late(i) and self.validation is not None:
             self.validation.remember(i)
         elif self.is_late(i):
@@ -130,9 +106,8 @@ class D3IP:
             self.validation.keep(state.within("validation"))
         if state.value("is_scanned", self.scanned is not None):
             before = self.sampler.x0 if self.scanned is None else self.scanned
-            self.scanned = state.slices("scanned", before, self.sampler.problem.slab)
-            if self.twins is None:
-                self.twins = self.scan_again(self.scanned)
+            scanned = state.slices("scanned", before, self.sampler.problem.slab)
+            self.twins = self.twins or self.scan_again(scanned)
             self.twins.sampler.keep(state.within("twins"))
         elif state.value("is_late", self.late is not None):
             self.late = self.late or self.sampler.fork()
@@ -148,4 +123,4 @@ class D3IP:
         return adapter if adapter is None or self.strength == 1 else adapter.at_strength(self.strength)
 
     def is_late(self, i: int) -> bool:
-        return self.sampler.timesteps[i] <= self.settings.adapt_start_t
+        return self.sampler.timesteps[i] <= self.learner.settings.adapt_start_t

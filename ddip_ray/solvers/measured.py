@@ -71,7 +71,7 @@ class Measured:
     def loss(self, i: int, x0_hat: Tensor, problem: SlabProblem) -> Tensor:
         """Mean square misfit of ``x0_hat: (z, y, x)`` made consistent with the data, in units of ‖A‖."""
         t = self.sampler.timesteps[i]
-        x0 = self.judging_rule(problem, Alone()).consistent(Denoised(t, t, x0_hat, x0_hat, x0_hat))
+        x0 = self.judging_rule(problem, Alone()).consistent(Denoised.alone(t, x0_hat))
         misfit = (problem.operator.forward(x0) - problem.y) / problem.operator_norm()
         loss = squared_modulus(misfit).sum() / x0.numel()
         if self.settings.tv_weight > 0:

@@ -39,6 +39,11 @@ class Denoised:
     x0_hat: Tensor
     eps_hat: Tensor
 
+    @classmethod
+    def alone(cls, t: int, x0_hat: Tensor) -> Denoised:
+        """An estimate to be made consistent with the data, from which nothing moves on."""
+        return cls(t, t, x0_hat, x0_hat, torch.zeros_like(x0_hat))
+
 
 class Rule(Protocol):
     """Parts 2 and 3 of a step: what tells one method from another. One for each problem."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ddip_ray.operators.conjugate_gradient import Blocks, cgls
-from ddip_ray.operators.finite_difference import difference, difference_adjoint
 from ddip_ray.operators.inner_product import squared_modulus
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.coupling import SliceCoupling
@@ -48,7 +47,7 @@ class TotalVariation:
             r = tuple(target - now for target, now in zip(y, self.forward(self.x), strict=True))
             iterations, norms = self.settings.cg_iterations, self.coupling.norms
             self.x = self.x + cgls(self.forward, self.adjoint, r, iterations, norms=norms).x
-            gradient, before = self.gradient(self.x), (*self.split, self.positive)
+            gradient, before = self.coupling.gradient(self.x), (*self.split, self.positive)
             raised = [g + u for g, u in zip(gradient, self.dual, strict=True)]
             length = torch.sqrt(
                 squared_modulus(raised[0]) + squared_modulus(raised[1]) + squared_modulus(raised[2])
@@ -88,7 +87,7 @@ class TotalVariation:
 
     def forward(self, x: Tensor) -> Blocks:
         """(A x/‖A‖, √ρ ∇x, √ρ x), the gradient as one block an axis."""
-        steps = [self.sqrt_rho * d for d in self.gradient(x)]
+        steps = [self.sqrt_rho * d for d in self.coupling.gradient(x)]
         return self.scale * self.A.forward(x), *steps, self.sqrt_rho * x
 
     def adjoint(self, r: Blocks) -> Tensor:
@@ -97,19 +96,7 @@ class TotalVariation:
     def unsplit_adjoint(self, r: Blocks) -> Tensor:
         """Of (∇x, x)."""
         *steps, x = r
-        return self.gradient_adjoint(steps) + x
-
-    def gradient(self, x: Tensor) -> list[Tensor]:
-        """Differences along z, y and x, each (z, y, x) with a zero at the end of its axis."""
-        return [self.coupling.difference(x), _filled(difference(x, 1), 1), _filled(difference(x, 2), 2)]
-
-    def gradient_adjoint(self, d: list[Tensor]) -> Tensor:
-        inner = [d[axis].narrow(axis, 0, d[axis].shape[axis] - 1) for axis in (1, 2)]
-        return (
-            self.coupling.difference_adjoint(d[0])
-            + difference_adjoint(inner[0], 1)
-            + difference_adjoint(inner[1], 2)
-        )
+        return self.coupling.gradient_adjoint(steps) + x
 
 
 def default_lam(problem: SlabProblem) -> float:
@@ -120,7 +107,3 @@ def default_lam(problem: SlabProblem) -> float:
     """
     std = problem.noise_std / problem.operator_norm()
     return 3e-6 + (std**2 / 0.06 if problem.y.is_complex() else 2e-2 * std)
-
-
-def _filled(d: Tensor, axis: int) -> Tensor:
-    return torch.cat([d, torch.zeros_like(d.narrow(axis, 0, 1))], dim=axis)

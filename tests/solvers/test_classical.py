@@ -42,7 +42,7 @@ def test_tv_minimises_its_objective() -> None:
 
     def objective(v: Tensor) -> float:
         misfit = 0.5 * method.scale**2 * (p.operator.forward(v) - p.y).square().sum()
-        g = method.gradient(v)
+        g = method.coupling.gradient(v)
         return float(misfit + method.lam * torch.sqrt(g[0] ** 2 + g[1] ** 2 + g[2] ** 2).sum())
 
     best = objective(solution)

@@ -43,3 +43,15 @@ def test_slice_difference_is_clipped_and_its_adjoint_exact() -> None:
     assert not coupling.difference(x)[-1].any()
     left, right = (coupling.difference(x) * d).sum(), (x * coupling.difference_adjoint(d)).sum()
     assert float(left) == pytest.approx(float(right), rel=1e-12)
+
+
+def test_gradient_and_its_adjoint() -> None:
+    coupling = SliceCoupling(Alone(), Slab(0, 5), 5)
+    x = torch.randn(5, 3, 4, dtype=torch.float64)
+    d = list(torch.randn(3, 5, 3, 4, dtype=torch.float64))
+    gradient = coupling.gradient(x)
+    for axis, along in enumerate(gradient):
+        assert torch.equal(along.narrow(axis, 0, x.shape[axis] - 1), x.diff(dim=axis))
+        assert not along.select(axis, -1).any()
+    left = sum(float((a * b).sum()) for a, b in zip(gradient, d, strict=True))
+    assert left == pytest.approx(float((x * coupling.gradient_adjoint(d)).sum()), rel=1e-12)

@@ -17,7 +17,7 @@ class Threads:
 
     def __init__(self, world_size: int) -> None:
         self.world_size = world_size
-        self.barrier = threading.Barrier(world_size, timeout=60)
+        self.barrier = threading.Barrier(world_size, timeout=300)  # kernels compile meanwhile
         self.board: list[Any] = [None] * world_size
 
     def share(self, rank: int, value: Any) -> list[Any]:
