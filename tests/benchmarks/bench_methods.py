@@ -79,12 +79,13 @@ SCANS = {
     "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),
 }
 # Not a method's default: CG from zero at each timestep; DiffusionMBIR to convergence at each timestep, and by
-# ADMM on data and total variation together, as published; without or with held-out views that decide; the
-# papers' settings.
+# ADMM on data and total variation together, as published; SCD at ten times its rate; without or with held-out
+# views that decide; the papers' settings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
     "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 40}},
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
+    "scd-faster": {"method": "scd", "adaptation": {"learning_rate": 1e-4}},
     "d3ip-fixed": {"method": "d3ip", "adaptation": {"policy": "fixed"}},
     "d3ip-mbir-auto": {"method": "d3ip-mbir", "adaptation": {"policy": "auto"}},
     "d3ip-paper": {"method": "d3ip", "preset": "paper"},
