@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from ddip_ray.tasks.evaluate import evaluate, relative_residual
 from ddip_ray.tasks.volumes import read_image, read_reference, recorded_intensity, require_shape
 
 PLANES = ("axial", "coronal", "sagittal")
+_RESULT = re.compile(r"([\w.-]+)-seed\d+\.zarr")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def compare(
 
     The folder is made if there is none.
     A result that is there, complete, and made from the same acquisition with the same settings, as far as the
-    method listens to them, is not made again. ``on_run`` is told the runs so far after each.
+    method listens to them, is not made again. Results of this acquisition that earlier calls left there follow,
+    scored alike. ``on_run`` is told the runs so far after each.
 
     Args:
         seeds: used by methods with a prior; the others are run once, as seed 0.
@@ -100,11 +103,22 @@ def compare(
         shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
         require_shape(read_reference(reference, intensity, intensity.unit), reference, shape)
     missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
+    names = {target: name for name, _, target in planned} | _left_there(folder, acquisition)
     for config in {name: config for name, config, target in planned if target in missing}.values():
         # What a worker would find out when it is its turn.
         build_method(config, load_problem(acquisition, Slab(0, 1), start_from=config.start_from), Alone())
     paths.make_folder(folder)
-    runs: list[Run] = []
+    scored = reference is not None or acquisition.has_reference
+    runs: dict[str, Run] = {}
+
+    def score(target: str) -> None:
+        runs[target] = _run(
+            names[target], target, acquisition, scored=scored, reference=reference, circle=circle
+        )
+
+    for target in names:
+        if target not in missing:
+            score(target)
     for name, config, target in planned:
         if target in missing:
             reconstruct(
@@ -118,10 +132,27 @@ def compare(
                 should_stop=should_stop,
                 on_event=partial(on_event, f"{name}-seed{config.seed}"),
             )
-        scored = reference is not None or acquisition.has_reference
-        runs.append(_run(name, target, acquisition, scored=scored, reference=reference, circle=circle))
-        on_run(runs)
-    return runs
+            score(target)
+        on_run([runs[target] for target in names if target in runs])
+    return [runs[target] for target in names]
+
+
+def _left_there(folder: str, acquisition: Acquisition) -> dict[str, str]:
+    """The results of ``acquisition`` in ``folder``, each with the name of its row."""
+    names, measured = {}, {}
+    for path in sorted(paths.local_path(folder).glob("*.zarr")):
+        target = paths.join(folder, path.name)
+        if match := _RESULT.fullmatch(path.name):
+            try:
+                made = open_result(target).provenance
+            except InputError:  # something else of such a name
+                continue
+            if not _other_scan(made, acquisition):
+                names[target], measured[target] = match[1], made.get("measurements_digest")
+    if not names:
+        return {}
+    now = contents(acquisition.digests(0, acquisition.num_slices), None, "")["measurements_digest"]
+    return {target: name for target, name in names.items() if measured[target] == now}
 
 
 def is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite: bool = False) -> bool:
@@ -145,11 +176,13 @@ def _other_settings(made: dict[str, Any], config: RunConfig, acquisition: Acquis
         found = relevant(RunConfig.model_validate(made.get("config", {})))
     except ValidationError:  # of another version
         return ["config"]
+    return [key for key in wanted if found.get(key) != wanted[key]] + _other_scan(made, acquisition)
+
+
+def _other_scan(made: dict[str, Any], acquisition: Acquisition) -> list[str]:
     recorded: Any = made.get("acquisition", {})
     scan = acquisition.metadata.model_dump(mode="json")
-    return [key for key in wanted if found.get(key) != wanted[key]] + [
-        f"acquisition ({key})" for key in scan if recorded.get(key) != scan[key]
-    ]
+    return [f"acquisition ({key})" for key in scan if recorded.get(key) != scan[key]]
 
 
 def _other_contents(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:

@@ -132,9 +132,8 @@ def measure(scan: str, method: str, seed: int, folder: Path, num_workers: int) -
             simulate(volume, str(store), what)
         else:
             simulate_mri(volume, str(store), what)
-    (folder / scan).mkdir(exist_ok=True)
-    layout = Layout(num_workers)
-    (run,) = compare(str(store), str(folder / scan), {method: config}, [seed], layout=layout, overwrite=True)
+    own, layout = str(folder / scan / f"{method}-{seed}"), Layout(num_workers)
+    (run,) = compare(str(store), own, {method: config}, [seed], layout=layout, overwrite=True)
     row = {**asdict(run), "settings": settings_of(config), "commit": commit()}
     del row["result"]
     rows = [row for row in rows_of(scan) if row not in same] + [row]  # others may have added theirs
@@ -154,7 +153,7 @@ def volume_of(scanned: Scanned, folder: Path) -> str:
 def draw(scan: str, methods: list[str], folder: Path) -> None:
     """The picture of the first seed, of what ``folder`` has."""
     runs = [
-        replace(run, result=str(folder / scan / f"{run.name}-seed0.zarr"))
+        replace(run, result=str(folder / scan / f"{run.name}-0" / f"{run.name}-seed0.zarr"))
         for run in current(scan)
         if run.name in methods and run.seed == 0
     ]

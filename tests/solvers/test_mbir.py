@@ -179,3 +179,28 @@ def test_mbir_is_the_same_volume_on_any_workers(prior: DiffusionPrior, name: str
         return solve(build(config["method"], problem(x, slab), own, communicator, seed=3, **settings))
 
     assert (on_workers(edges, work) - work(Slab(0, 6), Alone())).abs().max() <= 1e-5
+
+
+def test_a_run_of_neighbours_teaches_what_it_would_as_one_batch(prior: DiffusionPrior) -> None:
+    """The shares of its slices against the gradient through the coupled data consistency itself."""
+    sampler = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
+    adaptation = {"judge": "measurements", "lora_rank": 2, "adapt_start_t": 999, "loss_cg_iterations": 3}
+    method = build("d3ip-mbir", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
+    adapter, judge, run = method.learner.adapter, method.judge, [1, 2, 3]
+    adapter.add(0.05 * torch.randn(adapter.num_parameters(), generator=torch.Generator().manual_seed(0)))
+    parameters = list(adapter.parameters.values())
+
+    def network() -> Any:
+        return adapter.bind(prior.network)
+
+    def gradient(loss: Tensor) -> Tensor:
+        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters)])
+
+    loss_of = judge.slice_loss(0, run, network, 0)
+    shares = [loss_of(z) for z in run]
+    scan = method.sampler.problem
+    whole = judge.loss(0, method.sampler.estimate(0, run, network()), scan.only(scan.y[run]))
+    for share in shares:
+        torch.testing.assert_close(share, whole, rtol=1e-4, atol=0)
+    expected, got = gradient(whole), sum(gradient(share) for share in shares) / len(run)
+    assert float((got - expected).norm() / expected.norm()) < 0.01

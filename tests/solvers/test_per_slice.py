@@ -97,6 +97,40 @@ def test_reptile_moves_the_volumes_adapter_and_refines_each_slice(prior: Diffusi
     assert not torch.equal(outputs[0], outputs[1])
 
 
+def before_reptile(prior: DiffusionPrior, num_adapt_steps: int, **meta: Any) -> Any:
+    """D3IP (meta) with its first result, and twins of it."""
+    sampler = {"num_steps": 2, "cg_iterations": 1, "quiet_cg_iterations": 1}
+    adaptation = {**ADAPTATION, "num_adapt_steps": num_adapt_steps, "lora_rank": 4, "loss_cg_iterations": 1}
+    settings: dict[str, Any] = {"sampler": sampler, "adaptation": adaptation, "meta": meta}
+    method = build("d3ip-meta", problem(phantom()), prior, **settings)
+    for i in range(2):
+        method.step(i)
+    method.twins = method.scan_again(method.sampler.x0)
+    return method
+
+
+def test_reptile_makes_the_twins_better(prior: DiffusionPrior) -> None:
+    method = before_reptile(prior, 12, inner_steps=4, outer_rate=1.0)
+
+    def loss() -> float:
+        return sum(float(method.twins.slice_loss(0, [z], method.learner.network, 7)(z)) for z in range(6))
+
+    before = loss()
+    method.learner.adapt(0, method.twins)
+    assert loss() < 0.6 * before
+
+
+def test_reptile_goes_its_rate_of_the_way(prior: DiffusionPrior) -> None:
+    moves = []
+    for rate in (1.0, 0.25):
+        method = before_reptile(prior, 1, inner_steps=2, outer_rate=rate, outer_decay=False)
+        before = method.adapter.flat()
+        method.learner.adapt(0, method.twins)
+        moves.append(method.adapter.flat() - before)
+    assert float(moves[0].abs().max()) > 0
+    torch.testing.assert_close(moves[1], 0.25 * moves[0], rtol=1e-4, atol=1e-7)
+
+
 def test_reptile_decays_to_nothing(prior: DiffusionPrior) -> None:
     learner = build("d3ip-meta", problem(phantom()), prior, sampler=SAMPLER, **METHODS["d3ip-meta"]).learner
     learner.learner.updates = learner.learner.num_updates

@@ -59,8 +59,9 @@ def test_results_of_other_settings_are_refused_or_replaced(small_scan: Path) -> 
     other = {"cg": load_config(None, {"method": "cg", "cg": {"iterations": 2}})}
     with pytest.raises(InputError, match=r"cg-seed0\.zarr: already there, but made with other settings: cg"):
         compare(str(small_scan), str(folder), other, [0])
-    (again,) = compare(str(small_scan), str(folder), other, [0], overwrite=True)
+    again, fbp = compare(str(small_scan), str(folder), other, [0], overwrite=True)
     assert again.psnr != first[1].psnr
+    assert fbp == first[0]
 
 
 def test_settings_that_a_method_does_not_hear_are_no_others(small_scan: Path) -> None:
@@ -69,6 +70,23 @@ def test_settings_that_a_method_does_not_hear_are_no_others(small_scan: Path) ->
     other = {"adaptation": {"num_adapt_steps": 4}, "micro_batch": 2, "seed": 5}
     configs = {name: load_config(None, {"method": name, **other}) for name in CONFIGS}
     assert compare(str(small_scan), str(folder), configs, [5, 6]) == first
+
+
+def test_rows_of_earlier_calls_stay_in_the_table(small_scan: Path, small_image: Path) -> None:
+    folder = small_scan.parent / "out"
+    first = compare(str(small_scan), str(folder), CONFIGS, [0])
+    other = small_scan.parent / "other.zarr"
+    simulate(str(small_image), str(other), Scan(num_views=9, window=(0.0, 1.0)))
+    compare(str(other), str(small_scan.parent / "out2"), {"tv": CONFIGS["cg"]}, [0])
+    shutil.copytree(small_scan.parent / "out2" / "tv-seed0.zarr", folder / "tv-seed0.zarr")  # of another scan
+    shutil.copytree(small_scan, folder / "scan-seed0.zarr")  # no result
+    told: list[list[str]] = []
+    again = compare(
+        *(str(small_scan), str(folder), {"cg": CONFIGS["cg"]}, [0]),
+        on_run=lambda runs: told.append([run.name for run in runs]),
+    )
+    assert again == [first[1], first[0]]
+    assert told == [["cg", "fbp"]]
 
 
 def test_a_study_can_be_moved(small_scan: Path) -> None:
