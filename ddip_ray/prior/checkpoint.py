@@ -16,16 +16,22 @@ from ddip_ray.prior.ncsnpp import Ncsnpp, infer_ncsnpp
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.prior.sidecar import ModelPart, read_sidecar
 
+HEADS_ASSUMED = "heads of attention 64 channels wide; num_heads or num_head_channels beside it would say"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network of another project; ``is_score``: of the VE-SDE, otherwise it estimates the noise of DDPM."""
+    """A network of another project; ``is_score``: of the VE-SDE, otherwise it estimates the noise of DDPM.
+
+    ``assumed`` names what neither its weights nor a file beside them say.
+    """
 
     network: nn.Module
     schedule: NoiseSchedule
     image_range: tuple[float, float]
     is_score: bool
     num_channels: int
+    assumed: str
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -50,11 +56,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         network.load_state_dict({k: v.float() for k, v in converted.items()})
     except InputError as error:
         raise InputError(f"prior {path}: {error.message}", error.hint) from error
-    except RuntimeError as error:
-        raise InputError(f"prior {path}: the weights do not fit their own architecture ({error})") from error
+    except Exception as error:  # of many kinds, by shapes and names that make no network
+        found = f"{type(error).__name__}: {error}"
+        raise InputError(f"prior {path}: the weights do not fit their own architecture ({found})") from error
     if num_channels not in (1, 2):
         raise InputError(f"prior {path}: expected a network for 1 channel, or 2, found {num_channels}")
-    return Checkpoint(network, said.schedule, said.image_range, is_score, num_channels)
+    assumed = "" if is_score or said.architecture.says_heads else HEADS_ASSUMED
+    return Checkpoint(network, said.schedule, said.image_range, is_score, num_channels, assumed)
 
 
 def _adm(state: State, said: ModelPart) -> tuple[nn.Module, State, int]:

@@ -19,6 +19,7 @@ from ddip_ray.prior.catalog import CHECKPOINTS
 from ddip_ray.prior.checkpoint import load_checkpoint
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.prior.scheduler_config import read_json, read_scheduler
+from ddip_ray.prior.sidecar import load_card
 from ddip_ray.threads import one_thread
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights are never fetched at run time
@@ -81,8 +82,9 @@ class DiffusionPrior:
         digest: str = "",
         micro_batch: int = 1,
         num_channels: int = 1,
+        assumed: str = "",
     ) -> None:
-        self.num_channels = num_channels
+        self.num_channels, self.assumed = num_channels, assumed
         self.network = network.eval().requires_grad_(False)
         self.schedule = schedule
         self.prediction = prediction
@@ -202,10 +204,10 @@ def load_prior(
     where more gain nothing, and 8 on a GPU.
 
     Raises:
-        InputError: no such directory, not a `UNet2DModel` of one or two channels, weights that do not fit or
-            do not match the digest recorded beside them, or a schedule we do not know.
+        InputError: no such directory, not a `UNet2DModel` of one or two channels, one for classes, weights
+            that do not fit or do not match the digest recorded beside them, or a schedule we do not know.
     """
-    from diffusers import UNet2DModel
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     size = micro_batch or (1 if torch.device(device).type == "cpu" else 8)
@@ -213,41 +215,56 @@ def load_prior(
         return _load_checkpoint(directory, device, size)
     unet = directory / "unet" if (directory / "unet").is_dir() else directory
     config = read_json(unet / "config.json")
-    num_channels = config.get("in_channels")
-    if config.get("_class_name") != "UNet2DModel" or num_channels not in (1, 2):
-        found = f"{config.get('_class_name')} with {num_channels} input channels"
-        raise InputError(
-            f"prior {directory}: expected a diffusers UNet2DModel of one channel, or of two, found {found}"
-        )
+    network, num_channels = _unet(config, directory)
     if not (unet / WEIGHTS_NAME).is_file():
         raise InputError(
             f"prior {directory}: {WEIGHTS_NAME} is missing", "Save it with safe_serialization=True."
         )
-    network = UNet2DModel.from_config(config)
-    state = load_file(unet / WEIGHTS_NAME)
-    digest = weights_digest(state)
     try:
+        state = load_file(unet / WEIGHTS_NAME)
         network.load_state_dict({k: v.float() for k, v in state.items()})
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"prior {directory}: {WEIGHTS_NAME} cannot be read ({error})") from error
     except RuntimeError as error:
         raise InputError(f"prior {directory}: the weights do not fit its config.json ({error})") from error
-    scheduler = read_scheduler(directory)
-    card = read_json(directory / "card.json") if (directory / "card.json").is_file() else {}
-    if card.get("digest", digest) != digest:
+    digest, scheduler, card = (
+        weights_digest(state),
+        read_scheduler(directory),
+        load_card(directory / "card.json"),
+    )
+    if card.digest not in (None, digest):
         raise InputError(
-            f"prior {directory}: the weights' hash is {digest[:12]}…, "
-            f"card.json records {card['digest'][:12]}…",
+            f"prior {directory}: the weights' hash is {digest[:12]}…, card.json records {card.digest[:12]}…",
             "The files do not belong together; restore the directory.",
         )
     return DiffusionPrior(
         channels_last(network.to(device)),
         scheduler.schedule,
         scheduler.prediction_type,
-        image_range=tuple(card.get("image_range", (-1.0, 1.0) if num_channels == 1 else (0.0, 1.0))),
+        image_range=card.image_range or ((-1.0, 1.0) if num_channels == 1 else (0.0, 1.0)),
         name=directory.name,
         digest=digest,
         micro_batch=size,
         num_channels=num_channels,
     )
+
+
+def _unet(config: dict[str, Any], directory: Path) -> tuple[nn.Module, int]:
+    """The untrained network of a ``config.json``, and of how many channels its images are."""
+    from diffusers import UNet2DModel
+
+    channels = config.get("in_channels"), config.get("out_channels")
+    if config.get("_class_name") != "UNet2DModel" or channels not in ((1, 1), (2, 2)):
+        raise InputError(
+            f"prior {directory}: expected a diffusers UNet2DModel of one channel, or of two, in and out, "
+            f"found {config.get('_class_name')} of {channels[0]} in and {channels[1]} out"
+        )
+    if config.get("class_embed_type") or config.get("num_class_embeds"):
+        raise InputError(f"prior {directory}: a network that asks for an image's class is not supported")
+    try:
+        return UNet2DModel.from_config(config), channels[0]
+    except Exception as error:  # of many kinds: diffusers does not check a configuration
+        raise InputError(f"prior {directory}: its config.json describes no network ({error})") from error
 
 
 def _load_checkpoint(path: Path, device: str | torch.device, micro_batch: int) -> DiffusionPrior:
@@ -262,4 +279,5 @@ def _load_checkpoint(path: Path, device: str | torch.device, micro_batch: int) -
         digest=weights_digest(network.state_dict()),
         micro_batch=micro_batch,
         num_channels=found.num_channels,
+        assumed=found.assumed,
     )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    field_validator,
 )
 
 from ddip_ray.errors import InputError
@@ -23,6 +23,7 @@ from ddip_ray.prior.schedule import NoiseSchedule
 
 # guided-diffusion's own, where a configuration does not say.
 _MULTIPLES = {512: (0.5, 1, 1, 2, 2, 4, 4), 256: (1, 1, 2, 2, 4, 4), 128: (1, 1, 2, 3, 4), 64: (1, 2, 3, 4)}
+_MULTIPLES[320] = _MULTIPLES[256]  # SCD's and DDS's, for MRI
 
 
 class _Part(BaseModel):
@@ -46,6 +47,10 @@ class ModelPart(_Part):
     learn_sigma: bool = False
     use_scale_shift_norm: bool = True
     resblock_updown: bool = True
+
+    @property
+    def says_heads(self) -> bool:
+        return self.num_heads > 0 or self.num_head_channels > 0
 
     def adm(self) -> AdmConfig:
         """The whole architecture, which weights without names do not show.
@@ -72,7 +77,9 @@ class ModelPart(_Part):
             ) from error
         multiples = given or _MULTIPLES.get(self.image_size)
         if multiples is None:
-            raise InputError(f"image_size {self.image_size}: expected 64, 128, 256, 512, or a channel_mult")
+            raise InputError(
+                f"image_size {self.image_size}: expected 64, 128, 256, 320, 512, or a channel_mult"
+            )
         return AdmConfig(
             channels=tuple(int(self.num_channels * multiple) for multiple in multiples),
             num_res_blocks=self.num_res_blocks,
@@ -93,19 +100,28 @@ class DiffusionPart(_Part):
     num_diffusion_timesteps: PositiveInt = 1000
 
 
+def _low_then_high(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] < value[1]:
+        raise ValueError("expected [low, high]")
+    return value
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_low_then_high)]
+
+
+class Card(_Part):
+    """`card.json` beside a U-Net: what its weights should be, and the images that it was trained on."""
+
+    digest: str | None = None
+    image_range: Range | None = None
+
+
 class Sidecar(_Part):
     """A file in the layout of the papers' configurations; all of it may be left out."""
 
     model: ModelPart | None = None
     diffusion: DiffusionPart | None = None
-    image_range: tuple[float, float] = (0.0, 1.0)  # in which SCD, D3IP and score_sde train
-
-    @field_validator("image_range")
-    @classmethod
-    def _low_then_high(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not value[0] < value[1]:
-            raise ValueError("expected [low, high]")
-        return value
+    image_range: Range = (0.0, 1.0)  # in which SCD, D3IP and score_sde train
 
     @property
     def architecture(self) -> ModelPart:
@@ -134,6 +150,16 @@ def read_sidecar(checkpoint: Path) -> Sidecar:
         except ValidationError as error:
             raise InputError(f"{beside}: does not describe a prior:{bullets(error)}") from error
     return Sidecar()
+
+
+def load_card(path: Path) -> Card:
+    """Of the file at ``path``; an empty one where there is none; InputError for one that is wrong."""
+    if not path.is_file():
+        return Card()
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{path}: does not describe a prior:{bullets(error)}") from error
 
 
 def bullets(error: ValidationError) -> str:

@@ -23,8 +23,9 @@ class DiffusionMBIR:
     """argmin γ/2 ‖A x − y‖² + ½ ‖x − x0_hat‖² + θ ‖D_z x‖₁, by gradient steps on its dual |u| ≤ θ.
 
     A sweep is DDS's data consistency from x0_hat − D_zᵀu, which is exact in x, and then a step of u along
-    D_z x. Fast: one sweep a timestep, with u kept from timestep to timestep. Slow: each timestep starts anew
-    and sweeps to convergence. The 2D prior knows nothing of z; only D_z couples slices, by one at each end of
+    D_z x. Fast: one sweep a timestep, with u kept from timestep to timestep. Slow (``cold``): each timestep
+    starts anew and makes as many sweeps as converge, with Nesterov's momentum (Beck & Teboulle 2009,
+    doi:10.1137/080716542). The 2D prior knows nothing of z; only D_z couples slices, by one at each end of
     a slab.
 
     The paper has no second term and the weight on the first (`ADMM`). Clean data, γ = ∞, then leave what
@@ -46,13 +47,13 @@ class DiffusionMBIR:
         D_z, theta = self.coupling, self.weight(denoised.t)
         if self.settings.cold:
             self.dual, self.added = torch.zeros_like(self.dual), None
-        x, u = denoised.x0_hat, self.dual
-        for _ in range(self.settings.sweeps):
-            start = denoised.x0_hat - D_z.difference_adjoint(u)
+        x, ahead = denoised.x0_hat, self.dual
+        for k in range(self.settings.sweeps):
+            start = denoised.x0_hat - D_z.difference_adjoint(ahead)
             self.added = self.dds.correction(replace(denoised, x0_hat=start), self.added)
-            x = start + self.added
-            u = project_to_ball(u + _STEP * D_z.difference(x), theta)
-        self.dual = u
+            x, last = start + self.added, self.dual
+            self.dual = project_to_ball(ahead + _STEP * D_z.difference(x), theta)
+            ahead = self.dual + k / (k + 3) * (self.dual - last)
         return x
 
     def weight(self, t: int) -> float:

@@ -77,7 +77,7 @@ def compare(
 
     The folder is made if there is none.
     A result that is there, complete, and made from the same acquisition with the same settings, as far as the
-    method listens to them, is not made again. Results of this acquisition that earlier calls left there follow,
+    method listens to them, is not made again. Results of this acquisition that other calls left there follow,
     scored alike. ``on_run`` is told the runs so far after each.
 
     Args:

@@ -34,7 +34,7 @@ def _checkpoint_card(path: Path) -> dict[str, Any]:
     """What was found in a checkpoint of another project."""
     prior = load_prior(path)
     low, high = prior.image_range
-    return {
+    facts = {
         "name": prior.name,
         "file": str(path),
         "network": type(prior.network).__name__,
@@ -44,6 +44,7 @@ def _checkpoint_card(path: Path) -> dict[str, Any]:
         "timesteps": prior.schedule.num_train_timesteps,
         "digest": prior.digest,
     }
+    return facts | ({"assumed": prior.assumed} if prior.assumed else {})
 
 
 def training_commands(card: Mapping[str, Any]) -> list[str]:

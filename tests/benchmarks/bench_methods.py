@@ -76,14 +76,20 @@ SCANS = {
     "mri-4x-1-coil-random": Scanned("MRI, 4-fold by random lines, one coil", head(4, "random1d", 1), MRI),
     "mri-8x": Scanned("MRI, 8-fold by Poisson discs, 8 coils", head(8, "poisson", 8), MRI),
     "mri-8x-1-coil": Scanned("MRI, 8-fold by Poisson discs, one coil", head(8, "poisson", 1), MRI),
+    "30-small": Scanned("30 views of 12 slices of 64 x 64", few(30), binning=2),
     "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),
 }
-# Not a method's default: CG from zero at each timestep; DiffusionMBIR to convergence at each timestep, and by
-# ADMM on data and total variation together, as published; SCD at ten times its rate; without or with held-out
-# views that decide; the papers' settings.
+# Not a method's default: CG from zero at each timestep; DiffusionMBIR with many sweeps at each timestep, so
+# many that they converge, and by ADMM on data and total variation together, as published; SCD at ten times its
+# rate; without or with held-out views that decide; the papers' settings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
     "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 40}},
+    "diffusionmbir-converged": {
+        "method": "diffusionmbir",
+        "mbir": {"cold": True, "sweeps": 160},
+        "sampler": {"quiet_cg_iterations": 40},  # sweeps go on from the last one's
+    },
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
     "scd-faster": {"method": "scd", "adaptation": {"learning_rate": 1e-4}},
     "d3ip-fixed": {"method": "d3ip", "adaptation": {"policy": "fixed"}},

@@ -196,12 +196,23 @@ def test_a_checkpoint_that_would_execute_code_is_refused(tmp_path: Path) -> None
         ({"weight": torch.zeros(3)}, "output_blocks' is missing"),
         ([torch.zeros(3)], "expected a state dict of tensors, found list"),
         ({"label_emb.weight": torch.zeros(3)}, "class-conditional"),
+        ({"all_modules.0.W": torch.zeros(4), "all_modules.3.weight": torch.zeros(4)}, "do not fit|of a kind"),
     ],
 )
 def test_other_checkpoints_are_refused(tmp_path: Path, content: object, message: str) -> None:
     path = tmp_path / "model.pt"
     torch.save(content, path)
     with pytest.raises(InputError, match=message):
+        load_prior(path)
+
+
+@pytest.mark.parametrize("name", ["out.2.bias", "middle_block.1.qkv.bias", "time_embed.0.weight"])
+def test_a_missing_weight_is_named(tmp_path: Path, name: str) -> None:
+    path, state = tmp_path / "model.pt", original().state_dict()
+    del state[name]
+    torch.save(state, path)
+    path.with_suffix(".yml").write_text("model: {num_head_channels: 16}")
+    with pytest.raises(InputError, match="the weights do not fit"):
         load_prior(path)
 
 
@@ -313,3 +324,7 @@ def test_info_says_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[
     words = capsys.readouterr().out
     assert "Ncsnpp" in words
     assert "0 to 1" in words
+    assert "assumed" not in words
+    torch.save(original().state_dict(), path)
+    assert main(["prior", "info", str(path)]) == 0
+    assert "heads of attention 64 channels wide" in capsys.readouterr().out

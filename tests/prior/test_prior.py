@@ -150,8 +150,14 @@ def test_weights_of_another_prior_are_refused(saved: Path) -> None:
         (
             "config.json",
             {"in_channels": 3},
-            "UNet2DModel of one channel, or of two, found UNet2DModel with 3",
+            "UNet2DModel of one channel, or of two, in and out, found UNet2DModel of 3 in and 1 out",
         ),
+        ("config.json", {"out_channels": 2}, "found UNet2DModel of 1 in and 2 out"),
+        ("config.json", {"num_class_embeds": 10}, "asks for an image's class"),
+        ("config.json", {"down_block_types": ["A", "B"]}, "its config.json describes no network"),
+        ("card.json", {"digest": 5}, r"card\.json: .*[\s\S]*digest: .*found 5"),
+        ("card.json", {"image_range": "x"}, r"card\.json: .*[\s\S]*image_range: .*found 'x'"),
+        ("card.json", {"image_range": [1.0, 0.0]}, r"expected \[low, high\]"),
         ("config.json", {"_class_name": "UNet2DConditionModel"}, "found UNet2DConditionModel"),
         ("config.json", {"block_out_channels": [8, 24]}, "do not fit its config.json"),
         (
@@ -165,6 +171,13 @@ def test_what_does_not_fit_is_named(saved: Path, file: str, change: dict[str, ob
     content = json.loads((saved / file).read_text())
     (saved / file).write_text(json.dumps({**content, **change}))
     with pytest.raises(InputError, match=message):
+        load_prior(saved)
+
+
+def test_a_truncated_file_is_refused(saved: Path) -> None:
+    path = saved / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"diffusion_pytorch_model\.safetensors cannot be read"):
         load_prior(saved)
 
 

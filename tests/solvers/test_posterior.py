@@ -37,6 +37,7 @@ SAMPLERS: list[tuple[str, dict[str, Any], float, tuple[float, float], float]] = 
     ("diffusionmbir", {"sampler": TRAJECTORY, "mbir": {"weight": 1e-9}}, 0.07, (0.7, 1.0), 0.2),
     ("diffusionmbir", {"sampler": TRAJECTORY, "mbir": {"admm": {"lam": 1e-9}}}, 0.07, (0.7, 1.0), 0.2),
     ("dps", {"dps": {"num_steps": 1000, "scale": 0.2}}, 0.086, (0.5, 0.8), 0.45),
+    ("dps", {"dps": {}}, 0.16, (0.65, 0.9), 0.85),
     ("score-sde", {"sampler": TRAJECTORY, "predictor_corrector": {"num_steps": 200}}, 0.17, (1.2, 2.2), 1.8),
 ]
 
@@ -87,6 +88,33 @@ def test_without_data_ddim_draws_from_the_prior() -> None:
     error = torch.cov(samples.T) - prior.covariance
     assert float((samples.mean(0) - prior.mean).abs().max()) < 0.06
     assert float(error.norm() / prior.covariance.norm()) < 0.1
+
+
+def test_without_data_predictor_and_corrector_draw_from_the_prior() -> None:
+    prior = GaussianPrior()
+    problem, _, _ = scan(prior, 1000, noise_std=1e6)
+    settings = {"sampler": {**TRAJECTORY, "cg_iterations": 1}, "predictor_corrector": {"num_steps": 200}}
+    samples = solve(build("score-sde", problem, prior, **settings)).flatten(1).double()  # type: ignore[arg-type]
+    error = torch.cov(samples.T) - prior.covariance
+    assert float((samples.mean(0) - prior.mean).abs().max()) < 0.06
+    assert float(error.norm() / prior.covariance.norm()) < 0.15
+
+
+def test_the_corrector_asks_at_the_level_that_the_predictor_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    prior, asked = GaussianPrior(), []
+    denoise = prior.denoise
+
+    def asking(x_t: Tensor, t: int, network: object = None) -> tuple[Tensor, Tensor]:
+        asked.append(t)
+        return denoise(x_t, t, network)
+
+    monkeypatch.setattr(prior, "denoise", asking)
+    problem, _, _ = scan(prior, 2, noise_std=0.05)
+    settings = {"num_steps": 3, "corrector_steps": 2}
+    method = build("score-sde", problem, prior, predictor_corrector=settings)  # type: ignore[arg-type]
+    solve(method)
+    first, second, last = method.timesteps
+    assert asked == [first, second, second, second, last, last, last]
 
 
 def test_clean_data_are_met_and_the_rest_is_the_posterior() -> None:
