@@ -24,7 +24,8 @@ def table(runs: Sequence[Run]) -> list[list[str]]:
     """`HEADINGS`, then a row for each method: means over its seeds, ± the standard deviation of PSNR.
 
     NFE is network calls a slice, adapt NFE those of the whole adaptation. Time is wall-clock, of the fastest
-    seed as machines are shared, and memory that of the worker that needed most; both include the start.
+    seed as machines are shared, and memory that of the worker that needed most; both include the start. A
+    single CPU worker lives in this process, where libraries that earlier methods loaded count, too.
     """
     rows = [list(HEADINGS)]
     for name in dict.fromkeys(run.name for run in runs):

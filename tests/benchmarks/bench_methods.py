@@ -177,7 +177,8 @@ def write_table() -> None:
         "all its values; in MRI its phase is random and smooth, its magnitude scored. ± is the standard "
         "deviation over seeds (noise of the trajectory, draws of the adaptation), which stand below. "
         "Planes: means over the slices that hold more than air, of the seeds measured since these were "
-        "told apart. Seconds of one worker on one core beside another benchmark, of the fastest seed.",
+        "told apart. Seconds of one worker on one core beside another benchmark, of the fastest seed; MiB of "
+        "its process, in which libraries that methods before it loaded count, too.",
     ]
     order = ["zero-filled", *METHODS.split(","), *OTHERS.split(",")]
     for scan, scanned in SCANS.items():
