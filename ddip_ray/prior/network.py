@@ -227,11 +227,8 @@ def load_prior(
         raise InputError(f"prior {directory}: {WEIGHTS_NAME} cannot be read ({error})") from error
     except RuntimeError as error:
         raise InputError(f"prior {directory}: the weights do not fit its config.json ({error})") from error
-    digest, scheduler, card = (
-        weights_digest(state),
-        read_scheduler(directory),
-        load_card(directory / "card.json"),
-    )
+    digest, scheduler = weights_digest(state), read_scheduler(directory)
+    card = load_card(directory / "card.json")
     if card.digest not in (None, digest):
         raise InputError(
             f"prior {directory}: the weights' hash is {digest[:12]}…, card.json records {card.digest[:12]}…",
