@@ -79,13 +79,13 @@ SCANS = {
     "30-small": Scanned("30 views of 12 slices of 64 x 64", few(30), binning=2),
     "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),
 }
-# Not a method's default: CG from zero at each timestep; DiffusionMBIR with many sweeps at each timestep, so
-# many that they converge, and by ADMM on data and total variation together, as published; SCD at ten times
-# its rate; without or with held-out views that decide; the papers' settings.
+# Not a method's default: CG from zero at each timestep; DiffusionMBIR with many sweeps at each timestep, and
+# by ADMM on data and total variation together, as published; SCD at ten times its rate; without or with
+# held-out views that decide; the papers' settings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
     "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 40}},
-    "diffusionmbir-converged": {
+    "diffusionmbir-160": {
         "method": "diffusionmbir",
         "mbir": {"cold": True, "sweeps": 160},
         "sampler": {"quiet_cg_iterations": 40},  # sweeps go on from the last one's
