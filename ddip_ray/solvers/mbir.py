@@ -24,9 +24,9 @@ class DiffusionMBIR:
 
     A sweep is DDS's data consistency from x0_hat − D_zᵀu, which is exact in x, and then a step of u along
     D_z x. Fast: one sweep a timestep, with u kept from timestep to timestep. Slow (``cold``): each timestep
-    starts anew and makes as many sweeps as converge, with Nesterov's momentum (Beck & Teboulle 2009,
-    doi:10.1137/080716542). The 2D prior knows nothing of z; only D_z couples slices, by one at each end of
-    a slab.
+    starts anew and makes many, which have Nesterov's momentum (Beck & Teboulle 2009,
+    doi:10.1137/080716542); nothing stops them when they have converged. The 2D prior knows nothing of z;
+    only D_z couples slices, by one at each end of a slab.
 
     The paper has no second term and the weight on the first (`ADMM`). Clean data, γ = ∞, then leave what
     they do not show to the total variation, and only early stopping keeps the denoised image.
