@@ -57,8 +57,11 @@ class SliceCoupling:
         return along_z + difference_adjoint(inner[0], 1) + difference_adjoint(inner[1], 2)
 
     def norms(self, blocks: Blocks) -> Tensor:
-        """Σ ‖block‖² over the whole volume, (1,): slices are reduced apart and summed in slice order."""
-        own = squared_norms(blocks)
+        """Σ ‖block‖² over the whole volume, (1,)."""
+        return self.total(squared_norms(blocks))
+
+    def total(self, own: Tensor) -> Tensor:
+        """The sum over the whole volume, (1,), of what each of the slab's slices has, (z,); in slice order."""
         every = torch.zeros(self.num_slices, dtype=own.dtype, device=own.device)
         every[self.slab.start : self.slab.stop] = own
         self.communicator.all_reduce(every)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ddip_ray.operators.inner_product import modulus, slice_dot, slice_dot_real
 from ddip_ray.operators.proximal import project_to_ball
 from ddip_ray.solvers.communicator import Communicator
 from ddip_ray.solvers.coupling import SliceCoupling
@@ -24,8 +25,8 @@ class DiffusionMBIR:
 
     A sweep is DDS's data consistency from x0_hat − D_zᵀu, which is exact in x, and then a step of u along
     D_z x. Fast: one sweep a timestep, with u kept from timestep to timestep. Slow (``cold``): each timestep
-    starts anew and makes many, which have Nesterov's momentum (Beck & Teboulle 2009,
-    doi:10.1137/080716542); nothing stops them when they have converged. The 2D prior knows nothing of z;
+    starts anew and makes as many as it takes, with Nesterov's momentum in the form whose every point keeps
+    to |u| ≤ θ (Auslender & Teboulle 2006, doi:10.1137/S1052623403427823). The 2D prior knows nothing of z;
     only D_z couples slices, by one at each end of a slab.
 
     The paper has no second term and the weight on the first (`ADMM`). Clean data, γ = ∞, then leave what
@@ -47,14 +48,31 @@ class DiffusionMBIR:
         D_z, theta = self.coupling, self.weight(denoised.t)
         if self.settings.cold:
             self.dual, self.added = torch.zeros_like(self.dual), None
-        x, ahead = denoised.x0_hat, self.dual
+        x, fast = denoised.x0_hat, self.dual
         for k in range(self.settings.sweeps):
-            start = denoised.x0_hat - D_z.difference_adjoint(ahead)
+            share = 2 / (k + 2)
+            u = (1 - share) * self.dual + share * fast
+            start = denoised.x0_hat - D_z.difference_adjoint(u)
             self.added = self.dds.correction(replace(denoised, x0_hat=start), self.added)
-            x, last = start + self.added, self.dual
-            self.dual = project_to_ball(ahead + _STEP * D_z.difference(x), theta)
-            ahead = self.dual + k / (k + 3) * (self.dual - last)
+            x = start + self.added
+            difference = D_z.difference(x)
+            fast = project_to_ball(fast + _STEP / share * difference, theta)
+            self.dual = (1 - share) * self.dual + share * fast
+            # The first u may be that of a timestep with a larger θ.
+            if 0 < k < self.settings.sweeps - 1 and self.converged(difference, u, theta):
+                break
         return x
+
+    def converged(self, difference: Tensor, u: Tensor, theta: float) -> bool:
+        """Whether x is within tol · θ of the minimum, root mean square, by what the duality gap allows.
+
+        ‖x(u) − x*‖² ≤ θ ‖D_z x‖₁ − ⟨u, D_z x⟩ for every |u| ≤ θ and the x that is exact for it.
+        """
+        ones = torch.ones_like(difference.real)
+        length, along = slice_dot(modulus(difference), ones), slice_dot_real(u, difference)
+        num_voxels = self.coupling.num_slices * difference[0].numel()
+        gap = self.coupling.total(theta * length - along)
+        return bool(gap <= num_voxels * (self.settings.tol * theta) ** 2)
 
     def weight(self, t: int) -> float:
         """θ: as the denoised image errs less, less is taken from what its neighbours say."""

@@ -63,14 +63,24 @@ class ADMM:
 
         # Never more, also at the quiet end: clean data hold x to x0_hat by the few iterations alone.
         num_iterations, tol = self.dds.settings.cg_iterations, 8 * torch.finfo(x.dtype).eps
-        for _ in range(self.settings.sweeps):
+        for k in range(self.settings.sweeps):
             y = self.y, sqrt_rho * (self.split - self.dual), pull * x0_hat
             r = tuple(target - now for target, now in zip(y, forward(x), strict=True))
             x = x + cgls(forward, adjoint, r, num_iterations, tol=tol, norms=D_z.norms).x
-            raised = D_z.difference(x) + self.dual
+            difference, before = D_z.difference(x), self.split
+            raised = difference + self.dual
             self.split = soft_threshold(raised, self.flattened)
             self.dual = raised - self.split
+            if k + 1 < self.settings.sweeps and self.converged(difference, before):
+                break
         return x
+
+    def converged(self, difference: Tensor, before: Tensor) -> bool:
+        """Whether primal and dual residual are within tol · λ/ρ, root mean square (Boyd et al. 2011, 3.3)."""
+        D_z, most = self.coupling, self.settings.tol * self.flattened
+        apart, moved = difference - self.split, D_z.difference_adjoint(self.split - before)
+        num_voxels = D_z.num_slices * difference[0].numel()
+        return bool(torch.maximum(D_z.norms((apart,)), D_z.norms((moved,))) <= num_voxels * most**2)
 
     def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
         return self.dds.move_on(x0, denoised, noise)

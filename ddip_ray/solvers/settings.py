@@ -179,8 +179,11 @@ class MBIRSettings(Settings):
         0.5, description="of the TV against ½ ‖x − x0_hat‖², times the noise in x_t over its signal"
     )
     admm: ADMMSettings | None = Field(None, description="given: ADMM as published, instead of weight")
-    sweeps: PositiveInt = Field(1, description="sweeps a timestep")
-    cold: bool = Field(False, description="begin anew at each timestep (slow: with many sweeps)")
+    sweeps: PositiveInt = Field(1, description="sweeps a timestep, at most")
+    tol: NonNegativeFloat = Field(
+        0.02, description="they end where x is so near to the minimum, against weight (ADMM: against λ/ρ)"
+    )
+    cold: bool = Field(False, description="begin anew at each timestep (slow: with some hundred sweeps)")
 
 
 class DiffPIRSettings(Settings):

@@ -84,11 +84,15 @@ SCANS = {
 # held-out views that decide; the papers' settings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
-    "diffusionmbir-slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 40}},
-    "diffusionmbir-160": {
+    "diffusionmbir-slow": {
         "method": "diffusionmbir",
-        "mbir": {"cold": True, "sweeps": 160},
+        "mbir": {"cold": True, "sweeps": 500},
         "sampler": {"quiet_cg_iterations": 40},  # sweeps go on from the last one's
+    },
+    "diffusionmbir-slower": {
+        "method": "diffusionmbir",
+        "mbir": {"cold": True, "sweeps": 2000, "tol": 0.005},
+        "sampler": {"quiet_cg_iterations": 40},
     },
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
     "scd-faster": {"method": "scd", "adaptation": {"learning_rate": 1e-4}},

@@ -13,6 +13,7 @@ from small_problem import build, operator, phantom, problem, solve
 from torch import Tensor
 from workers import on_workers
 
+from ddip_ray.operators.conjugate_gradient import CGResult, cgls
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
 from ddip_ray.solvers.dds import DDS
@@ -53,12 +54,26 @@ def dual_minimum(inverse: Tensor, free: Tensor, lam: float) -> Tensor:
     return solution(u).reshape(-1, 4, 4)
 
 
-def small_scan(noise_std: float, views: int) -> tuple[SlabProblem, Tensor, Tensor]:
-    """Three slices of 4 x 4, another volume to pull to, and A, (views · detectors, 16)."""
+def small_scan(noise_std: float, views: int, num_slices: int = 3) -> tuple[SlabProblem, Tensor, Tensor]:
+    """Slices of 4 x 4, another volume to pull to, and A, (views · detectors, 16)."""
     generator = torch.Generator().manual_seed(0)
-    scan = problem(torch.rand(3, 4, 4, generator=generator), views=views, noise_std=noise_std)
+    scan = problem(torch.rand(num_slices, 4, 4, generator=generator), views=views, noise_std=noise_std)
     A = operator(4, views).forward(torch.eye(16).reshape(16, 4, 4)).reshape(16, -1).T.double()
-    return scan, torch.rand(3, 4, 4, generator=generator), A
+    return scan, torch.rand(num_slices, 4, 4, generator=generator), A
+
+
+def dense_minimum(
+    scan: SlabProblem, x0_hat: Tensor, A: Tensor, gamma: float, theta: float
+) -> tuple[Tensor, Tensor]:
+    """With total variation and without, (z, 4, 4) both."""
+    if math.isinf(gamma):
+        inverse = torch.eye(16).double() - torch.linalg.pinv(A, rtol=1e-5) @ A
+        fixed = scan.y.flatten(1).double() @ torch.linalg.pinv(A, rtol=1e-5).T
+    else:
+        inverse = torch.linalg.inv(gamma * A.T @ A + torch.eye(16))
+        fixed = gamma * scan.y.flatten(1).double() @ A @ inverse
+    without = fixed + x0_hat.flatten(1).double() @ inverse
+    return dual_minimum(inverse, without, theta), without.reshape(-1, 4, 4)
 
 
 @pytest.mark.parametrize(("noise_std", "views"), [(0.0, 2), (0.0, 12), (0.3, 12)])
@@ -67,19 +82,51 @@ def test_sweeps_find_the_dense_minimum(prior: DiffusionPrior, noise_std: float, 
     weight, sigma = 0.1, math.sqrt(1 / prior.schedule.at(200) - 1)
     scan, x0_hat, A = small_scan(noise_std, views)
     gamma = DDS(SamplerSettings(), prior.schedule, scan).gamma(200)
-    if math.isinf(gamma):
-        inverse = torch.eye(16).double() - torch.linalg.pinv(A, rtol=1e-5) @ A
-        fixed = scan.y.flatten(1).double() @ torch.linalg.pinv(A, rtol=1e-5).T
-    else:
-        inverse = torch.linalg.inv(gamma * A.T @ A + torch.eye(16))
-        fixed = gamma * scan.y.flatten(1).double() @ A @ inverse
-    without = fixed + x0_hat.flatten(1).double() @ inverse
-    expected = dual_minimum(inverse, without, weight)
-    got = rule(scan, prior, weight=weight / sigma, sweeps=12, cold=True).consistent(start(x0_hat))
+    expected, without = dense_minimum(scan, x0_hat, A, gamma, weight)
+    got = rule(scan, prior, weight=weight / sigma, sweeps=24, tol=0, cold=True).consistent(start(x0_hat))
     # Views that show everything leave total variation nothing to choose.
-    changed = float((got.flatten(1) - without).abs().max())
+    changed = float((got - without).abs().max())
     assert changed < 2e-3 if (noise_std, views) == (0.0, 12) else changed > 0.01
     torch.testing.assert_close(got.double(), expected, atol=2e-3, rtol=0)
+
+
+@pytest.fixture
+def corrections(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with each data consistency of a sweep."""
+    calls: list[int] = []
+    correction = DDS.correction
+
+    def counted(*args: Any) -> Tensor:
+        calls.append(1)
+        return correction(*args)
+
+    monkeypatch.setattr(DDS, "correction", counted)
+    return calls
+
+
+def test_sweeps_end_when_they_are_as_near_as_asked(prior: DiffusionPrior, corrections: list[int]) -> None:
+    theta, sigma = 0.1, math.sqrt(1 / prior.schedule.at(200) - 1)
+    scan, x0_hat, A = small_scan(0.0, views=2)
+    expected, _ = dense_minimum(scan, x0_hat, A, math.inf, theta)
+
+    def distance(tol: float) -> tuple[float, int]:
+        corrections.clear()
+        mbir = rule(scan, prior, weight=theta / sigma, sweeps=400, tol=tol, cold=True)
+        away = mbir.consistent(start(x0_hat)).double() - expected
+        return float(away.square().mean().sqrt()) / theta, len(corrections)
+
+    (loose, few), (tight, more) = distance(0.1), distance(0.005)
+    assert tight < loose < 0.1
+    assert tight < 0.005
+    assert 1 < few < more < 400
+
+
+def test_a_great_weight_takes_some_hundred_sweeps(prior: DiffusionPrior, corrections: list[int]) -> None:
+    """It flattens all of the volume, along which news goes by a slice a sweep; 342 without momentum."""
+    theta, sigma = 3.0, math.sqrt(1 / prior.schedule.at(200) - 1)
+    scan, x0_hat, _ = small_scan(0.0, views=2, num_slices=12)
+    rule(scan, prior, weight=theta / sigma, sweeps=400, cold=True).consistent(start(x0_hat))
+    assert 50 < len(corrections) < 170
 
 
 def test_quiet_steps_find_the_dense_minimum_above_zero(prior: DiffusionPrior) -> None:
@@ -120,7 +167,7 @@ def test_quiet_steps_find_the_dense_minimum_above_zero(prior: DiffusionPrior) ->
 def test_admm_finds_the_dense_minimum(prior: DiffusionPrior, noise_std: float) -> None:
     lam = 0.02
     scan, x0_hat, A = small_scan(noise_std, views=12)
-    mbir = rule(scan, prior, admm={"lam": lam, "rho": 0.05}, sweeps=250, cold=True)
+    mbir = rule(scan, prior, admm={"lam": lam, "rho": 0.05}, sweeps=250, tol=0, cold=True)
     assert isinstance(mbir, ADMM)
     scale, gamma = mbir.scale**2, mbir.dds.gamma(200)
     pull = 0.0 if noise_std == 0 else scale / gamma
@@ -129,6 +176,28 @@ def test_admm_finds_the_dense_minimum(prior: DiffusionPrior, noise_std: float) -
     expected = dual_minimum(inverse, b @ inverse, lam)
     assert float((expected[1:] - expected[:-1]).abs().min()) < 1e-3  # λ is large enough to matter
     torch.testing.assert_close(mbir.consistent(start(x0_hat)).double(), expected, atol=2e-3, rtol=0)
+
+
+def test_admm_ends_when_its_residuals_are_small(
+    prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, x0_hat, _ = small_scan(0.0, views=12)
+    calls: list[int] = []
+
+    def counted(*args: Any, **keywords: Any) -> CGResult:
+        calls.append(1)
+        return cgls(*args, **keywords)
+
+    monkeypatch.setattr("ddip_ray.solvers.mbir_admm.cgls", counted)
+
+    def solved(tol: float) -> tuple[Tensor, int]:
+        calls.clear()
+        settings = {"admm": {"lam": 0.02, "rho": 0.05}, "sweeps": 1000, "tol": tol, "cold": True}
+        return rule(scan, prior, **settings).consistent(start(x0_hat)), len(calls)
+
+    (exact, _), (loose, few), (tight, more) = solved(1e-6), solved(0.1), solved(0.01)
+    assert 1 < few < more < 1000
+    assert float((tight - exact).norm()) < float((loose - exact).norm())
 
 
 def test_admm_does_not_depend_on_the_range_of_the_prior(prior: DiffusionPrior) -> None:
@@ -156,6 +225,7 @@ def test_fast_goes_on_where_it_was_and_slow_begins_anew(
 
 METHODS: dict[str, dict[str, Any]] = {
     "diffusionmbir": {"method": "diffusionmbir"},
+    "diffusionmbir slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 40, "tol": 0.3}},
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": ADMM_SETTINGS},
     "d3ip-mbir": {"method": "d3ip-mbir"},
     "d3ip-mbir by measurements": {"method": "d3ip-mbir", "adaptation": {"judge": "measurements"}},
