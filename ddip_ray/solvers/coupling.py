@@ -61,7 +61,7 @@ class SliceCoupling:
         return self.total(squared_norms(blocks))
 
     def total(self, own: Tensor) -> Tensor:
-        """The sum over the whole volume, (1,), of what each of the slab's slices has, (z,); in slice order."""
+        """Over the whole volume, (1,), of what each of the slab's slices has, (z,); in slice order."""
         every = torch.zeros(self.num_slices, dtype=own.dtype, device=own.device)
         every[self.slab.start : self.slab.stop] = own
         self.communicator.all_reduce(every)
