@@ -27,7 +27,8 @@ class D3IP:
     repeats its late steps with the same adapter. The published loss judges by the views that made the
     estimate, which an adapter can satisfy by not denoising at all (`SCD`).
 
-    With a ``validation`` the real late steps wait until it has decided how strongly to adapt.
+    With a ``validation`` learning goes on for as long as it gains from it, and the real late steps wait until
+    it has decided how strongly to adapt.
     With a sampler that couples neighbours this is D3IP (mbir), with `Reptile` as learner D3IP (meta), with
     `PerSlice` DDIP, which has no adapter for the volume.
     """
@@ -53,6 +54,7 @@ class D3IP:
         self.num_steps = 2 * sampler.num_steps + (num_late if validation else 0)
         self.nfe = sampler.nfe + num_late + plan.num_copies * sampler.nfe
         self.adapt_nfe = learner.num_judged * plan.num_drawn
+        self.adapt_nfe_a_step = self.adapt_nfe // max(1, len(learner.adapting_steps))
         if validation is not None:
             self.adapt_nfe += validation.num_calls(sampler.num_steps - num_late, num_late)
 
@@ -80,12 +82,19 @@ class D3IP:
         return self.plan.twins(x0, self.sampler)
 
     def second_pass(self, i: int, twins: Twins) -> StepReport:
-        loss = self.learner.adapt(i, twins) if i in self.learner.adapting_steps else None
-        twins.sampler.advance(i, self.learner.network_for_twins(self.plan.num_copies))
-        if self.is_late(i) and self.validation is not None:
-            self.validation.remember(i)
-        elif self.is_late(i):
-            self.residual = self.sampler.step(i, self.learner.network_for(i, twins)).residual
+        loss, validation, adapts = None, self.validation, i in self.learner.adapting_steps
+        if validation is None or not validation.ended:
+            loss = self.learner.adapt(i, twins) if adapts else None
+            twins.sampler.advance(i, self.learner.network_for_twins(self.plan.num_copies))
+        else:
+            self.nfe -= self.plan.num_copies
+            self.adapt_nfe -= self.adapt_nfe_a_step if adapts else 0
+        if not self.is_late(i):
+            return StepReport(self.residual)
+        if validation is not None:
+            self.adapt_nfe -= validation.num_calls(0, 1) if validation.given_up else 0
+            return StepReport(self.residual, loss, validation.watch(i))
+        self.residual = self.sampler.step(i, self.learner.network_for(i, twins)).residual
         return StepReport(self.residual, loss)
 
     def validated_pass(self, k: int, validation: Validation) -> StepReport:
@@ -101,6 +110,7 @@ class D3IP:
     def keep(self, state: State) -> None:
         self.residual = state.value("residual", self.residual)
         self.strength = state.value("strength", self.strength)
+        self.nfe, self.adapt_nfe = state.value("nfe", [self.nfe, self.adapt_nfe])
         self.learner.keep(state.within("learner"))
         if self.validation is not None:
             self.validation.keep(state.within("validation"))

@@ -98,8 +98,8 @@ def least(misfits: Mapping[float, float]) -> float:
     return b if left == right else (a + b) / 2 - left * (c - a) / 2 / (right - left)
 
 
-def is_clearly_less(squared: Tensor, than: Tensor) -> bool:
-    """Whether squared misfits, (slice,), are less by more than three standard errors of their log ratio.
+def clear_gain(squared: Tensor, than: Tensor) -> float:
+    """How much less squared misfits, (slice,), clearly are: log ratio, less three standard errors.
 
     Slice by slice, which tells small gains that all slices share from gains of chance; as ratios, because
     what is held out of one slice may be a hundred times what is of another (lines near the centre of
@@ -109,9 +109,9 @@ def is_clearly_less(squared: Tensor, than: Tensor) -> bool:
     held = than > 0
     gain = (than[held] / squared[held]).log()
     if len(gain) == 0:
-        return False
+        return 0.0
     error = float(gain.std() / math.sqrt(len(gain))) if len(gain) > 1 else 0.0
-    return float(gain.mean()) > 3 * error
+    return float(gain.mean()) - 3 * error
 
 
 def _every(slab: Slab, spacing: int) -> Sequence[int]:

@@ -34,12 +34,12 @@ class Method(Protocol):
 
     @property
     def nfe(self) -> int:
-        """Network calls for each slice, to reconstruct."""
+        """Network calls for each slice, to reconstruct; at most, until the last step is done."""
         ...
 
     @property
     def adapt_nfe(self) -> int:
-        """Network calls to adapt or to decide on settings, over the whole volume."""
+        """Network calls to adapt or to decide on settings, over the whole volume; at most, like `nfe`."""
         ...
 
     @property

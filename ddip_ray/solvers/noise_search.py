@@ -41,8 +41,7 @@ class NoiseSearch:
         self.num_trial_steps, self.num_search_steps = sampler.num_steps, len(self.trials) * sampler.num_steps
         self.method = method_for(1.0)  # whose steps and calls do not hang on the noise
         self.num_steps = self.num_search_steps + self.method.num_steps
-        self.nfe = self.method.nfe
-        self.adapt_nfe = self.method.adapt_nfe + seen.num_slices * self.num_search_steps
+        self.search_nfe = seen.num_slices * self.num_search_steps
         self.prior_digest = self.method.prior_digest
 
     def step(self, i: int) -> StepReport:
@@ -82,6 +81,14 @@ class NoiseSearch:
 
     def result(self) -> Tensor:
         return self.method.result()
+
+    @property
+    def nfe(self) -> int:
+        return self.method.nfe
+
+    @property
+    def adapt_nfe(self) -> int:
+        return self.method.adapt_nfe + self.search_nfe
 
     @property
     def adapter(self) -> Adapter | None:

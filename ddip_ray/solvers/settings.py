@@ -143,6 +143,9 @@ class ValidationSettings(Settings):
     strengths: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(
         (0.0, 0.5, 1.0, 1.5), min_length=1, description="multiples of the adapter to try"
     )
+    patience: PositiveInt = Field(
+        5, description="late steps in which the clear gain on strength 0 does not grow, and learning ends"
+    )
 
 
 class MetaSettings(Settings):

@@ -1,4 +1,4 @@
-"""How strongly to adapt, decided by measurements that a reconstruction has not seen."""
+"""How strongly to adapt and for how long, decided by measurements that a reconstruction has not seen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
-from ddip_ray.solvers.held_out import held_out, is_clearly_less, least
+from ddip_ray.solvers.held_out import clear_gain, held_out, least
 from ddip_ray.solvers.sampler import Sampler
 from ddip_ray.solvers.settings import ValidationSettings
 from ddip_ray.solvers.state import State
@@ -20,10 +20,11 @@ class Validation:
     """Reconstructs some slices without some of their views, and asks which strength meets those views best.
 
     The shadow reconstruction goes the same way as the real one, but that it knows no earlier reconstruction,
-    which has seen those views. Its late steps are repeated with the adapters of those steps, which rescans of
-    a result of all views have taught, at each of ``strengths``: at 0 they are those of the prior, so that
-    what does not help is taken back. Every strength is tried from the same state with the same noise, which
-    makes small differences tell.
+    which has seen those views. At the late steps it is one for each of ``strengths``, by the adapter of that
+    step, which rescans of a result of all views have taught: at 0 they are those of the prior, so that
+    what does not help is taken back. All begin in the same state and have the same noise, which makes small
+    differences tell. When the clear gain of the best has not grown for a while, learning has ``ended``: the
+    adapter is again what it was where it was largest or, where there was none, of no more use.
     """
 
     def __init__(self, sampler: Sampler, settings: ValidationSettings, adapter: Adapter) -> None:
@@ -35,34 +36,67 @@ class Validation:
         if sampler.settings.start == "reconstruction":
             unaware.settings = sampler.settings.model_copy(update={"start": "pseudo_inverse"})
         self.shadow = unaware.on(self.held_out.seen)
-        self.late: Sampler | None = None
-        self.adapters: list[tuple[int, Adapter]] = []
+        self.strengths = sorted(settings.strengths)
+        self.late: list[Sampler] = []  # the shadow at each strength, once the late steps begin
+        self.adapters: list[tuple[int, Adapter]] = []  # by which the late steps were made
+        self.gains: list[float] = []  # at these, `clear_gain` of the best strength on 0
+        self.ended = False
 
     def num_calls(self, num_early: int, num_late: int) -> int:
         """Network calls over the whole volume, for so many early and late steps."""
-        return self.held_out.seen.num_slices * (num_early + len(self.settings.strengths) * num_late)
+        return self.held_out.seen.num_slices * (num_early + len(self.strengths) * num_late)
 
     def first_pass(self, i: int, is_late: bool, network: Network | None) -> None:
         """The shadow's step ``i``, by the real one's ``network``; only up to where the late steps begin."""
-        if is_late and self.late is None:
-            self.late = self.shadow.fork()
-        if self.late is None:
+        if is_late and not self.late:
+            self.late = [self.shadow.fork() for _ in self.strengths]
+        if not self.late:
             self.shadow.advance(i, network)
 
-    def remember(self, i: int) -> None:
-        """The ``adapter`` as it now is, for the late step ``i`` to use."""
-        self.adapters.append((i, self.adapter.copy()))
+    @property
+    def given_up(self) -> bool:
+        return self.ended and max(self.gains) <= 0
+
+    def watch(self, i: int) -> str | None:
+        """The late step ``i`` by the ``adapter`` as it now is; what was found, if learning ends with it."""
+        adapter = self.adapter.copy()
+        self.adapters.append((i, adapter))
+        if self.given_up:
+            return None
+        for strength, shadow in zip(self.strengths, self.late, strict=True):
+            with torch.no_grad():
+                shadow.advance(i, adapter.bind(shadow.prior.network, strength))
+        if self.ended or 0 not in self.strengths:
+            return None
+        squared = self.squared_misfits()
+        self.gains.append(max(clear_gain(own, squared[0]) for own in squared.values()))
+        best = max(range(len(self.gains)), key=self.gains.__getitem__)
+        self.ended = len(self.gains) - 1 - best == self.settings.patience
+        if not self.ended:
+            return None
+        step, adapter = self.adapters[best]
+        self.adapter.load(adapter.flat())
+        if self.given_up:
+            return f"learning given up after step {i + 1}: no clear gain on held-out views so far"
+        return f"learned up to step {step + 1}: the gain on held-out views did not grow after it"
+
+    def squared_misfits(self) -> dict[float, Tensor]:
+        """At each strength, of the held-out measurements of all workers by slice."""
+        return {
+            strength: self.held_out.squared_misfits(shadow.x0, self.communicator)
+            for strength, shadow in zip(self.strengths, self.late, strict=True)
+        }
 
     def choose(self, begins_adapted: bool) -> tuple[float, str]:
         """The strength of least misfit of the held-out measurements, of those clearly better than 0, and why.
 
         ``begins_adapted``: the early steps go by an adapter that was given, whatever is chosen.
         """
-        squared = {strength: self.squared_misfits(strength) for strength in sorted(self.settings.strengths)}
+        squared = self.squared_misfits()
         misfits = {strength: math.sqrt(float(slices.sum())) for strength, slices in squared.items()}
         found = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
         if 0 in squared:
-            misfits = {s: m for s, m in misfits.items() if s == 0 or is_clearly_less(squared[s], squared[0])}
+            misfits = {s: m for s, m in misfits.items() if s == 0 or clear_gain(squared[s], squared[0]) > 0}
         strength = least(misfits)
         if strength == 0:
             how = "adapted in the early steps only" if begins_adapted else "not adapted"
@@ -71,8 +105,12 @@ class Validation:
 
     def keep(self, state: State) -> None:
         self.shadow.keep(state.within("shadow"))
-        if state.value("is_late", self.late is not None) and self.late is None:
-            self.late = self.shadow.fork()  # which has not moved since
+        if state.value("is_late", bool(self.late)):
+            self.late = self.late or [self.shadow.fork() for _ in self.strengths]
+            for k, shadow in enumerate(self.late):
+                shadow.keep(state.within(f"late-{k}"))
+        self.gains = state.value("gains", self.gains)
+        self.ended = state.value("ended", self.ended)
         steps = state.value("steps", [i for i, _ in self.adapters])
         own = [adapter.flat() for _, adapter in self.adapters]
         kept = state.shared("adapters", torch.stack(own) if own else self.adapter.flat()[:0])
@@ -80,12 +118,3 @@ class Validation:
             self.adapters = [(i, self.adapter.copy()) for i in steps]
             for (_, adapter), values in zip(self.adapters, kept, strict=True):
                 adapter.load(values)
-
-    def squared_misfits(self, strength: float) -> Tensor:
-        """Of the held-out measurements of all workers by slice, after late steps at ``strength``."""
-        assert self.late is not None
-        shadow = self.late.fork()
-        for i, adapter in self.adapters:
-            with torch.no_grad():
-                shadow.advance(i, adapter.bind(shadow.prior.network, strength))
-        return self.held_out.squared_misfits(shadow.x0, self.communicator)

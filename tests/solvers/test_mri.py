@@ -21,7 +21,7 @@ from ddip_ray.operators.proximal import project_to_ball, soft_threshold
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.held_out import held_out, is_clearly_less, least
+from ddip_ray.solvers.held_out import clear_gain, held_out, least
 from ddip_ray.solvers.loading import load_problem
 from ddip_ray.solvers.noise import slab_noise
 from ddip_ray.solvers.problem import SlabProblem
@@ -151,9 +151,9 @@ def test_auto_decides_for_mri(scan: SlabProblem, prior: DiffusionPrior) -> None:
     method = build("d3ip", scan, prior, **settings)
     solve(method)
     assert method.validation is not None
-    squared = {s: method.validation.squared_misfits(s) for s in method.validation.settings.strengths}
+    squared = method.validation.squared_misfits()
     misfits = {s: float(slices.sum()) ** 0.5 for s, slices in squared.items()}
-    clear = [s for s in squared if s == 0 or is_clearly_less(squared[s], squared[0.0])]
+    clear = [s for s in squared if s == 0 or clear_gain(squared[s], squared[0.0]) > 0]
     assert method.strength == least({s: misfits[s] for s in clear})
 
 

@@ -39,6 +39,7 @@ METHODS: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("d3ip", "d3ip-mbir", "d3ip-meta")},
     "diffusionmbir-admm": {"mbir": {"admm": {}}},
     "d3ip-auto": {"adaptation": {**ADAPTATION, "policy": "auto"}},
+    "d3ip-impatient": {"adaptation": {**ADAPTATION, "policy": "auto"}, "validation": {"patience": 1}},
     "scd": {"adaptation": {**ADAPTATION, "judge": "measurements"}},
     "d3ip-measured": {"adaptation": {**ADAPTATION, "policy": "fixed", "judge": "measurements"}},
     "dds-noise": {"noise": {"num_slices": 3}},
@@ -46,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def method_on(slab: Slab, communicator: Any, prior: DiffusionPrior, name: str) -> Any:
-    base = name.removesuffix("-admm").removesuffix("-auto").removesuffix("-measured").removesuffix("-noise")
+    base = name if name in ("d3ip-mbir", "d3ip-meta", "score-sde") else name.partition("-")[0]
     settings = {**SETTINGS, **METHODS[name]}
     scan = problem(phantom(), slab, noise_std=0.02 if name == "dds-noise" else 0.0)
     return build(base, replace(scan, noise_is_estimated=True), copy.deepcopy(prior), communicator, **settings)

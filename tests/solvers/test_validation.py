@@ -18,7 +18,7 @@ from workers import on_workers
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.prior.network import DiffusionPrior
 from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.held_out import held_out, is_clearly_less, least
+from ddip_ray.solvers.held_out import clear_gain, held_out, least
 from ddip_ray.solvers.slab import Slab
 
 SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
@@ -55,10 +55,11 @@ def test_the_strength_with_the_least_misfit_is_used_and_saved(prior: DiffusionPr
     method = build("d3ip", problem(phantom()), prior, sampler=sampler, adaptation=AUTO)
     notes = [method.step(i).note for i in range(method.num_steps)]
     assert sum(note is not None for note in notes) == 1
-    squared = {s: method.validation.squared_misfits(s) for s in (0.0, 0.5, 1.0, 1.5)}
+    squared = method.validation.squared_misfits()
+    assert list(squared) == [0.0, 0.5, 1.0, 1.5]
     misfits = {s: math.sqrt(float(slices.sum())) for s, slices in squared.items()}
     assert len(set(misfits.values())) == 4
-    clear = [s for s in squared if s == 0 or is_clearly_less(squared[s], squared[0.0])]
+    clear = [s for s in squared if s == 0 or clear_gain(squared[s], squared[0.0]) > 0]
     assert method.strength == least({s: misfits[s] for s in clear}) > 0
     assert notes[8] is not None
     assert notes[8].startswith(f"adapted at strength {method.strength:.3g};")
@@ -83,34 +84,34 @@ def test_the_least_misfit_between_strengths() -> None:
     assert least({1.0: 5.0}) == 1.0
 
 
-def test_clearly_less() -> None:
+def test_a_clear_gain() -> None:
     """In every slice a little is clear, in half of them as much again is not."""
     than = torch.arange(1.0, 9, dtype=torch.float64)
-    assert is_clearly_less(than * (1 - 1e-3), than)
-    assert not is_clearly_less(than, than)
-    assert not is_clearly_less(than * (1 + 1e-3), than)
+    assert clear_gain(than * (1 - 1e-3), than) > 0
+    assert clear_gain(than, than) <= 0
+    assert clear_gain(than * (1 + 1e-3), than) <= 0
     chance = torch.tensor([3.0, -1, 3, -1, 3, -1, 3, -1], dtype=torch.float64)  # 1 +- 0.76
-    assert not is_clearly_less(than * (-chance).exp(), than)
-    assert not is_clearly_less(than * (-chance - 1.2).exp(), than)  # by 2.9 standard errors
-    assert is_clearly_less(than * (-chance - 1.4).exp(), than)
-    assert is_clearly_less(than[:1] - 1e-3, than[:1])
-    assert not is_clearly_less(than[:1], than[:1])
+    assert clear_gain(than * (-chance).exp(), than) <= 0
+    assert clear_gain(than * (-chance - 1.2).exp(), than) <= 0  # by 2.9 standard errors
+    assert clear_gain(than * (-chance - 1.4).exp(), than) > 0
+    assert clear_gain(than[:1] - 1e-3, than[:1]) > 0
+    assert clear_gain(than[:1], than[:1]) <= 0
 
 
 def test_a_slice_of_large_measurements_does_not_hide_what_all_slices_gain() -> None:
     than = torch.tensor([900.0, 1, 2, 3, 1, 2, 3, 1], dtype=torch.float64)
     less = torch.tensor([0.93, 0.9, 0.92, 0.9, 0.91, 0.93, 0.9, 0.92], dtype=torch.float64)
-    assert is_clearly_less(less * than, than)
+    assert clear_gain(less * than, than) > 0
     held = torch.cat([than, torch.zeros(3, dtype=torch.float64)])  # three slices with nothing held out
-    assert is_clearly_less(held * 0.9, held)
-    assert not is_clearly_less(torch.zeros(3), torch.zeros(3))
+    assert clear_gain(held * 0.9, held) > 0
+    assert clear_gain(torch.zeros(3), torch.zeros(3)) <= 0
 
 
 def test_an_unclear_gain_is_not_taken(prior: DiffusionPrior) -> None:
     method = build("d3ip", problem(phantom()), prior, sampler=SAMPLER, adaptation=AUTO)
     gains = {0.0: [0, 0, 0, 0], 0.5: [3, -1, 3, -1], 1.0: [0, 0, 0, 0], 1.5: [-1, -1, -1, -1]}
     squared = {s: 10 - torch.tensor(g, dtype=torch.float64) for s, g in gains.items()}
-    method.validation.squared_misfits = squared.__getitem__
+    method.validation.squared_misfits = lambda: squared
     strength, note = method.validation.choose(False)
     assert strength == 0
     assert note == (
@@ -129,24 +130,76 @@ def test_a_clear_gain_is_taken_though_another_unclear_one_is_larger(prior: Diffu
     method = build("d3ip", problem(phantom()), prior, sampler=SAMPLER, adaptation=AUTO)
     gains = {0.0: [0, 0, 0, 0], 0.5: [1, 1.1, 1, 1.1], 1.0: [9, -1, -1, -1], 1.5: [-1, -1, -1, -1]}
     squared = {s: 10 - torch.tensor(g, dtype=torch.float64) for s, g in gains.items()}
-    method.validation.squared_misfits = squared.__getitem__
+    method.validation.squared_misfits = lambda: squared
     assert method.validation.choose(False)[0] == 0.5
 
 
 def test_an_adapter_that_harms_is_taken_back(prior: DiffusionPrior) -> None:
-    """Adapters that blow the weights up, in place of those that were learned."""
+    """One that blows the weights up, before it learns."""
     x = phantom()
     method = build("d3ip", problem(x), prior, sampler=SAMPLER, adaptation=AUTO)
-    for i in range(8):
-        method.step(i)
-    for _, adapter in method.validation.adapters:
-        adapter.add(torch.ones(adapter.num_parameters()))
-    for i in range(8, method.num_steps):
+    method.learner.adapter.add(torch.ones(method.learner.adapter.num_parameters()))
+    for i in range(method.num_steps):
         method.step(i)
     assert method.strength == 0
     plain = solve(build("dds", problem(x), prior, sampler=SAMPLER))
     # Weights with nothing added are called in another way, which rounds differently.
     torch.testing.assert_close(method.result(), plain, atol=5e-3, rtol=0)
+
+
+def test_learning_ends_when_it_gains_no_more(prior: DiffusionPrior) -> None:
+    """By gains made up for six late steps: the best at the second, and two more without a better one."""
+    sampler, auto = {**SAMPLER, "num_steps": 6}, {**AUTO, "num_twins": 1}
+    settings = {"sampler": sampler, "adaptation": auto, "validation": {"patience": 2}}
+    method = build("d3ip", problem(phantom()), prior, **settings)
+    validation, learner, plain = method.validation, method.learner, torch.full((6,), 10.0).double()
+    gains = iter([0.1, 0.3, 0.2, 0.2])
+
+    def misfits() -> dict[float, Tensor]:
+        gain = next(gains, 0.2)
+        return {0.0: plain, 0.5: plain * math.exp(-gain), 1.0: 2 * plain, 1.5: 3 * plain}
+
+    validation.squared_misfits = misfits
+    most, reports, updates = (method.nfe, method.adapt_nfe), [], []
+    for i in range(method.num_steps):
+        reports.append(method.step(i))
+        updates.append(learner.updates)
+    assert updates[6:12] == [3, 6, 9, 12, 12, 12]
+    assert [report.note for report in reports[6:12] if report.note] == [
+        "learned up to step 2: the gain on held-out views did not grow after it"
+    ]
+    assert reports[9].note is not None
+    assert [report.loss is None for report in reports[6:12]] == [False] * 4 + [True] * 2
+    assert (method.nfe, method.adapt_nfe) == (most[0] - 2, most[1] - 2 * 3 * 6)
+    path = [adapter.flat() for _, adapter in validation.adapters]
+    assert torch.equal(learner.adapter.flat(), path[1])
+    assert not torch.equal(path[2], path[1])
+    assert torch.equal(path[4], path[1])
+    assert torch.equal(path[5], path[1])
+    assert method.strength == 0.5
+
+
+def test_learning_is_given_up_where_nothing_is_clear(prior: DiffusionPrior) -> None:
+    """By misfits made up: half of the slices gain as much as the others lose."""
+    sampler, x = {**SAMPLER, "num_steps": 6}, phantom()
+    settings = {"sampler": sampler, "adaptation": AUTO, "validation": {"patience": 2}}
+    method = build("d3ip", problem(x), prior, **settings)
+    validation, plain = method.validation, torch.full((6,), 10.0).double()
+    chance = torch.tensor([3.0, -3, 3, -3, 3, -3])
+    validation.squared_misfits = lambda: {s: plain + chance * s for s in (0.0, 0.5, 1.0, 1.5)}
+    most, notes, moved = (method.nfe, method.adapt_nfe), [], []
+    for i in range(method.num_steps):
+        notes.append(method.step(i).note)
+        moved.append(validation.late[0].x_t if validation.late else None)
+    assert notes[8] == "learning given up after step 3: no clear gain on held-out views so far"
+    assert notes[12] is not None
+    assert notes[12].startswith("not adapted, for no clear gain")
+    assert method.learner.updates == 9
+    assert moved[9] is moved[8]
+    assert (method.nfe, method.adapt_nfe) == (most[0] - 3 * 4, most[1] - 3 * (3 * 6 * 2 + 6 * 4))
+    assert method.strength == 0
+    plain_result = solve(build("dds", problem(x), prior, sampler=sampler))
+    torch.testing.assert_close(method.result(), plain_result, atol=5e-3, rtol=0)
 
 
 def test_the_shadow_begins_with_the_adapter_that_was_given(prior: DiffusionPrior, tmp_path: Path) -> None:
