@@ -79,9 +79,9 @@ SCANS = {
     "30-small": Scanned("30 views of 12 slices of 64 x 64", few(30), binning=2),
     "64-slices": Scanned("30 views of 64 slices of 64 x 64", few(30, slices="24:88"), binning=2),
 }
-# Not a method's default: CG from zero at each timestep; DiffusionMBIR with many sweeps at each timestep, and
-# by ADMM on data and total variation together, as published; SCD at ten times its rate; without or with
-# held-out views that decide; the papers' settings.
+# Not a method's default: CG from zero at each timestep; DiffusionMBIR with sweeps to convergence at each
+# timestep, and by ADMM on data and total variation together, as published; SCD at ten times its rate; without
+# or with held-out views that decide, and what they make of other ranks, rates and steps; the papers' settings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
     "diffusionmbir-slow": {
@@ -89,14 +89,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "mbir": {"cold": True, "sweeps": 500},
         "sampler": {"quiet_cg_iterations": 40},  # sweeps go on from the last one's
     },
-    "diffusionmbir-slower": {
-        "method": "diffusionmbir",
-        "mbir": {"cold": True, "sweeps": 2000, "tol": 0.005},
-        "sampler": {"quiet_cg_iterations": 40},
-    },
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
     "scd-faster": {"method": "scd", "adaptation": {"learning_rate": 1e-4}},
     "d3ip-fixed": {"method": "d3ip", "adaptation": {"policy": "fixed"}},
+    "d3ip-rank-4": {"method": "d3ip", "adaptation": {"lora_rank": 4}},
+    "d3ip-rate-x2": {"method": "d3ip", "adaptation": {"learning_rate": 2e-3}},
+    "d3ip-rate-x0.5": {"method": "d3ip", "adaptation": {"learning_rate": 5e-4}},
+    "d3ip-4-steps": {"method": "d3ip", "adaptation": {"num_adapt_steps": 4}},
     "d3ip-mbir-auto": {"method": "d3ip-mbir", "adaptation": {"policy": "auto"}},
     "d3ip-paper": {"method": "d3ip", "preset": "paper"},
     "ddip-paper": {"method": "ddip", "preset": "paper"},
