@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
@@ -27,8 +26,8 @@ class D3IP:
     repeats its late steps with the same adapter. The published loss judges by the views that made the
     estimate, which an adapter can satisfy by not denoising at all (`SCD`).
 
-    With a ``validation`` learning goes on for as long as it gains from it, and the real late steps wait until
-    it has decided how strongly to adapt.
+    With a ``validation`` the real late steps wait until it has decided how strongly to adapt; learning ends
+    when it gives up.
     With a sampler that couples neighbours this is D3IP (mbir), with `Reptile` as learner D3IP (meta), with
     `PerSlice` DDIP, which has no adapter for the volume.
     """
@@ -40,8 +39,7 @@ class D3IP:
         plan: TwinPlan,
         validation: Validation | None = None,
     ) -> None:
-        self.sampler, self.learner, self.plan = sampler, learner, plan
-        self.validation, self.strength = validation, 1.0
+        self.sampler, self.learner, self.plan, self.validation = sampler, learner, plan, validation
         # An adapter given at the start helps from the first step; the learner changes it later.
         self.first_network = learner.network() if learner.started else None
         self.prior_digest = sampler.prior.digest
@@ -83,33 +81,27 @@ class D3IP:
 
     def second_pass(self, i: int, twins: Twins) -> StepReport:
         loss, validation, adapts = None, self.validation, i in self.learner.adapting_steps
-        if validation is None or not validation.ended:
+        if validation is not None and validation.given_up:
+            self.nfe -= self.plan.num_copies
+            self.adapt_nfe -= validation.num_calls(0, 1) + (self.adapt_nfe_a_step if adapts else 0)
+        else:
             loss = self.learner.adapt(i, twins) if adapts else None
             twins.sampler.advance(i, self.learner.network_for_twins(self.plan.num_copies))
-        else:
-            self.nfe -= self.plan.num_copies
-            self.adapt_nfe -= self.adapt_nfe_a_step if adapts else 0
         if not self.is_late(i):
             return StepReport(self.residual)
         if validation is not None:
-            self.adapt_nfe -= validation.num_calls(0, 1) if validation.given_up else 0
             return StepReport(self.residual, loss, validation.watch(i))
         self.residual = self.sampler.step(i, self.learner.network_for(i, twins)).residual
         return StepReport(self.residual, loss)
 
     def validated_pass(self, k: int, validation: Validation) -> StepReport:
         """The ``k``-th of the late steps, at the strength that was found to be best."""
-        note = None
-        if k == 0:
-            self.strength, note = validation.choose(self.first_network is not None)
-        i, adapter = validation.adapters[k]
-        with torch.no_grad():
-            network = adapter.bind(self.sampler.prior.network, self.strength)
+        note = validation.choose(self.first_network is not None) if k == 0 else None
+        i, network = validation.network(k)
         return StepReport(self.sampler.step(i, network).residual, note=note)
 
     def keep(self, state: State) -> None:
         self.residual = state.value("residual", self.residual)
-        self.strength = state.value("strength", self.strength)
         self.nfe, self.adapt_nfe = state.value("nfe", [self.nfe, self.adapt_nfe])
         self.learner.keep(state.within("learner"))
         if self.validation is not None:
@@ -129,8 +121,8 @@ class D3IP:
 
     @property
     def adapter(self) -> Adapter | None:
-        adapter = self.learner.adapter
-        return adapter if adapter is None or self.strength == 1 else adapter.at_strength(self.strength)
+        adapter, validation = self.learner.adapter, self.validation
+        return adapter.at_strength(validation.strength) if adapter and validation else adapter
 
     def is_late(self, i: int) -> bool:
         return self.sampler.timesteps[i] <= self.learner.settings.adapt_start_t

@@ -1,4 +1,4 @@
-"""How strongly to adapt and for how long, decided by measurements that a reconstruction has not seen."""
+"""How strongly to adapt, if at all, decided by measurements that a reconstruction has not seen."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ class Validation:
     which has seen those views. At the late steps it is one for each of ``strengths``, by the adapter of that
     step, which rescans of a result of all views have taught: at 0 they are those of the prior, so that
     what does not help is taken back. All begin in the same state and have the same noise, which makes small
-    differences tell. When the clear gain of the best has not grown for a while, learning has ``ended``: the
-    adapter is again what it was where it was largest or, where there was none, of no more use.
+    differences tell. Where none has been clearly better than 0 for some late steps, adapting is ``given_up``.
     """
 
     def __init__(self, sampler: Sampler, settings: ValidationSettings, adapter: Adapter) -> None:
@@ -39,8 +38,8 @@ class Validation:
         self.strengths = sorted(settings.strengths)
         self.late: list[Sampler] = []  # the shadow at each strength, once the late steps begin
         self.adapters: list[tuple[int, Adapter]] = []  # by which the late steps were made
-        self.gains: list[float] = []  # at these, `clear_gain` of the best strength on 0
-        self.ended = False
+        self.gained = self.given_up = False  # whether any strength ever was clearly better than 0
+        self.strength = 1.0  # until it is chosen
 
     def num_calls(self, num_early: int, num_late: int) -> int:
         """Network calls over the whole volume, for so many early and late steps."""
@@ -53,32 +52,20 @@ class Validation:
         if not self.late:
             self.shadow.advance(i, network)
 
-    @property
-    def given_up(self) -> bool:
-        return self.ended and max(self.gains) <= 0
-
     def watch(self, i: int) -> str | None:
-        """The late step ``i`` by the ``adapter`` as it now is; what was found, if learning ends with it."""
-        adapter = self.adapter.copy()
-        self.adapters.append((i, adapter))
+        """The late step ``i`` by the ``adapter`` as it now is; a note if adapting is given up after it."""
+        self.adapters.append((i, self.adapter.copy()))
         if self.given_up:
             return None
         for strength, shadow in zip(self.strengths, self.late, strict=True):
             with torch.no_grad():
-                shadow.advance(i, adapter.bind(shadow.prior.network, strength))
-        if self.ended or 0 not in self.strengths:
+                shadow.advance(i, self.adapter.bind(shadow.prior.network, strength))
+        if self.gained or 0 not in self.strengths:
             return None
         squared = self.squared_misfits()
-        self.gains.append(max(clear_gain(own, squared[0]) for own in squared.values()))
-        best = max(range(len(self.gains)), key=self.gains.__getitem__)
-        self.ended = len(self.gains) - 1 - best == self.settings.patience
-        if not self.ended:
-            return None
-        step, adapter = self.adapters[best]
-        self.adapter.load(adapter.flat())
-        if self.given_up:
-            return f"learning given up after step {i + 1}: no clear gain on held-out views so far"
-        return f"learned up to step {step + 1}: the gain on held-out views did not grow after it"
+        self.gained = any(clear_gain(own, squared[0]) > 0 for own in squared.values())
+        self.given_up = not self.gained and len(self.adapters) == self.settings.patience
+        return f"adapting given up after step {i + 1} of {self.shadow.num_steps}" if self.given_up else None
 
     def squared_misfits(self) -> dict[float, Tensor]:
         """At each strength, of the held-out measurements of all workers by slice."""
@@ -87,8 +74,8 @@ class Validation:
             for strength, shadow in zip(self.strengths, self.late, strict=True)
         }
 
-    def choose(self, begins_adapted: bool) -> tuple[float, str]:
-        """The strength of least misfit of the held-out measurements, of those clearly better than 0, and why.
+    def choose(self, begins_adapted: bool) -> str:
+        """The strength of least misfit of the held-out measurements, of those clearly better than 0; and why.
 
         ``begins_adapted``: the early steps go by an adapter that was given, whatever is chosen.
         """
@@ -97,11 +84,17 @@ class Validation:
         found = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
         if 0 in squared:
             misfits = {s: m for s, m in misfits.items() if s == 0 or clear_gain(squared[s], squared[0]) > 0}
-        strength = least(misfits)
-        if strength == 0:
+        self.strength = least(misfits)
+        if self.strength == 0:
             how = "adapted in the early steps only" if begins_adapted else "not adapted"
-            return 0.0, f"{how}, for no clear gain; misfit of held-out views {found}"
-        return strength, f"adapted at strength {strength:.3g}; misfit of held-out views {found}"
+            return f"{how}, for no clear gain; misfit of held-out views {found}"
+        return f"adapted at strength {self.strength:.3g}; misfit of held-out views {found}"
+
+    def network(self, k: int) -> tuple[int, Network]:
+        """The ``k``-th late step, and the network for it at the strength that was chosen."""
+        i, adapter = self.adapters[k]
+        with torch.no_grad():
+            return i, adapter.bind(self.shadow.prior.network, self.strength)
 
     def keep(self, state: State) -> None:
         self.shadow.keep(state.within("shadow"))
@@ -109,8 +102,8 @@ class Validation:
             self.late = self.late or [self.shadow.fork() for _ in self.strengths]
             for k, shadow in enumerate(self.late):
                 shadow.keep(state.within(f"late-{k}"))
-        self.gains = state.value("gains", self.gains)
-        self.ended = state.value("ended", self.ended)
+        self.gained, self.given_up = state.value("found", [self.gained, self.given_up])
+        self.strength = state.value("strength", self.strength)
         steps = state.value("steps", [i for i, _ in self.adapters])
         own = [adapter.flat() for _, adapter in self.adapters]
         kept = state.shared("adapters", torch.stack(own) if own else self.adapter.flat()[:0])

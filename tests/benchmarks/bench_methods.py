@@ -81,7 +81,7 @@ SCANS = {
 }
 # Not a method's default: CG from zero at each timestep; DiffusionMBIR with sweeps to convergence at each
 # timestep, and by ADMM on data and total variation together, as published; SCD at ten times its rate; without
-# or with held-out views that decide, and what they make of other ranks, rates and steps; the papers' settings.
+# or with held-out views that decide, what they make of other ranks, rates and steps; the papers' settings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dds-cold": {"method": "dds", "sampler": {"cg_warm_start": False}},
     "diffusionmbir-slow": {

@@ -154,7 +154,7 @@ def test_auto_decides_for_mri(scan: SlabProblem, prior: DiffusionPrior) -> None:
     squared = method.validation.squared_misfits()
     misfits = {s: float(slices.sum()) ** 0.5 for s, slices in squared.items()}
     clear = [s for s in squared if s == 0 or clear_gain(squared[s], squared[0.0]) > 0]
-    assert method.strength == least({s: misfits[s] for s in clear})
+    assert method.validation.strength == least({s: misfits[s] for s in clear})
 
 
 @pytest.mark.parametrize("method", ["dds", "d3ip", "dps"])
