@@ -20,6 +20,7 @@ from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.live_bytes import LiveBytes
 from ddip_ray.prior.call_bytes import call_bytes
 from ddip_ray.prior.network import DiffusionPrior, load_prior
+from ddip_ray.solvers.settings import RunConfig
 
 
 def test_live_bytes() -> None:
@@ -89,10 +90,25 @@ def test_a_forecast_is_of_this_run(
 def test_adapters_of_slices_take_memory(small_scan: Path, prior: str, method: str, adapters: int) -> None:
     """Each as many bytes as the file of one holds, headers aside."""
     acquisition, network = open_acquisition(str(small_scan)), load_prior(Path(prior)).network
-    shared, own = (config(name, prior) for name in ("d3ip", method))
+    shared, own = (config(name, prior) for name in ("dds", method))
     more = footprint.slice_bytes(acquisition, own) - footprint.slice_bytes(acquisition, shared)
     file = Adapter.create(network, LoraConfig(rank=2), seed=0).to_bytes("digest")
     assert more == adapters * (len(file) - 8 - int.from_bytes(file[:8], "little"))
+
+
+def test_shadows_take_memory(small_scan: Path, prior: str) -> None:
+    """Of twelve slices all are reconstructed once more at each of four strengths; of 320 every twentieth."""
+    acquisition = open_acquisition(str(small_scan))
+    fixed, auto = (
+        RunConfig.model_validate({"method": "d3ip", "prior": prior, "adaptation": {"policy": policy}})
+        for policy in ("fixed", "auto")
+    )
+    coupled = auto.model_copy(update={"method": "d3ip-mbir"})
+    image = footprint.image_bytes(acquisition)
+    more = footprint.slice_bytes(acquisition, auto) - footprint.slice_bytes(acquisition, fixed)
+    assert more == 4 * 7 * image
+    assert footprint.shadowed(auto, 320) == 1 / 20
+    assert (footprint.shadowed(coupled, 320), footprint.shadowed(fixed, 320)) == (1, 0)
 
 
 def test_what_cannot_fit_is_refused_by_how_much(small_scan: Path, prior: str) -> None:
