@@ -110,7 +110,7 @@ def reconstruct(
                 should_stop,
             ).to_the_end()
             written = workers.each(partial(Worker.write, handle=handle))
-            made = workers.each(Worker.facts)[0]  # fewer calls, where learning ended early
+            made = workers.each(Worker.facts)[0]  # fewer calls, where adapting was given up
             return Finished(actual, made, who, setup, progress, WriteReport.of_all(written))
 
     try:

@@ -144,7 +144,7 @@ class ValidationSettings(Settings):
         (0.0, 0.5, 1.0, 1.5), min_length=1, description="multiples of the adapter to try"
     )
     patience: PositiveInt = Field(
-        6, description="late steps after which adapting is given up, if nothing has been clearly gained yet"
+        10, description="late steps after which adapting is given up, if nothing has been clearly gained yet"
     )
 
 
