@@ -13,7 +13,7 @@ from ddip_ray.units import format_bytes
 # Arrays of a slab that are alive at the peak, as (images, measurements): tests/benchmarks/bench_memory.py.
 _HELD = {"fbp": (1, 7), "zero-filled": (1, 7), "cg": (7, 5), "tv": (42, 3)}
 _HELD_BY_OTHERS = (18, 14)
-_SHADOW = 7  # images of a slice that is reconstructed without some views, for each strength that is tried
+SHADOW = 7  # images of a slice that is reconstructed without some views, for each strength that is tried
 _ADAPTERS = {"ddip": 3, "scd": 3}  # a slice: its own, with Adam's two moments
 _SCRATCH = 1.25  # of convolutions and of the allocator, times what tensors need
 _PROCESS = 700 * 2**20  # of a CPU worker's process with its libraries (peaks in results/methods/*.json)
@@ -32,7 +32,7 @@ def num_adapters(method: str) -> int:
 def slice_bytes(acquisition: Acquisition, config: RunConfig) -> int:
     """What each slice of a slab adds to the peak of a worker's device."""
     images, measurements = held(config.method)
-    images += round(_SHADOW * len(config.validation.strengths) * shadowed(config, acquisition.num_slices))
+    images += round(SHADOW * len(config.validation.strengths) * shadowed(config, acquisition.num_slices))
     adapters = num_adapters(config.method)
     own = adapters * adapter_bytes(config) if adapters else 0
     return images * image_bytes(acquisition) + measurements * acquisition.slice_bytes + own
@@ -42,7 +42,7 @@ def shadowed(config: RunConfig, num_slices: int) -> float:
     """The share of the slices that are reconstructed once more, without some views (`Validation`)."""
     if config.adaptation.policy == "fixed":
         return 0.0
-    return 1.0 if config.method == "d3ip-mbir" else 1 / max(1, num_slices // config.validation.num_slices)
+    return 1 / config.validation.spacing(num_slices, couples_slices=config.method == "d3ip-mbir")
 
 
 def image_bytes(acquisition: Acquisition) -> int:

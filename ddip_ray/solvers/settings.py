@@ -147,6 +147,10 @@ class ValidationSettings(Settings):
         10, description="late steps after which adapting is given up, if nothing has been clearly gained yet"
     )
 
+    def spacing(self, num_slices: int, *, couples_slices: bool) -> int:
+        """Every so many slices are reconstructed without some of their views; neighbours need all."""
+        return 1 if couples_slices else max(1, num_slices // self.num_slices)
+
 
 class MetaSettings(Settings):
     """D3IP (meta): Reptile over slices, and a short refinement on each."""

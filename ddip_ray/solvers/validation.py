@@ -28,8 +28,7 @@ class Validation:
 
     def __init__(self, sampler: Sampler, settings: ValidationSettings, adapter: Adapter) -> None:
         self.settings, self.communicator, self.adapter = settings, sampler.communicator, adapter
-        num_slices = sampler.problem.num_slices
-        spacing = 1 if sampler.rule.couples_slices else max(1, num_slices // settings.num_slices)
+        spacing = settings.spacing(sampler.problem.num_slices, couples_slices=sampler.rule.couples_slices)
         self.held_out = held_out(sampler.problem, spacing, settings.held_out_share, sampler.seed)
         unaware = copy.copy(sampler)
         if sampler.settings.start == "reconstruction":

@@ -18,7 +18,7 @@ import numpy as np
 from heading import heading
 
 from ddip_ray.engine.config import load_config
-from ddip_ray.engine.footprint import adapter_bytes, held, num_adapters
+from ddip_ray.engine.footprint import SHADOW, adapter_bytes, held, num_adapters
 from ddip_ray.io.acquisition import open_acquisition
 from ddip_ray.live_bytes import LiveBytes
 from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
@@ -32,7 +32,10 @@ from ddip_ray.solvers.slab import Slab
 from ddip_ray.tasks.simulate import Scan, simulate
 
 RESULTS = Path(__file__).parent / "results" / "memory.md"
-METHODS = "fbp,cg,tv,dds,ddnm,diffpir,diffusionmbir,score-sde,dps,d3ip,d3ip-mbir,d3ip-meta,ddip,scd"
+METHODS = (
+    "fbp,cg,tv,dds,ddnm,diffpir,diffusionmbir,score-sde,dps,d3ip,d3ip-mbir,d3ip-mbir-auto,d3ip-meta,ddip,scd"
+)
+AUTO = "-auto"
 SIZE, SLABS, VIEWS = 32, (24, 48), (8, 32)
 PER_SLICE, SHORT = ("ddip", "scd"), (12, 24)  # which take long
 RUN: dict[str, Any] = {
@@ -67,6 +70,8 @@ def main() -> None:
         for method in args.methods.split(","):
             images, measurements = arrays(method, Path(folder), str(prior))
             counted = held(method)
+            if method.endswith(AUTO):
+                counted = counted[0] + 4 * SHADOW, counted[1]
             if (adapters := num_adapters(method)) > 0:
                 own = adapters * adapter_bytes(configured(method, str(prior))) / (4 * SIZE**2)
                 counted = counted[0] + round(own), counted[1]
@@ -105,7 +110,9 @@ def peak(method: str, store: Path, prior: str) -> int:
 
 
 def configured(method: str, prior: str) -> RunConfig:
-    settings = overlaid(RUN, {"method": method, "prior": prior})
+    settings = overlaid(RUN, {"method": method.removesuffix(AUTO), "prior": prior})
+    if method.endswith(AUTO):  # with a shadow of every slice at each of four strengths
+        settings = overlaid(settings, {"adaptation": {"policy": "auto"}})
     if method not in PER_SLICE:  # as of a large volume, which has one twin a slice
         settings = overlaid(settings, {"adaptation": {"enough_twins": 1}})
     return load_config(None, settings)
