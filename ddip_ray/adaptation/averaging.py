@@ -10,6 +10,7 @@ from torch import Tensor
 from ddip_ray.errors import InputError
 
 _UP, _DOWN, _VOLUMES = ".lora_up", ".lora_down", "volumes"
+_ROUNDING = 1e-9  # of singular values, against the largest: what is less is none
 
 
 def volumes_of(mean: bytes) -> tuple[str, ...]:
@@ -22,7 +23,8 @@ def mean_with(mean: bytes | None, own: bytes, volume: str, name: str = "adapter"
 
     One outer step of Reptile (1803.02999) of 1/n for the n-th volume. It is the changes of the weights that
     are averaged, and cut back to the rank by their largest singular values, as factors learned apart mean
-    nothing together. The two factors share each singular value evenly.
+    nothing together. The two factors share each singular value evenly. Where there is no change the up factor
+    is zero and the down factor of length one, about as in `Adapter.create`, so that one can be learned.
 
     Raises:
         InputError: of another prior, another rank or another scale than the mean.
@@ -43,9 +45,10 @@ def mean_with(mean: bytes | None, own: bytes, volume: str, name: str = "adapter"
         before, learned = (one[key + _UP].double() @ one[key + _DOWN].double() for one in (a, b))
         u, s, vh = torch.linalg.svd(before + (learned - before) / len(volumes), full_matrices=False)
         rank = len(a[key + _DOWN])
-        root = s[:rank].sqrt()
+        changed = s[:rank] > _ROUNDING * s[0]
+        root = torch.where(changed, s[:rank].sqrt(), 0.0)
         moved[key + _UP] = (u[:, :rank] * root).float().contiguous()
-        moved[key + _DOWN] = (root[:, None] * vh[:rank]).float().contiguous()
+        moved[key + _DOWN] = (torch.where(changed, root, 1.0)[:, None] * vh[:rank]).float().contiguous()
     data: bytes = save({key: moved[key] for key in a}, mine | {_VOLUMES: json.dumps(volumes)})
     return data
 

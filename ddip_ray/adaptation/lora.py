@@ -97,6 +97,10 @@ class Adapter:
                     parameter.mul_(strength)
         return other
 
+    def changes_weights(self) -> bool:
+        """Whether the adapted network is another than the plain one."""
+        return any(bool(p.any()) for name, p in self.parameters.items() if name.endswith(".lora_up"))
+
     def flat(self) -> Tensor:
         """All values in one vector, (num_parameters,), detached."""
         return torch.cat([p.detach().reshape(-1) for p in self.parameters.values()])

@@ -11,9 +11,9 @@ from ddip_ray.solvers.settings import RunConfig
 from ddip_ray.units import format_bytes
 
 # Arrays of a slab that are alive at the peak, as (images, measurements): tests/benchmarks/bench_memory.py.
-_HELD = {"fbp": (1, 7), "zero-filled": (1, 7), "cg": (7, 5), "tv": (42, 3)}
+_HELD = {"fbp": (1, 7), "zero-filled": (1, 7), "cg": (7, 5), "tv": (43, 3)}
 _HELD_BY_OTHERS = (18, 14)
-SHADOW = 7  # images of a slice that is reconstructed without some views, for each strength that is tried
+SHADOW = (7, 2)  # of a slice that is reconstructed without some views: images for each strength; measurements
 _ADAPTERS = {"ddip": 3, "scd": 3}  # a slice: its own, with Adam's two moments
 _SCRATCH = 1.25  # of convolutions and of the allocator, times what tensors need
 _PROCESS = 700 * 2**20  # of a CPU worker's process with its libraries (peaks in results/methods/*.json)
@@ -32,7 +32,9 @@ def num_adapters(method: str) -> int:
 def slice_bytes(acquisition: Acquisition, config: RunConfig) -> int:
     """What each slice of a slab adds to the peak of a worker's device."""
     images, measurements = held(config.method)
-    images += round(SHADOW * len(config.validation.strengths) * shadowed(config, acquisition.num_slices))
+    share = shadowed(config, acquisition.num_slices)
+    images += math.ceil(SHADOW[0] * len(config.validation.strengths) * share)
+    measurements += math.ceil(SHADOW[1] * share)
     adapters = num_adapters(config.method)
     own = adapters * adapter_bytes(config) if adapters else 0
     return images * image_bytes(acquisition) + measurements * acquisition.slice_bytes + own

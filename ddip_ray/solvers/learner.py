@@ -54,7 +54,7 @@ class Learner:
     ) -> None:
         self.sampler, self.settings = sampler, settings
         self.volume, self.communicator = volume, communicator
-        self.started = adapter is not None
+        self.started = adapter is not None and adapter.changes_weights()
         config = LoraConfig(settings.lora_rank, settings.lora_scale, init_std=settings.lora_init_std)
         self.adapter = adapter or Adapter.create(sampler.prior.network, config, seed=key(sampler.seed, DRAW))
         self.optimizer = torch.optim.Adam(

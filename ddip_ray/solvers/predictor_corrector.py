@@ -45,7 +45,9 @@ class PredictorCorrector:
         self.communicator, self.prior, self.settings, self.seed = communicator, prior, settings, seed
         self.timesteps = prior.schedule.timesteps(settings.num_steps)
         self.num_steps = len(self.timesteps)
-        self.nfe, self.adapt_nfe = self.num_steps * (1 + settings.corrector_steps), 0
+        # The last step is not corrected.
+        self.nfe = self.num_steps + (self.num_steps - 1) * settings.corrector_steps
+        self.adapt_nfe = 0
         self.prior_digest = prior.digest
         self.rule = rule_for(self.problem, communicator)
         self.x = self.sigma(self.timesteps[0]) * self.noise(0, _PREDICT, 0)

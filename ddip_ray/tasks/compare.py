@@ -78,7 +78,8 @@ def compare(
     The folder is made if there is none.
     A result that is there, complete, and made from the same acquisition with the same settings, as far as the
     method listens to them, is not made again. Results of this acquisition that other calls left there follow,
-    scored alike. ``on_run`` is told the runs so far after each.
+    scored alike, unless a row of the same name has other settings. ``on_run`` is told the runs so far after
+    each.
 
     Args:
         seeds: used by methods with a prior; the others are run once, as seed 0.
@@ -103,7 +104,7 @@ def compare(
         shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
         require_shape(read_reference(reference, intensity, intensity.unit), reference, shape)
     missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
-    names = {target: name for name, _, target in planned} | _left_there(folder, acquisition)
+    names = {target: name for name, _, target in planned} | _left_there(folder, acquisition, configs)
     for config in {name: config for name, config, target in planned if target in missing}.values():
         # What a worker would find out when it is its turn.
         build_method(config, load_problem(acquisition, Slab(0, 1), start_from=config.start_from), Alone())
@@ -137,9 +138,12 @@ def compare(
     return [runs[target] for target in names]
 
 
-def _left_there(folder: str, acquisition: Acquisition) -> dict[str, str]:
-    """The results of ``acquisition`` in ``folder``, each with the name of its row."""
-    names, measured = {}, {}
+def _left_there(folder: str, acquisition: Acquisition, configs: dict[str, RunConfig]) -> dict[str, str]:
+    """The results of ``acquisition`` in ``folder``, each with the name of its row.
+
+    All seeds of a row have the settings of its config; where it has none now, those of the first seed.
+    """
+    found = []
     for path in sorted(paths.local_path(folder).glob("*.zarr")):
         target = paths.join(folder, path.name)
         if match := _RESULT.fullmatch(path.name):
@@ -148,11 +152,43 @@ def _left_there(folder: str, acquisition: Acquisition) -> dict[str, str]:
             except InputError:  # something else of such a name
                 continue
             if not _other_scan(made, acquisition):
-                names[target], measured[target] = match[1], made.get("measurements_digest")
-    if not names:
+                found.append((target, match[1], made))
+    if not found:
         return {}
     now = contents(acquisition.digests(0, acquisition.num_slices), None, "")["measurements_digest"]
-    return {target: name for target, name in names.items() if measured[target] == now}
+    kinds = {name: _kind(configs[name]) for name in {name for _, name, _ in found} & configs.keys()}
+    names = {}
+    for target, name, made in found:
+        kind = _kind_made(made)
+        if (
+            kind is not None
+            and made.get("measurements_digest") == now
+            and kinds.setdefault(name, kind) == kind
+        ):
+            names[target] = name
+    return names
+
+
+def _kind(config: RunConfig) -> tuple[Any, ...]:
+    """What results differ in by more than their seed: settings, prior and adapter."""
+    return _but_seed(config), _prior_digest(config), digest_of_adapter(config)
+
+
+def _kind_made(made: dict[str, Any]) -> tuple[Any, ...] | None:
+    """The `_kind` of a result; None of one of another version."""
+    try:
+        config = RunConfig.model_validate(made.get("config", {}))
+    except ValidationError:
+        return None
+    return _but_seed(config), made.get("prior_digest"), made.get("adapter_digest")
+
+
+def _but_seed(config: RunConfig) -> dict[str, Any]:
+    return {key: value for key, value in relevant(config).items() if key != "seed"}
+
+
+def _prior_digest(config: RunConfig) -> str | None:
+    return load_prior(find_prior(config.prior)).digest if config.uses_prior else None
 
 
 def is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite: bool = False) -> bool:
@@ -187,9 +223,8 @@ def _other_scan(made: dict[str, Any], acquisition: Acquisition) -> list[str]:
 
 def _other_contents(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
     """What has another content than then, under the same name."""
-    prior = load_prior(find_prior(config.prior)).digest if config.uses_prior else None
     digests = acquisition.digests(0, acquisition.num_slices)
-    now = contents(digests, prior, digest_of_adapter(config))
+    now = contents(digests, _prior_digest(config), digest_of_adapter(config))
     return [key.replace("_digest", " (contents)") for key in now if made.get(key) != now[key]]
 
 

@@ -23,9 +23,10 @@ HEADINGS = (
 def table(runs: Sequence[Run]) -> list[list[str]]:
     """`HEADINGS`, then a row for each method: means over its seeds, ± the standard deviation of PSNR.
 
-    NFE is network calls a slice, adapt NFE those of the whole adaptation. Time is wall-clock, of the fastest
-    seed as machines are shared, and memory that of the worker that needed most; both include the start. A
-    single CPU worker lives in this process, where libraries that earlier methods loaded count, too.
+    NFE is network calls a slice, adapt NFE those of the whole adaptation; both depend on the seed where
+    adapting may be given up. Time is wall-clock, of the fastest seed as machines are shared, and memory that
+    of the worker that needed most; both include the start. A single CPU worker lives in this process, where
+    libraries that earlier methods loaded count, too.
     """
     rows = [list(HEADINGS)]
     for name in dict.fromkeys(run.name for run in runs):
@@ -36,7 +37,8 @@ def table(runs: Sequence[Run]) -> list[list[str]]:
         for plane in PLANES:
             pairs = [run.planes.get(plane, (None, None)) for run in own]
             row += [_mean([pair[0] for pair in pairs], 2), _mean([pair[1] for pair in pairs], 4)]
-        row += [_mean([run.residual for run in own], 4), str(own[0].nfe), str(own[0].adapt_nfe)]
+        row += [_mean([run.residual for run in own], 4)]
+        row += [_mean([run.nfe for run in own], 0), _mean([run.adapt_nfe for run in own], 0)]
         row += [f"{min(run.seconds for run in own):.0f}"]
         row += [f"{max(run.peak_bytes for run in own) / 2**20:.0f}"]
         rows.append(row)

@@ -56,6 +56,28 @@ def test_a_mean_of_higher_rank_is_cut_to_the_nearest() -> None:
         torch.testing.assert_close(torch.linalg.norm(value - exact), singular[1:].square().sum().sqrt())
 
 
+@pytest.mark.parametrize("strengths", [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)])
+def test_a_mean_with_what_was_not_adapted_can_still_learn(strengths: tuple[float, float]) -> None:
+    """A factor pair that is zero on both sides has no gradient, ever."""
+    mean = None
+    for seed, strength in enumerate(strengths):
+        own = Adapter.from_bytes(adapter(seed, rank=2)[0], network(), "p").at_strength(strength)
+        mean = mean_with(mean, own.to_bytes("p"), f"v{seed}")
+    assert mean is not None
+    found = Adapter.from_bytes(mean, network(), "p")
+    assert found.changes_weights() == any(strengths)
+    for name, up in found.parameters.items():
+        if name.endswith("up"):
+            down = found.parameters[name.replace("up", "down")]
+            pairs = (
+                up.detach().norm(dim=0),
+                down.detach().norm(dim=1),
+            )  # of rank 1 in truth: one that has learned, one that can
+            assert float(pairs[1].min()) > 0.01
+            torch.testing.assert_close(pairs[0][1:], torch.zeros(1))
+            torch.testing.assert_close(pairs[1][1:], torch.ones(1))
+
+
 def test_adapters_of_other_priors_or_ranks_are_refused() -> None:
     mean = mean_with(None, adapter(0, rank=2)[0], "a")
     with pytest.raises(InputError, match="the adapter of b cannot be averaged with it: other prior_digest"):

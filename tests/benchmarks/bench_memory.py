@@ -71,7 +71,7 @@ def main() -> None:
             images, measurements = arrays(method, Path(folder), str(prior))
             counted = held(method)
             if method.endswith(AUTO):
-                counted = counted[0] + 4 * SHADOW, counted[1]
+                counted = counted[0] + 4 * SHADOW[0], counted[1] + SHADOW[1]
             if (adapters := num_adapters(method)) > 0:
                 own = adapters * adapter_bytes(configured(method, str(prior))) / (4 * SIZE**2)
                 counted = counted[0] + round(own), counted[1]

@@ -115,6 +115,7 @@ def test_the_corrector_asks_at_the_level_that_the_predictor_reached(monkeypatch:
     solve(method)
     first, second, last = method.timesteps
     assert asked == [first, second, second, second, last, last, last]
+    assert method.nfe == len(asked)
 
 
 def test_clean_data_are_met_and_the_rest_is_the_posterior() -> None:

@@ -40,6 +40,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "diffusionmbir-admm": {"mbir": {"admm": {}}},
     "d3ip-auto": {"adaptation": {**ADAPTATION, "policy": "auto"}},
     "d3ip-impatient": {"adaptation": {**ADAPTATION, "policy": "auto"}, "validation": {"patience": 1}},
+    "d3ip-gaining": {
+        "sampler": {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5, "nonnegative": False},
+        "adaptation": {"num_adapt_steps": 3, "lora_rank": 2, "learning_rate": 1e-2, "policy": "auto"}
+        | {"adapt_start_t": 999},
+        "seed": 0,
+    },
     "scd": {"adaptation": {**ADAPTATION, "judge": "measurements"}},
     "d3ip-measured": {"adaptation": {**ADAPTATION, "policy": "fixed", "judge": "measurements"}},
     "dds-noise": {"noise": {"num_slices": 3}},
@@ -53,27 +59,44 @@ def method_on(slab: Slab, communicator: Any, prior: DiffusionPrior, name: str) -
     return build(base, replace(scan, noise_is_estimated=True), copy.deepcopy(prior), communicator, **settings)
 
 
-def undisturbed(prior: DiffusionPrior, name: str) -> tuple[Tensor, int]:
+def facts(method: Any) -> dict[str, Any]:
+    """What is told of a run, and decided in it."""
+    found = {"nfe": method.nfe, "adapt_nfe": method.adapt_nfe}
+    if (validation := getattr(method, "validation", None)) is not None:
+        found |= {key: getattr(validation, key) for key in ("gained", "given_up", "strength")}
+    return found
+
+
+def undisturbed(prior: DiffusionPrior, name: str) -> tuple[Tensor, Any]:
     method = method_on(Slab(0, 6), Alone(), prior, name)
     for i in range(method.num_steps):
         method.step(i)
-    return method.result(), method.num_steps
+    return method.result(), method
 
 
-def in_relays(prior: DiffusionPrior, name: str, num_steps: int, layouts: list[list[int]]) -> Tensor:
+def in_relays(
+    prior: DiffusionPrior, name: str, num_steps: int, layouts: list[list[int]]
+) -> tuple[Tensor, dict[str, Any]]:
     """The result where new workers, on the next of ``layouts``, do every step from the last ones' record."""
     records: list[Record] = []
-    x = torch.empty(0)
+    x, told = torch.empty(0), dict[str, Any]()
     for i in range(num_steps):
         made: dict[int, Record] = {}
-        step = partial(one_step, prior, name, i, Record.joined(records), made)
+        step = partial(one_step, prior, name, i, Record.joined(records), made, told)
         x = on_workers(layouts[i % len(layouts)], step)
         records = [made[start] for start in sorted(made)]
-    return x
+    return x, told
 
 
 def one_step(
-    prior: DiffusionPrior, name: str, i: int, last: Record, made: dict[int, Record], slab: Slab, member: Any
+    prior: DiffusionPrior,
+    name: str,
+    i: int,
+    last: Record,
+    made: dict[int, Record],
+    told: dict[str, Any],
+    slab: Slab,
+    member: Any,
 ) -> Tensor:
     method = method_on(slab, member, prior, name)
     if i > 0:
@@ -82,20 +105,33 @@ def one_step(
     record = made.setdefault(slab.start, Record())
     method.keep(State(record))
     record.values = json.loads(json.dumps(record.values))  # as they come back from a file
+    told.update(facts(method))
     return method.result()
 
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_step_by_another_worker(prior: DiffusionPrior, name: str) -> None:
-    whole, num_steps = undisturbed(prior, name)
-    assert torch.equal(in_relays(prior, name, num_steps, [[0, 6]]), whole)
+    whole, method = undisturbed(prior, name)
+    x, told = in_relays(prior, name, method.num_steps, [[0, 6]])
+    assert torch.equal(x, whole)
+    assert told == facts(method)
 
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_step_by_another_number_of_workers(prior: DiffusionPrior, name: str) -> None:
-    whole, num_steps = undisturbed(prior, name)
+    whole, method = undisturbed(prior, name)
     layouts = [[0, 2, 6], [0, 3, 5, 6], [0, 4, 6], [0, 1, 6], [0, 6]]
-    assert (in_relays(prior, name, num_steps, layouts) - whole).abs().max() <= 1e-5
+    x, told = in_relays(prior, name, method.num_steps, layouts)
+    assert (x - whole).abs().max() <= 1e-5
+    assert told == pytest.approx(facts(method), rel=1e-3)
+
+
+def test_both_ends_of_adapting_are_among_them(prior: DiffusionPrior) -> None:
+    gaining, impatient = (facts(undisturbed(prior, name)[1]) for name in ("d3ip-gaining", "d3ip-impatient"))
+    assert gaining["gained"]
+    assert gaining["strength"] > 0
+    assert impatient["given_up"]
+    assert impatient["strength"] == 0
 
 
 @pytest.mark.parametrize("name", ["fbp", "cg", "tv"])

@@ -201,6 +201,8 @@ def test_the_shadow_begins_with_the_adapter_that_was_given(prior: DiffusionPrior
     for method in (plain, given):
         method.step(0)
     assert not torch.equal(plain.validation.shadow.x_t, given.validation.shadow.x_t)
+    path.write_bytes(adapter.at_strength(0).to_bytes(prior.digest))  # of a volume that was not adapted
+    assert build("d3ip", problem(phantom()), prior, adapter=str(path), **settings).first_network is None
 
 
 def test_held_out_views_are_not_seen(prior: DiffusionPrior) -> None:
@@ -251,6 +253,7 @@ def test_an_earlier_reconstruction_tells_the_shadow_nothing(prior: DiffusionPrio
 
 def test_what_a_given_adapter_did_is_not_denied(prior: DiffusionPrior, tmp_path: Path) -> None:
     adapter = Adapter.create(prior.network, LoraConfig(rank=2), seed=0)
+    adapter.add(0.1 * torch.ones(adapter.num_parameters()))
     path = tmp_path / "adapter.safetensors"
     path.write_bytes(adapter.to_bytes(prior.digest))
     adaptation = {**AUTO, "adapt_start_t": 0, "lora_rank": 2}

@@ -32,7 +32,8 @@ def run(name: str, seed: int, psnr: float | None) -> Run:
     planes = (
         {} if psnr is None else {"axial": (psnr + 1, 0.9), "coronal": (psnr, None), "sagittal": (psnr, 0.8)}
     )
-    return Run(name, seed, f"{name}.zarr", 10.0 + seed, 50, 7, 2**20, 2, 0.01, psnr, 0.5, planes)
+    nfe = 50 + 2 * seed, 7 + 10 * seed
+    return Run(name, seed, f"{name}.zarr", 10.0 + seed, *nfe, 2**20, 2, 0.01, psnr, 0.5, planes)
 
 
 def test_runs_are_scored_as_evaluate_does_and_not_made_twice(small_scan: Path) -> None:
@@ -87,6 +88,24 @@ def test_rows_of_earlier_calls_stay_in_the_table(small_scan: Path, small_image: 
     )
     assert again == [first[1], first[0]]
     assert told == [["cg", "fbp"]]
+
+
+def test_a_row_is_of_seeds_with_the_same_settings(small_scan: Path) -> None:
+    folder = str(small_scan.parent / "out")
+
+    def seeds(num_steps: int, *wanted: int, overwrite: bool = False) -> list[int]:
+        config = load_config(None, {"method": "dds", "sampler": {"num_steps": num_steps, "cg_iterations": 2}})
+        runs = compare(
+            str(small_scan), folder, {"dds": config}, wanted, layout=Layout(1), overwrite=overwrite
+        )
+        return [run.seed for run in runs]
+
+    assert seeds(2, 0, 1) == [0, 1]
+    assert seeds(3, 5) == [5]
+    assert seeds(2, 0) == [0, 1]
+    assert seeds(3, 0, overwrite=True) == [0, 5]
+    told = compare(str(small_scan), folder, {"fbp": CONFIGS["fbp"]}, [0])
+    assert [(run.name, run.seed, run.nfe) for run in told] == [("fbp", 0, 0), ("dds", 0, 3), ("dds", 5, 3)]
 
 
 def test_a_study_can_be_moved(small_scan: Path) -> None:
@@ -178,7 +197,8 @@ def test_the_table_has_means_and_spreads() -> None:
     assert values["PSNR (dB)"] == "30.50 ± 0.71"
     assert values["axial PSNR"] == "31.50"
     assert values["coronal SSIM"] == "-"
-    assert values["seconds"] in ("10", "11")
+    assert values["seconds"] == "10"
+    assert (values["NFE"], values["adapt NFE"]) == ("51", "12")
     assert dict(zip(heading, fbp, strict=True))["PSNR (dB)"] == "-"
     assert markdown(rows).splitlines()[1] == "|" + "---|" * len(heading)
 
