@@ -66,7 +66,8 @@ class DiffusionMBIR:
     def converged(self, difference: Tensor, u: Tensor, theta: float) -> bool:
         """Whether x is within tol · θ of the minimum, root mean square, by what the duality gap allows.
 
-        ‖x(u) − x*‖² ≤ θ ‖D_z x‖₁ − ⟨u, D_z x⟩ for every |u| ≤ θ and the x that is exact for it.
+        ‖x(u) − x*‖² ≤ θ ‖D_z x‖₁ − ⟨u, D_z x⟩ for every |u| ≤ θ and the x that is exact for it. What CG still
+        lacks for that, having gone on from sweep to sweep, is not in it.
         """
         ones = torch.ones_like(difference.real)
         length, along = slice_dot(modulus(difference), ones), slice_dot_real(u, difference)

@@ -87,7 +87,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "diffusionmbir-slow": {
         "method": "diffusionmbir",
         "mbir": {"cold": True, "sweeps": 500},
-        "sampler": {"quiet_cg_iterations": 40},  # sweeps go on from the last one's
+        "sampler": {"cg_iterations": 100, "quiet_cg_iterations": 100},  # sweeps go on from the last one's
     },
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
     "scd-faster": {"method": "scd", "adaptation": {"learning_rate": 1e-4}},
