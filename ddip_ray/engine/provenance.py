@@ -6,13 +6,13 @@ import hashlib
 import platform
 from collections.abc import Iterable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from ddip_ray import __version__
 from ddip_ray.engine.plan import RunPlan
 from ddip_ray.engine.worker import MethodFacts
 from ddip_ray.io.acquisition import Acquisition
+from ddip_ray.solvers.build import read_adapter
 from ddip_ray.solvers.settings import RunConfig
 
 
@@ -28,7 +28,7 @@ def contents(digests: Iterable[bytes], prior_digest: str | None, adapter_digest:
 
 def digest_of_adapter(config: RunConfig) -> str:
     """Of the file to start from; of nothing without one."""
-    return hashlib.sha256(b"" if config.adapter is None else Path(config.adapter).read_bytes()).hexdigest()
+    return hashlib.sha256(read_adapter(config) or b"").hexdigest()
 
 
 def provenance(

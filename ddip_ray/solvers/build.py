@@ -199,14 +199,21 @@ def rule_for(config: RunConfig, prior: DiffusionPrior) -> RuleFor:
     return rule
 
 
-def load_adapter(config: RunConfig, prior: DiffusionPrior) -> Adapter | None:
-    """The adapter to start from, if one is configured."""
+def read_adapter(config: RunConfig) -> bytes | None:
+    """The file of the adapter to start from, if one is configured."""
     if config.adapter is None:
         return None
     try:
-        data = Path(config.adapter).read_bytes()
+        return Path(config.adapter).read_bytes()
     except OSError as error:
         raise InputError(f"adapter {config.adapter} cannot be read ({error})") from error
+
+
+def load_adapter(config: RunConfig, prior: DiffusionPrior) -> Adapter | None:
+    """The adapter to start from, if one is configured."""
+    data = read_adapter(config)
+    if data is None:
+        return None
     adapter = Adapter.from_bytes(data, prior.network, prior.digest, name=f"adapter {config.adapter}")
     found, asked = adapter.config, config.adaptation
     if (found.rank, found.scale) != (asked.lora_rank, asked.lora_scale):

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,10 @@ def run(name: str, seed: int, psnr: float | None) -> Run:
     )
     nfe = 50 + 2 * seed, 7 + 10 * seed
     return Run(name, seed, f"{name}.zarr", 10.0 + seed, *nfe, 2**20, 2, 0.01, psnr, 0.5, planes)
+
+
+def tiny_network() -> Any:
+    return build_network(NetworkConfig(channels=(8, 8), norm_num_groups=4, attention_head_dim=8))
 
 
 def test_runs_are_scored_as_evaluate_does_and_not_made_twice(small_scan: Path) -> None:
@@ -91,13 +96,13 @@ def test_rows_of_earlier_calls_stay_in_the_table(small_scan: Path, small_image: 
 
 
 def test_a_row_is_of_seeds_with_the_same_settings(small_scan: Path) -> None:
-    folder = str(small_scan.parent / "out")
+    folder, prior = str(small_scan.parent / "out"), str(small_scan.parent / "prior")
+    tiny_network().save_pretrained(prior, safe_serialization=True)
 
     def seeds(num_steps: int, *wanted: int, overwrite: bool = False) -> list[int]:
-        config = load_config(None, {"method": "dds", "sampler": {"num_steps": num_steps, "cg_iterations": 2}})
-        runs = compare(
-            str(small_scan), folder, {"dds": config}, wanted, layout=Layout(1), overwrite=overwrite
-        )
+        settings = {"method": "dds", "prior": prior, "sampler": {"num_steps": num_steps}}
+        configs = {"dds": load_config(None, settings)}
+        runs = compare(str(small_scan), folder, configs, wanted, layout=Layout(1), overwrite=overwrite)
         return [run.seed for run in runs]
 
     assert seeds(2, 0, 1) == [0, 1]
@@ -106,6 +111,9 @@ def test_a_row_is_of_seeds_with_the_same_settings(small_scan: Path) -> None:
     assert seeds(3, 0, overwrite=True) == [0, 5]
     told = compare(str(small_scan), folder, {"fbp": CONFIGS["fbp"]}, [0])
     assert [(run.name, run.seed, run.nfe) for run in told] == [("fbp", 0, 0), ("dds", 0, 3), ("dds", 5, 3)]
+    unreadable = load_config(None, {"method": "d3ip", "adapter": "nowhere.safetensors"})
+    with pytest.raises(InputError, match=r"adapter nowhere\.safetensors cannot be read"):
+        compare(str(small_scan), folder, {"dds": unreadable}, [7])
 
 
 def test_a_study_can_be_moved(small_scan: Path) -> None:
@@ -162,7 +170,7 @@ def test_other_measurements_of_the_same_scan_are_noticed(small_image: Path, tmp_
 def test_a_prior_trained_anew_is_noticed(small_scan: Path) -> None:
     folder, prior = small_scan.parent / "out", small_scan.parent / "prior"
     folder.mkdir()
-    network = build_network(NetworkConfig(channels=(8, 8), norm_num_groups=4, attention_head_dim=8))
+    network = tiny_network()
     network.save_pretrained(prior, safe_serialization=True)
     settings = {"method": "dds", "prior": str(prior), "sampler": {"num_steps": 2}}
     arguments = (str(small_scan), str(folder), {"dds": load_config(None, settings)}, [0])
