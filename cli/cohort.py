@@ -18,8 +18,8 @@ from .reconstruct import Adapt, Method, Preset
 
 if TYPE_CHECKING:
     from ddip_ray.engine.events import Event
-    from ddip_ray.io.ledger import Entry, Ledger
-    from ddip_ray.tasks.cohort import Slots
+    from ddip_ray.tasks.cohort.driver import Slots
+    from ddip_ray.tasks.cohort.ledger import Entry, Ledger
 
 app = typer.Typer(no_args_is_help=True, help="Reconstruct many volumes, and survive the night.")
 
@@ -52,11 +52,11 @@ def run(
     ] = False,
 ) -> None:
     """Reconstruct every volume of SOURCE; what is done is not done again."""
-    from ddip_ray.engine.config import given_settings
-    from ddip_ray.engine.snapshot_timer import SnapshotTimer
-    from ddip_ray.io.ledger import Ledger
-    from ddip_ray.tasks.cohort import Slots
-    from ddip_ray.tasks.cohort_volumes import find_volumes
+    from ddip_ray.config.load import given_settings
+    from ddip_ray.engine.snapshots.timer import SnapshotTimer
+    from ddip_ray.tasks.cohort.driver import Slots
+    from ddip_ray.tasks.cohort.ledger import Ledger
+    from ddip_ray.tasks.cohort.volumes import find_volumes
 
     flags = {
         "method": method and method.value,
@@ -89,8 +89,8 @@ def resume(
     address: Address = None,
 ) -> None:
     """Go on with a cohort, as it was begun or on other GPUs or workers."""
-    from ddip_ray.io.ledger import Ledger
-    from ddip_ray.tasks.cohort import Slots
+    from ddip_ray.tasks.cohort.driver import Slots
+    from ddip_ray.tasks.cohort.ledger import Ledger
 
     ledger = Ledger(folder)
     options = ledger.options
@@ -104,9 +104,9 @@ def resume(
 
 def drive(ledger: Ledger, slots: Slots, options: dict[str, Any]) -> None:
     """Until nothing waits; exit code 1 when volumes have failed."""
-    from ddip_ray.io.ledger import State
-    from ddip_ray.tasks.adapter_library import AdapterLibrary
-    from ddip_ray.tasks.cohort import Cohort
+    from ddip_ray.tasks.cohort.adapter_library import AdapterLibrary
+    from ddip_ray.tasks.cohort.driver import Cohort
+    from ddip_ray.tasks.cohort.ledger import State
 
     folder = ledger.path.parent
     library = AdapterLibrary((folder / "adapters").absolute()) if options["warm_start"] else None
@@ -138,7 +138,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Which volumes wait, run, are done or have failed."""
-    from ddip_ray.io.ledger import Ledger
+    from ddip_ray.tasks.cohort.ledger import Ledger
 
     if watch is not None and as_json:
         raise InputError("--watch is for people, --json for programs", "Give one of them.")
@@ -159,7 +159,7 @@ def follow(ledger: Ledger, seconds: float) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from ddip_ray.io.ledger import State
+    from ddip_ray.tasks.cohort.ledger import State
 
     with Live(auto_refresh=False) as live:
         while True:
@@ -192,7 +192,7 @@ def in_words(entries: list[Entry]) -> str:
 
 def counts(entries: list[Entry]) -> str:
     """How many volumes are in each state."""
-    from ddip_ray.io.ledger import State
+    from ddip_ray.tasks.cohort.ledger import State
 
     found = {state: sum(entry.state == state for entry in entries) for state in State}
     return f"{len(entries)} volumes: " + ", ".join(f"{n} {state}" for state, n in found.items() if n)
@@ -204,8 +204,8 @@ def report(
     pictures: Annotated[bool, typer.Option(help="Draw every volume that is done.")] = True,
 ) -> None:
     """A table for a spreadsheet, report.csv, and a picture a volume."""
-    from ddip_ray.io.ledger import Ledger
-    from ddip_ray.tasks.cohort_report import write_csv, write_pictures
+    from ddip_ray.tasks.cohort.ledger import Ledger
+    from ddip_ray.tasks.cohort.report import write_csv, write_pictures
 
     entries = Ledger(folder).entries()
     write_csv(entries, folder / "report.csv")

@@ -50,10 +50,10 @@ def demo(
     check_picture(picture, overwrite)
     import nibabel
 
-    from ddip_ray.engine.config import load_config
+    from ddip_ray.config.load import load_config
     from ddip_ray.engine.run import reconstruct
-    from ddip_ray.tasks.evaluate import evaluate
-    from ddip_ray.tasks.montage import montage
+    from ddip_ray.tasks.judge.evaluate import evaluate
+    from ddip_ray.tasks.judge.montage import montage
 
     image = Path(nibabel.__file__).parent / "tests" / "data" / "example4d.nii.gz"
     store = str(folder / "scan.zarr")
@@ -86,10 +86,10 @@ def demo(
 
 def scan(task: Task, image: str, store: str, overwrite: bool) -> str:
     """Measure the image, and say what was measured."""
-    from ddip_ray.tasks.kspace_scan import KSpaceScan
-    from ddip_ray.tasks.noise import parse_noise
-    from ddip_ray.tasks.simulate import Scan, simulate
-    from ddip_ray.tasks.simulate_mri import simulate_mri
+    from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
+    from ddip_ray.tasks.acquire.measurement_noise import parse_noise
+    from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
+    from ddip_ray.tasks.acquire.simulate_mri import simulate_mri
 
     with progress("simulate") as report:
         if task is Task.CT:

@@ -13,7 +13,7 @@ from .output import format_table, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ddip_ray.engine.checkup_findings import Finding
+    from ddip_ray.doctor.findings import Finding
 
 EXIT_FOUND = 1
 MAX_NAMES = 3  # of nodes of which the same was found
@@ -29,7 +29,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Is this machine, or a Ray cluster, ready for runs? Exit code 1 when something is not."""
-    from ddip_ray.engine.checkup import check_cluster
+    from ddip_ray.doctor.checkup import check_cluster
 
     findings = check_cluster(storage or [], gpus)
     if as_json:

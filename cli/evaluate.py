@@ -13,7 +13,7 @@ from ddip_ray.errors import InputError
 from .output import format_table, print_json
 
 if TYPE_CHECKING:
-    from ddip_ray.tasks.evaluate import Evaluation
+    from ddip_ray.tasks.judge.evaluate import Evaluation
 
 
 def evaluate(
@@ -42,11 +42,11 @@ def evaluate(
     """Score a result against its reference: PSNR, SSIM, residual."""
     if png is not None:
         check_picture(png, overwrite)
-    from ddip_ray.tasks.evaluate import evaluate as run
+    from ddip_ray.tasks.judge.evaluate import evaluate as run
 
     scores = run(result, reference, data_range, circle)
     if png is not None:
-        from ddip_ray.tasks.montage import montage
+        from ddip_ray.tasks.judge.montage import montage
 
         png.write_bytes(montage(result, reference, compare or (), circle))
     if as_json:

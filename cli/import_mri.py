@@ -63,11 +63,11 @@ def import_mri(
     as_json: AsJson = False,
 ) -> None:
     """Import measured k-space. On the grid, what is 0 in every coil counts as not sampled."""
-    from ddip_ray.tasks.coils import CoilChoice, parse_maps
-    from ddip_ray.tasks.import_mri import KSpaceChoice
-    from ddip_ray.tasks.import_mri import import_mri as run
-    from ddip_ray.tasks.measured_kspace import Undersampling
-    from ddip_ray.tasks.simulate_mri import parse_pattern
+    from ddip_ray.tasks.acquire.coils import CoilChoice, parse_maps
+    from ddip_ray.tasks.acquire.import_mri import KSpaceChoice
+    from ddip_ray.tasks.acquire.import_mri import import_mri as run
+    from ddip_ray.tasks.acquire.measured_kspace import Undersampling
+    from ddip_ray.tasks.acquire.simulate_mri import parse_pattern
 
     chosen = parse_pattern(pattern)
     fewer = None if acceleration is None else Undersampling(acceleration, chosen, calibration, seed)

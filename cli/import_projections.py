@@ -51,8 +51,8 @@ def import_projections(
     as_json: AsJson = False,
 ) -> None:
     """Import measured parallel-beam projections."""
-    from ddip_ray.tasks.import_projections import ImportSettings, ProjectionChoice
-    from ddip_ray.tasks.import_projections import import_projections as run
+    from ddip_ray.tasks.acquire.import_ct import ImportSettings, ProjectionChoice
+    from ddip_ray.tasks.acquire.import_ct import import_projections as run
 
     choice = ProjectionChoice(angles, transmission, every_nth_view, rows, air_rows, repair, pixel_mm, key)
     settings = ImportSettings(rotation_center, scale, image_size)

@@ -93,7 +93,7 @@ def wait(
     ] = None,
 ) -> None:
     """In a job: wait until the cluster at RAY_ADDRESS has all its nodes, and they are alike."""
-    from ddip_ray.engine.gathering import gather, is_alive
+    from ddip_ray.engine.ray.wait_for_nodes import gather, is_alive
 
     found = gather(nodes, gpus_per_node, seconds, lambda: while_pid is None or is_alive(while_pid))
     for node in found:

@@ -14,11 +14,11 @@ from ddip_ray.errors import InputError
 from .launched import options_of
 
 if TYPE_CHECKING:
+    from ddip_ray.config.settings import RunConfig
     from ddip_ray.launch.command import LaunchedCommand
-    from ddip_ray.launch.kubernetes_kubectl import JobState
-    from ddip_ray.launch.kubernetes_site import KubernetesSite
-    from ddip_ray.launch.kubernetes_sizing import Layout
-    from ddip_ray.solvers.settings import RunConfig
+    from ddip_ray.launch.kubernetes.kubectl import JobState
+    from ddip_ray.launch.kubernetes.site import KubernetesSite
+    from ddip_ray.launch.kubernetes.sizing import Layout
 
 EXIT_FAILED = 1
 
@@ -45,11 +45,11 @@ def k8s(
 ) -> None:
     """Submit what stands after -- as a RayJob: launch k8s --site site.yaml … -- reconstruct vol.zarr"""
     from ddip_ray.launch.command import LaunchedCommand
-    from ddip_ray.launch.kubernetes import as_yaml, rayjob
-    from ddip_ray.launch.kubernetes_checks import check_rayjob
-    from ddip_ray.launch.kubernetes_kubectl import Kubectl
-    from ddip_ray.launch.kubernetes_site import KubernetesSite
-    from ddip_ray.launch.kubernetes_sizing import Layout, node_memory
+    from ddip_ray.launch.kubernetes.checks import check_rayjob
+    from ddip_ray.launch.kubernetes.kubectl import Kubectl
+    from ddip_ray.launch.kubernetes.rayjob import as_yaml, rayjob
+    from ddip_ray.launch.kubernetes.site import KubernetesSite
+    from ddip_ray.launch.kubernetes.sizing import Layout, node_memory
     from ddip_ray.launch.site import load_site
 
     if site is None:
@@ -84,8 +84,8 @@ def worker_memory(
     command: LaunchedCommand, given: Mapping[str, Any], site: KubernetesSite, layout: Layout
 ) -> int:
     """Host memory of a worker: of the volume where it can be opened from here, or as the site has it."""
-    from ddip_ray.launch.kubernetes_paths import require_reachable
-    from ddip_ray.launch.kubernetes_sizing import default_bytes, host_bytes
+    from ddip_ray.launch.kubernetes.paths import require_reachable
+    from ddip_ray.launch.kubernetes.sizing import default_bytes, host_bytes
 
     store = str(given.get("store") or given.get("source") or given.get("folder"))
     output = given.get("output")
@@ -99,7 +99,7 @@ def worker_memory(
 
 def settings_of(given: Mapping[str, Any]) -> RunConfig:
     """Of `reconstruct`, as it would have them."""
-    from ddip_ray.engine.config import load_config
+    from ddip_ray.config.load import load_config
 
     chosen = {name: given[name] and given[name].value for name in ("method", "preset")}
     return load_config(given["config"], chosen | {"prior": given["prior"]})
@@ -114,7 +114,7 @@ def new_name(command: LaunchedCommand) -> str:
 
 def followed(namespace: str, name: str) -> int:
     """The exit code; Ctrl-C leaves the job alone."""
-    from ddip_ray.launch.kubernetes_kubectl import Kubectl, follow
+    from ddip_ray.launch.kubernetes.kubectl import Kubectl, follow
 
     try:
         end = follow(Kubectl(namespace), name, say)

@@ -12,8 +12,8 @@ from .output import format_fields, format_seconds, print_json
 from .reconstruct import Method, Preset
 
 if TYPE_CHECKING:
-    from ddip_ray.engine.forecast import Forecast
-    from ddip_ray.engine.plan import RunPlan
+    from ddip_ray.engine.planning.forecast import Forecast
+    from ddip_ray.engine.planning.layout import RunPlan
 
 
 def plan(
@@ -28,11 +28,11 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """What a reconstruction will need, before it starts; an error if it cannot fit."""
-    from ddip_ray.engine import machines
-    from ddip_ray.engine.config import load_config
-    from ddip_ray.engine.forecast import forecast
-    from ddip_ray.engine.plan import default_layout, make_plan
-    from ddip_ray.io.acquisition import open_acquisition
+    from ddip_ray.config.load import load_config
+    from ddip_ray.engine.planning.forecast import forecast
+    from ddip_ray.engine.planning.layout import default_layout, make_plan
+    from ddip_ray.engine.ray import resources as machines
+    from ddip_ray.io.stores.acquisition import open_acquisition
 
     flags = {"method": method and method.value, "preset": preset and preset.value, "prior": prior}
     settings, acquisition = load_config(config, flags), open_acquisition(store)

@@ -13,7 +13,7 @@ from .options import AsJson
 from .output import format_fields, format_seconds, format_table, print_json, progress
 
 if TYPE_CHECKING:
-    from ddip_ray.prior.training import TrainingProgress
+    from ddip_ray.prior.training.train import TrainingProgress
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train, list and describe diffusion priors."
@@ -87,7 +87,7 @@ def train(
     """Train a prior on random ellipses; resumes what is in OUTPUT."""
     levels = parse_channels(channels)
     from ddip_ray.prior.network import NetworkConfig
-    from ddip_ray.prior.training import TrainingConfig, train_prior
+    from ddip_ray.prior.training.train import TrainingConfig, train_prior
     from ddip_ray.tasks.prior_card import write_card
 
     config = TrainingConfig(

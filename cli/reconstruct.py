@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Method(StrEnum):
-    """The names of `ddip_ray.solvers.settings.MethodName`, without importing it for ``--help``."""
+    """The names of `ddip_ray.config.settings.MethodName`, without importing it for ``--help``."""
 
     d3ip = "d3ip"
     d3ip_meta = "d3ip-meta"
@@ -112,9 +112,9 @@ def reconstruct(
     as_json: AsJson = False,
 ) -> None:
     """Reconstruct a volume from an acquisition; after an interruption, go on."""
-    from ddip_ray.engine.config import load_config
+    from ddip_ray.config.load import load_config
     from ddip_ray.engine.run import reconstruct as run
-    from ddip_ray.tasks.volumes import default_output
+    from ddip_ray.tasks.judge.volumes import default_output
 
     flags = {
         "method": method and method.value,

@@ -51,9 +51,9 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Simulate a sparse-view parallel-beam scan of a 3D image."""
-    from ddip_ray.tasks.noise import parse_noise
-    from ddip_ray.tasks.simulate import ImageChoice, Scan
-    from ddip_ray.tasks.simulate import simulate as run
+    from ddip_ray.tasks.acquire.measurement_noise import parse_noise
+    from ddip_ray.tasks.acquire.simulate_ct import ImageChoice, Scan
+    from ddip_ray.tasks.acquire.simulate_ct import simulate as run
 
     scan = Scan(
         num_views=views,

@@ -61,11 +61,11 @@ def simulate_mri(
     as_json: AsJson = False,
 ) -> None:
     """Simulate accelerated MRI of a 3D image, with one coil or several."""
-    from ddip_ray.tasks.kspace_scan import KSpaceScan
-    from ddip_ray.tasks.noise import parse_noise
-    from ddip_ray.tasks.simulate import ImageChoice
-    from ddip_ray.tasks.simulate_mri import parse_pattern
-    from ddip_ray.tasks.simulate_mri import simulate_mri as run
+    from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
+    from ddip_ray.tasks.acquire.measurement_noise import parse_noise
+    from ddip_ray.tasks.acquire.simulate_ct import ImageChoice
+    from ddip_ray.tasks.acquire.simulate_mri import parse_pattern
+    from ddip_ray.tasks.acquire.simulate_mri import simulate_mri as run
 
     scan = KSpaceScan(
         pattern=parse_pattern(pattern),

@@ -52,7 +52,7 @@ def small_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _small_scan(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from ddip_ray.tasks.simulate import Scan, simulate
+    from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
 
     path = tmp_path_factory.mktemp("scan") / "vol.zarr"
     simulate(str(small_image), str(path), Scan(num_views=16, window=(0.0, 1.0)))
@@ -61,9 +61,9 @@ def _small_scan(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def _small_mri(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from ddip_ray.tasks.kspace_scan import KSpaceScan
-    from ddip_ray.tasks.noise import NoiseRequest
-    from ddip_ray.tasks.simulate_mri import simulate_mri
+    from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
+    from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
+    from ddip_ray.tasks.acquire.simulate_mri import simulate_mri
 
     path = tmp_path_factory.mktemp("mri") / "vol.zarr"
     scan = KSpaceScan("gaussian1d", 2.0, calibration=6, num_coils=3, brightest=1.0, mask_per_slice=True)
@@ -74,8 +74,9 @@ def _small_mri(small_image: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def untrained_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small prior that knows nothing."""
-    from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
-    from ddip_ray.prior.training import SCHEDULE
+    from ddip_ray.prior.load import save_prior
+    from ddip_ray.prior.network import NetworkConfig, build_network
+    from ddip_ray.prior.training.train import SCHEDULE
 
     folder = tmp_path_factory.mktemp("prior") / "tiny"
     torch.manual_seed(0)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ddip_ray.cores import own_cores
-from ddip_ray.engine.machines import num_cores
+from ddip_ray.engine.ray.resources import num_cores
+from ddip_ray.numerics.cores import own_cores
 
 
 @pytest.fixture

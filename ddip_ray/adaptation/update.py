@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
-from ddip_ray.threads import one_thread
+from ddip_ray.numerics.threads import one_thread
 
 
 def draw_slices(num_slices: int, num_drawn: int, generator: torch.Generator) -> list[int]:

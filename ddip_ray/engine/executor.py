@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
-from ddip_ray.solvers.communicator import Alone
+from ddip_ray.solvers.core.communicator import Alone
 
 T = TypeVar("T")
 

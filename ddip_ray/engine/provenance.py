@@ -9,11 +9,11 @@ from importlib.metadata import version
 from typing import Any
 
 from ddip_ray import __version__
-from ddip_ray.engine.plan import RunPlan
+from ddip_ray.config.settings import RunConfig
+from ddip_ray.engine.planning.layout import RunPlan
 from ddip_ray.engine.worker import MethodFacts
-from ddip_ray.io.acquisition import Acquisition
+from ddip_ray.io.stores.acquisition import Acquisition
 from ddip_ray.solvers.build import read_adapter
-from ddip_ray.solvers.settings import RunConfig
 
 
 def contents(digests: Iterable[bytes], prior_digest: str | None, adapter_digest: str) -> dict[str, Any]:

@@ -10,19 +10,19 @@ from functools import partial
 from typing import Any
 
 from ddip_ray import __version__
+from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event, Message, RunResult
 from ddip_ray.engine.executor import Executor, LocalExecutor
-from ddip_ray.engine.plan import ExecutorName, RunPlan, default_layout, make_plan
+from ddip_ray.engine.planning.layout import ExecutorName, RunPlan, default_layout, make_plan
 from ddip_ray.engine.provenance import digest_of_adapter, provenance
-from ddip_ray.engine.ray_executor import RayExecutor
-from ddip_ray.engine.snapshot_timer import SnapshotTimer
-from ddip_ray.engine.snapshots import Progress, Snapshots
-from ddip_ray.engine.stepping import Stepping
+from ddip_ray.engine.ray.executor import RayExecutor
+from ddip_ray.engine.snapshots.store import Progress, Snapshots
+from ddip_ray.engine.snapshots.timer import SnapshotTimer
+from ddip_ray.engine.steps import Stepping
 from ddip_ray.engine.worker import ADAPTER_NAME, MethodFacts, Worker, WorkerTask, WriteReport
 from ddip_ray.errors import InputError, WorkersLost
-from ddip_ray.io.acquisition import Acquisition, open_acquisition
-from ddip_ray.io.result import create_result
-from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
+from ddip_ray.io.stores.result import create_result
 
 
 def reconstruct(

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddip_ray.engine.memory import full_memory_explained, peak_bytes, reset_peak
-from ddip_ray.engine.snapshots import HOW_TO_GO_ON, Marker, Part, Snapshots
+from ddip_ray.config.settings import RunConfig
+from ddip_ray.engine.peak_memory import full_memory_explained, peak_bytes, reset_peak
+from ddip_ray.engine.snapshots.store import HOW_TO_GO_ON, Marker, Part, Snapshots
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import Acquisition, open_acquisition
-from ddip_ray.io.result import ResultHandle
-from ddip_ray.solvers.communicator import Communicator
-from ddip_ray.solvers.method import StepReport
-from ddip_ray.solvers.settings import RunConfig
-from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.state import Record, SliceRows, State
+from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
+from ddip_ray.io.stores.result import ResultHandle
+from ddip_ray.solvers.core.communicator import Communicator
+from ddip_ray.solvers.core.method import StepReport
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.core.state import Record, SliceRows, State
 
 ADAPTER_NAME = "adapter.safetensors"
 _MEASUREMENTS = "measurements"  # their digests, in a snapshot
@@ -68,8 +68,8 @@ class Worker:
     """Reads its slab, steps its method in time with the others, writes its slab."""
 
     def __init__(self, task: WorkerTask, communicator: Communicator) -> None:
+        from ddip_ray.problems.load import load_problem
         from ddip_ray.solvers.build import build_method
-        from ddip_ray.solvers.loading import load_problem
 
         if task.device == "cpu":
             torch.set_num_threads(task.num_threads)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ddip_ray.operators.protocol import LinearOperator, check_shape
+from ddip_ray.operators.base import LinearOperator, check_shape
 
 
 class Masked:

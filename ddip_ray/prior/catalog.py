@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ddip_ray.errors import InputError
+from ddip_ray.prior.formats import CHECKPOINTS
 
-CHECKPOINTS = (".pt", ".pth")
-SIDECARS = (".yaml", ".yml", ".json")  # of a checkpoint: what its weights do not show
 SHIPPED = Path(__file__).parent / "weights"
 
 

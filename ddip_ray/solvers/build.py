@@ -6,32 +6,33 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddip_ray.adaptation.lora import Adapter
+from ddip_ray.config.settings import RunConfig
 from ddip_ray.errors import InputError
 from ddip_ray.prior.catalog import find_prior
-from ddip_ray.prior.network import DiffusionPrior, load_prior
-from ddip_ray.solvers.classical import CG, FBP, ZeroFilled
-from ddip_ray.solvers.communicator import Alone, Communicator
-from ddip_ray.solvers.d3ip import D3IP
-from ddip_ray.solvers.ddnm import DDNM
-from ddip_ray.solvers.dds import DDS
-from ddip_ray.solvers.diffpir import DiffPIR
-from ddip_ray.solvers.dps import DPS
-from ddip_ray.solvers.learner import Learner
-from ddip_ray.solvers.mbir import DiffusionMBIR
-from ddip_ray.solvers.mbir_admm import ADMM
-from ddip_ray.solvers.method import Method
-from ddip_ray.solvers.noise_search import NoiseSearch
-from ddip_ray.solvers.per_slice import PerSlice
-from ddip_ray.solvers.predictor_corrector import PredictorCorrector
-from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.reptile import Reptile
-from ddip_ray.solvers.sampler import Rule, RuleFor, Sampler
-from ddip_ray.solvers.scd import SCD
-from ddip_ray.solvers.settings import RunConfig
-from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.total_variation import TotalVariation
-from ddip_ray.solvers.twins import TwinPlan
-from ddip_ray.solvers.validation import Validation
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.prior.load import load_prior
+from ddip_ray.solvers.adapting.d3ip import D3IP
+from ddip_ray.solvers.adapting.per_slice import PerSlice
+from ddip_ray.solvers.adapting.reptile import Reptile
+from ddip_ray.solvers.adapting.rescan_loss import TwinPlan
+from ddip_ray.solvers.adapting.scd import SCD
+from ddip_ray.solvers.adapting.trainer import Learner
+from ddip_ray.solvers.classical.direct import CG, FBP, ZeroFilled
+from ddip_ray.solvers.classical.total_variation import TotalVariation
+from ddip_ray.solvers.core.communicator import Alone, Communicator
+from ddip_ray.solvers.core.method import Method
+from ddip_ray.solvers.core.problem import SlabProblem
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.sampling.ddnm import DDNM
+from ddip_ray.solvers.sampling.dds import DDS
+from ddip_ray.solvers.sampling.diffpir import DiffPIR
+from ddip_ray.solvers.sampling.dps import DPS
+from ddip_ray.solvers.sampling.mbir import DiffusionMBIR
+from ddip_ray.solvers.sampling.mbir_published import ADMM
+from ddip_ray.solvers.sampling.predictor_corrector import PredictorCorrector
+from ddip_ray.solvers.sampling.sampler import Rule, RuleFor, Sampler
+from ddip_ray.solvers.validating.adaptation_strength import Validation
+from ddip_ray.solvers.validating.noise_level import NoiseSearch
 
 
 def build_method(config: RunConfig, problem: SlabProblem, communicator: Communicator) -> Method:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ddip_ray.io.summary import summarize
+from ddip_ray.io.stores.summary import summarize
 from ddip_ray.units import format_bytes
 
 

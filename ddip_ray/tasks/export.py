@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
-from ddip_ray.io.image_nifti import SUFFIXES, write_nifti
-from ddip_ray.io.result import Result, open_result
+from ddip_ray.io.images.nifti import SUFFIXES, write_nifti
+from ddip_ray.io.stores.result import Result, open_result
 from ddip_ray.tasks.progress import Report, silent
 from ddip_ray.tasks.slices import slabs
 

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddip_ray.prior.catalog import CHECKPOINTS
-from ddip_ray.prior.network import DiffusionPrior, load_prior
-from ddip_ray.prior.phantoms import random_ellipses
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.prior.formats import CHECKPOINTS
+from ddip_ray.prior.load import load_prior
+from ddip_ray.prior.training.phantoms import random_ellipses
 
 NUM_PICTURES = 8
 SAMPLE_STEPS = 50

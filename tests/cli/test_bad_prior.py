@@ -18,8 +18,9 @@ def priors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two untrained priors, ``one`` and ``two``."""
     import torch
 
-    from ddip_ray.prior.network import NetworkConfig, build_network, save_prior
-    from ddip_ray.prior.training import SCHEDULE
+    from ddip_ray.prior.load import save_prior
+    from ddip_ray.prior.network import NetworkConfig, build_network
+    from ddip_ray.prior.training.train import SCHEDULE
 
     folder = tmp_path_factory.mktemp("priors")
     for seed, name in enumerate(("one", "two")):

@@ -18,7 +18,7 @@ import tensorstore
 import yaml
 from ddip_ray_cli.main import main
 
-from ddip_ray.io.result import open_result
+from ddip_ray.io.stores.result import open_result
 
 COMMAND = [sys.executable, "-c", "import sys; from ddip_ray_cli.main import run; sys.exit(run())"]
 LOCAL = ["--executor", "local"]

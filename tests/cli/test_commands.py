@@ -126,7 +126,7 @@ def test_overwrite(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_import(small_scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
 
-    from ddip_ray.io.acquisition import open_acquisition
+    from ddip_ray.io.stores.acquisition import open_acquisition
 
     scan = open_acquisition(small_scan)
     y = scan.read_measurements(0, scan.num_slices) * 0.05
@@ -198,6 +198,6 @@ def test_progress_words() -> None:
 def test_method_names_are_those_of_the_configuration() -> None:
     from typing import get_args
 
-    from ddip_ray.solvers.settings import MethodName
+    from ddip_ray.config.settings import MethodName
 
     assert [method.value for method in reconstruct.Method] == list(get_args(MethodName))

@@ -9,8 +9,8 @@ import pytest
 from ddip_ray_cli.doctor import in_words, merged
 from ddip_ray_cli.main import main
 
-from ddip_ray.engine import checkup
-from ddip_ray.engine.checkup_findings import Finding, Status
+from ddip_ray.doctor import checkup
+from ddip_ray.doctor.findings import Finding, Status
 from ddip_ray.io import paths
 
 FINE = [Finding("prior", f"n{i}", Status.PASS, "default can be loaded") for i in range(5)]

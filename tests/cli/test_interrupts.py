@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ddip_ray_cli.main import main
 
-from ddip_ray.io.result import open_result
+from ddip_ray.io.stores.result import open_result
 
 COMMAND = [sys.executable, "-c", "import sys; from ddip_ray_cli.main import run; sys.exit(run())"]
 STEPS = "sampler: {num_steps: 60, cg_iterations: 4, quiet_cg_iterations: 4}\n"

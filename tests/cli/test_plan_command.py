@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ddip_ray_cli.main import main
 
-from ddip_ray.engine import machines
+from ddip_ray.engine.ray import resources as machines
 
 
 def plan(store: Path, prior: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:

@@ -19,7 +19,7 @@ def ray_cluster() -> Iterator[None]:
     """One cluster for the module: starting Ray takes seconds."""
     import os
 
-    from ddip_ray.engine.ray_cluster import QUIET
+    from ddip_ray.engine.ray.cluster import QUIET
 
     os.environ.update(QUIET)
     import ray

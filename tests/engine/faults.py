@@ -17,13 +17,13 @@ from unittest import mock
 
 import numpy as np
 
-from ddip_ray.engine import ray_executor
+from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event, Message
-from ddip_ray.engine.ray_cluster import QUIET
+from ddip_ray.engine.ray import executor as ray_executor
+from ddip_ray.engine.ray.cluster import QUIET
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.engine.worker import Worker
-from ddip_ray.io.result import open_result
-from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.io.stores.result import open_result
 
 Do = Callable[[Worker], Any]
 STEP = 3  # that is disturbed; two before it are in a snapshot
@@ -154,19 +154,21 @@ FAULTS = {
     "rank 0 killed": Fault(is_step, signalled(0, signal.SIGKILL), LOST.format(0)),
     "last rank killed": Fault(is_step, signalled(1, signal.SIGKILL), LOST.format(1)),
     "killed in an all-reduce": Fault(
-        is_step, killed_within("ddip_ray.engine.process_group", "ProcessGroup.all_reduce", 1), LOST.format(1)
+        is_step,
+        killed_within("ddip_ray.engine.ray.process_group", "ProcessGroup.all_reduce", 1),
+        LOST.format(1),
     ),
     "killed in an all-reduce of CG": Fault(
         is_step,
-        killed_within("ddip_ray.engine.process_group", "ProcessGroup.all_reduce", 1, "cgls"),
+        killed_within("ddip_ray.engine.ray.process_group", "ProcessGroup.all_reduce", 1, "cgls"),
         LOST.format(1),
         methods=("tv",),
     ),
     "killed while it writes a snapshot": Fault(
-        is_snapshot, killed_within("ddip_ray.io.snapshot_files", "_read", 0), LOST.format(0)
+        is_snapshot, killed_within("ddip_ray.io.stores.snapshot_files", "_read", 0), LOST.format(0)
     ),
     "killed while it writes the result": Fault(
-        is_write, killed_within("ddip_ray.io.arrays", "write_shards", 1), LOST.format(1)
+        is_write, killed_within("ddip_ray.io.stores.arrays", "write_shards", 1), LOST.format(1)
     ),
     "stopped (hangs)": Fault(
         is_step, signalled(1, signal.SIGSTOP), "worker 1 does not answer, for 10 s; new"

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddip_ray.engine.config import load_config
+from ddip_ray.config.load import load_config
+from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event, StepEvent
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import Interrupted
-from ddip_ray.io.result import open_result
-from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.io.stores.result import open_result
 
 LOCAL: dict[str, Any] = {"executor": "local"}
 

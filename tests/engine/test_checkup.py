@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ddip_ray.engine import checkup_storage, ray_cluster
-from ddip_ray.engine.checkup import check_cluster
-from ddip_ray.engine.checkup_connect import check_connection
-from ddip_ray.engine.checkup_findings import Part, Silence, Status, Trouble, as_trouble, combined, separated
-from ddip_ray.engine.checkup_machine import (
+from ddip_ray.doctor import storage as checkup_storage
+from ddip_ray.doctor.checkup import check_cluster
+from ddip_ray.doctor.connect import check_connection
+from ddip_ray.doctor.findings import Part, Silence, Status, Trouble, as_trouble, combined, separated
+from ddip_ray.doctor.machine import (
     Gpu,
     GpuFacts,
     HostFacts,
@@ -24,16 +24,17 @@ from ddip_ray.engine.checkup_machine import (
     judge_host,
     judge_wanted_gpus,
 )
-from ddip_ray.engine.checkup_network import judge_addresses, judge_group, judge_pairs
-from ddip_ray.engine.checkup_nodes import Node
-from ddip_ray.engine.checkup_probe import reach, reach_all
-from ddip_ray.engine.checkup_storage import View, judge_storage, missing_files, sees_lock, write_own
-from ddip_ray.engine.checkup_versions import (
+from ddip_ray.doctor.network import judge_addresses, judge_group, judge_pairs
+from ddip_ray.doctor.nodes import Node
+from ddip_ray.doctor.probe import reach, reach_all
+from ddip_ray.doctor.storage import View, judge_storage, missing_files, sees_lock, write_own
+from ddip_ray.doctor.versions import (
     judge_essentials,
     judge_extras,
     judge_packages,
     judge_refusal,
 )
+from ddip_ray.engine.ray import cluster as ray_cluster
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from ddip_ray.engine.checkup import check_cluster
-from ddip_ray.engine.checkup_findings import Finding, Status
-from ddip_ray.engine.checkup_storage import DRIVER
-from ddip_ray.engine.ray_cluster import QUIET
+from ddip_ray.doctor.checkup import check_cluster
+from ddip_ray.doctor.findings import Finding, Status
+from ddip_ray.doctor.storage import DRIVER
+from ddip_ray.engine.ray.cluster import QUIET
 
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 OTHER_MOUNTS = """

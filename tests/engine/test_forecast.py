@@ -10,17 +10,17 @@ import torch
 from small_runs import LOCAL, config
 
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
-from ddip_ray.engine import footprint
+from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import StepEvent
-from ddip_ray.engine.forecast import forecast
-from ddip_ray.engine.plan import make_plan
+from ddip_ray.engine.planning import footprint
+from ddip_ray.engine.planning.forecast import forecast
+from ddip_ray.engine.planning.layout import make_plan
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.live_bytes import LiveBytes
-from ddip_ray.prior.call_bytes import call_bytes
-from ddip_ray.prior.network import DiffusionPrior, load_prior
-from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.io.stores.acquisition import open_acquisition
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.prior.load import load_prior
+from ddip_ray.prior.memory import LiveBytes, call_bytes
 
 
 def test_live_bytes() -> None:

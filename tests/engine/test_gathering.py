@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from ddip_ray.engine import process_group
-from ddip_ray.engine.gathering import Node, gather, is_alive, require_alike
+from ddip_ray.engine.ray import process_group
+from ddip_ray.engine.ray.wait_for_nodes import Node, gather, is_alive, require_alike
 from ddip_ray.errors import InputError
 
 FOUR = Node("10.0.0.1", 16, 4, "A100")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ddip_ray.engine.config import load_config
-from ddip_ray.engine.luggage import Luggage
+from ddip_ray.config.load import load_config
+from ddip_ray.engine.ray.driver_files import Luggage
 from ddip_ray.errors import InputError
 
 

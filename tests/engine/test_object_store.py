@@ -12,7 +12,7 @@ from small_runs import LOCAL, Stop, config, volume
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import Interrupted
 from ddip_ray.io import paths
-from ddip_ray.io.result import load_file, open_result
+from ddip_ray.io.stores.result import load_file, open_result
 
 
 def upload(folder: Path, url: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddip_ray.engine.plan import plan_slabs
+from ddip_ray.engine.planning.layout import plan_slabs
 from ddip_ray.errors import InputError
 
 

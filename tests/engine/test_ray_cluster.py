@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import ray
 
-from ddip_ray.engine import ray_cluster
-from ddip_ray.engine.ray_cluster import connected, reason
+from ddip_ray.engine.ray import cluster as ray_cluster
+from ddip_ray.engine.ray.cluster import connected, reason
 from ddip_ray.errors import InputError
 
 SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # a frame of HTTP/2

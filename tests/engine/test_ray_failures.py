@@ -35,7 +35,7 @@ def test_the_cause_among_errors(
 ) -> None:
     import ray
 
-    from ddip_ray.engine import ray_failures
+    from ddip_ray.engine.ray import failures as ray_failures
 
     monkeypatch.setattr(ray_failures, "SETTLE_TIMEOUT", 2.0)
 

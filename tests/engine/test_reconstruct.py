@@ -12,12 +12,12 @@ import torch
 import zarr
 from small_runs import config, volume
 
-from ddip_ray.engine.config import load_config
+from ddip_ray.config.load import load_config
+from ddip_ray.config.settings import MethodName
 from ddip_ray.engine.events import Event, StepEvent
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
-from ddip_ray.io.result import load_file, open_result
-from ddip_ray.solvers.settings import MethodName
+from ddip_ray.io.stores.result import load_file, open_result
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -166,7 +166,7 @@ def test_an_earlier_result_is_where_another_starts(small_scan: Path, prior: str)
 
 
 def test_a_start_of_another_shape_is_refused(small_scan: Path, small_image: Path, prior: str) -> None:
-    from ddip_ray.tasks.simulate import Scan, simulate
+    from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
 
     other = small_scan.parent / "other.zarr"
     simulate(str(small_image), str(other), Scan(num_views=8, window=(0.0, 1.0), slices="0:6"))

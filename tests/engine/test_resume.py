@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from small_runs import LOCAL, config, folder, stopped, volume
 
-from ddip_ray.engine import ray_executor
 from ddip_ray.engine.events import Event, Message, StepEvent
 from ddip_ray.engine.executor import LocalExecutor
+from ddip_ray.engine.ray import executor as ray_executor
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError, WorkersLost
-from ddip_ray.io.result import open_result
+from ddip_ray.io.stores.result import open_result
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ddip_ray.engine.snapshot_timer import SnapshotTimer
+from ddip_ray.engine.snapshots.timer import SnapshotTimer
 from ddip_ray.errors import InputError
 
 

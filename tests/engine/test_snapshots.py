@@ -11,9 +11,9 @@ import pytest
 from small_runs import LOCAL, Stop, config, folder, stopped, volume
 
 from ddip_ray.engine.events import Event, Message
-from ddip_ray.engine.snapshots import Snapshots
+from ddip_ray.engine.snapshots.store import Snapshots
 from ddip_ray.errors import InputError, Interrupted
-from ddip_ray.io import snapshot_files
+from ddip_ray.io.stores import snapshot_files
 
 
 def test_another_run_is_refused(small_scan: Path, prior: str, tmp_path: Path) -> None:
@@ -36,8 +36,8 @@ def test_another_run_is_refused(small_scan: Path, prior: str, tmp_path: Path) ->
 def test_another_prior_is_refused(small_scan: Path, prior: str, tmp_path: Path) -> None:
     import torch
 
-    from ddip_ray.prior.network import load_prior, save_prior
-    from ddip_ray.prior.training import SCHEDULE
+    from ddip_ray.prior.load import load_prior, save_prior
+    from ddip_ray.prior.training.train import SCHEDULE
 
     own = tmp_path / "prior"
     shutil.copytree(prior, own)

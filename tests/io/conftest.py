@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddip_ray.io.schema import AcquisitionMetadata, GaussianNoise, Intensity, ParallelCT, Source
+from ddip_ray.io.stores.schema import AcquisitionMetadata, GaussianNoise, Intensity, ParallelCT, Source
 
 
 @pytest.fixture

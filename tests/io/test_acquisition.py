@@ -15,11 +15,12 @@ import pytest
 import zarr
 
 from ddip_ray.errors import InputError
-from ddip_ray.io import arrays, paths
-from ddip_ray.io.acquisition import create_acquisition, open_acquisition
-from ddip_ray.io.arrays import shard_slices
-from ddip_ray.io.result import create_result
-from ddip_ray.io.summary import summarize
+from ddip_ray.io import paths
+from ddip_ray.io.stores import arrays
+from ddip_ray.io.stores.acquisition import create_acquisition, open_acquisition
+from ddip_ray.io.stores.arrays import shard_slices
+from ddip_ray.io.stores.result import create_result
+from ddip_ray.io.stores.summary import summarize
 
 NUM_SLICES = 70  # two slices a shard
 
@@ -335,7 +336,7 @@ def test_nan_is_not_written(tmp_path, metadata):
 
 def test_temporaries_of_killed_processes_are_swept(tmp_path, metadata, rng):
     script = (
-        "import os, pickle, sys; from ddip_ray.io.acquisition import create_acquisition;"
+        "import os, pickle, sys; from ddip_ray.io.stores.acquisition import create_acquisition;"
         "create_acquisition(sys.argv[1], pickle.loads(bytes.fromhex(sys.argv[2])), 4, False);"
         "os.kill(os.getpid(), 9)"
     )

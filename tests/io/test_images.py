@@ -8,8 +8,8 @@ import tifffile
 import zarr
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.image_volume import natural_key
-from ddip_ray.io.images import HU_WINDOW, choose_window, normalise, open_image
+from ddip_ray.io.images.open import HU_WINDOW, choose_window, normalise, open_image
+from ddip_ray.io.images.volume import natural_key
 
 
 def test_npy(tmp_path, volume):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddip_ray.io.kspace_files import read_kspace
-from ddip_ray.io.kspace_twix import centred_at
+from ddip_ray.io.kspace.files import read_kspace
+from ddip_ray.io.kspace.twix import centred_at
 
 FOLDER = "kspace_16ch_brain_pulseq"
 

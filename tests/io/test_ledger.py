@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ddip_ray.errors import InputError
-from ddip_ray.io import ledger as module
-from ddip_ray.io.ledger import Entry, Ledger, State, this_driver
+from ddip_ray.tasks.cohort import ledger as module
+from ddip_ray.tasks.cohort.ledger import Entry, Ledger, State, this_driver
 
 ELSEWHERE = "elsewhere:1"
 
@@ -81,7 +81,7 @@ def test_volumes_of_the_dead_and_of_the_silent_wait_again(
     ledger = cohort(tmp_path, 3)
     program = f"""
 from pathlib import Path
-from ddip_ray.io.ledger import Ledger, this_driver
+from ddip_ray.tasks.cohort.ledger import Ledger, this_driver
 print(Ledger(Path({str(tmp_path / "cohort")!r})).claim(this_driver()).name)
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -10,7 +10,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.images import open_image
+from ddip_ray.io.images.open import open_image
 
 
 def save_nifti(path, array_xyz, affine=None, dtype=None):

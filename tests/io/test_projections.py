@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.angles import parse_angles
-from ddip_ray.io.projection_import import estimate_attenuation, projection_metadata
-from ddip_ray.io.projections import MIN_TRANSMISSION, open_projections, repair_rows
+from ddip_ray.io.projections.angles import parse_angles
+from ddip_ray.io.projections.metadata import estimate_attenuation, projection_metadata
+from ddip_ray.io.projections.open import MIN_TRANSMISSION, open_projections, repair_rows
 
 ANGLES = np.linspace(0, 180, 6, endpoint=False)
 

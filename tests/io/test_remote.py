@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from ddip_ray.errors import InputError
-from ddip_ray.io import arrays, paths
-from ddip_ray.io.acquisition import create_acquisition, open_acquisition
-from ddip_ray.io.images import open_image
-from ddip_ray.io.result import create_result, load_file, open_result
-from ddip_ray.io.summary import summarize
+from ddip_ray.io import paths
+from ddip_ray.io.images.open import open_image
+from ddip_ray.io.stores import arrays
+from ddip_ray.io.stores.acquisition import create_acquisition, open_acquisition
+from ddip_ray.io.stores.result import create_result, load_file, open_result
+from ddip_ray.io.stores.summary import summarize
 
 
 def write(path, metadata, value, **options):

@@ -12,10 +12,17 @@ import pytest
 import zarr
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.images import open_image
-from ddip_ray.io.result import block_mean, create_result, load_file, open_result, plan_levels, store_file
-from ddip_ray.io.schema import Orientation
-from ddip_ray.io.summary import summarize
+from ddip_ray.io.images.open import open_image
+from ddip_ray.io.stores.result import (
+    block_mean,
+    create_result,
+    load_file,
+    open_result,
+    plan_levels,
+    store_file,
+)
+from ddip_ray.io.stores.schema import Orientation
+from ddip_ray.io.stores.summary import summarize
 
 SHAPE = (10, 33, 40)
 VOXEL = (3.0, 1.5, 1.5)
@@ -167,7 +174,7 @@ def test_failed_finalise_can_be_repeated(tmp_path, volume, monkeypatch):
     handle = create_result(tmp_path / "out.zarr", SHAPE, VOXEL, 10, coarsest=16)
     handle.write_slab(0, volume)
     with monkeypatch.context() as patch:
-        patch.setattr("ddip_ray.io.staging.publish", lambda *_: 1 / 0)
+        patch.setattr("ddip_ray.io.stores.staging.publish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             handle.finalise({})
     assert handle.finalise({}).num_levels == 3

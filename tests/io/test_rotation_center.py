@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.projections import open_projections
-from ddip_ray.io.rotation_center import estimate_rotation_center, mirrored_pairs
+from ddip_ray.io.projections.open import open_projections
+from ddip_ray.io.projections.rotation_center import estimate_rotation_center, mirrored_pairs
 
 
 def disks(angles_deg, center, *, num_columns=120, noise=0.0, rng=None):

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.schema import AcquisitionMetadata, Intensity, ParallelCT, validate
+from ddip_ray.io.stores.schema import AcquisitionMetadata, Intensity, ParallelCT, validate
 
 
 def test_round_trip_through_json(metadata):

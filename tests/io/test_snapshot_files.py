@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ddip_ray.io import paths
-from ddip_ray.io.schema import Frozen
-from ddip_ray.io.snapshot_files import (
+from ddip_ray.io.stores.schema import Frozen
+from ddip_ray.io.stores.snapshot_files import (
     DamagedSnapshot,
     delete_all_but,
     read_array,

@@ -15,9 +15,9 @@ SLICES = "50:54"
 @pytest.fixture(scope="session")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder: vol.zarr, run.yaml, and local.zarr, what `reconstruct` makes of them in one process."""
-    from ddip_ray.engine.config import load_config
+    from ddip_ray.config.load import load_config
     from ddip_ray.engine.run import reconstruct
-    from ddip_ray.tasks.simulate import Scan, simulate
+    from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
 
     data = Path(__file__).parents[3] / "shared" / "data" / "ct_abdomen_totalseg" / "ct_abdomen_128.npz"
     if not data.exists():

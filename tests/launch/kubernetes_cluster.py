@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import jsonschema
 import yaml
 
-from ddip_ray.launch.kubernetes_site import KubernetesSite
+from ddip_ray.launch.kubernetes.site import KubernetesSite
 
 Object = dict[str, Any]
 SCHEMAS = Path(__file__).parent / "kuberay" / "kuberay-v1.7.0-crds.schema.json.gz"

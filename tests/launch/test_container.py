@@ -15,8 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ddip_ray.launch.kubernetes_pods import HOME
-from ddip_ray.launch.kubernetes_site import KubernetesSite
+from ddip_ray.launch.kubernetes.pods import HOME
+from ddip_ray.launch.kubernetes.site import KubernetesSite
 
 HOUSE = Path(__file__).parents[2]
 FOLDER = HOUSE / "deploy" / "container"

@@ -10,9 +10,9 @@ import yaml
 from ddip_ray_cli.main import main
 from kubernetes_cluster import ELASTIC, OBJECTS, QUEUED, Object, schema_errors, site_file
 
-from ddip_ray.engine.footprint import image_bytes, worker_bytes
-from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.solvers.settings import RunConfig
+from ddip_ray.config.settings import RunConfig
+from ddip_ray.engine.planning.footprint import image_bytes, worker_bytes
+from ddip_ray.io.stores.acquisition import open_acquisition
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "kubernetes" / "site.example.yaml"
 VOLUME = ["reconstruct", "vol.zarr"]
@@ -43,7 +43,7 @@ def test_the_example_works(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_setting_is_in_the_example() -> None:
-    from ddip_ray.launch.kubernetes_site import KubernetesSite
+    from ddip_ray.launch.kubernetes.site import KubernetesSite
 
     text = EXAMPLE.read_text()
     assert set(yaml.safe_load(text)) == set(KubernetesSite.model_fields)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from kubernetes_cluster import site
 
-from ddip_ray.launch.kubernetes_pods import head_pod, worker_pod
-from ddip_ray.launch.kubernetes_sizing import Layout
+from ddip_ray.launch.kubernetes.pods import head_pod, worker_pod
+from ddip_ray.launch.kubernetes.sizing import Layout
 
 ALONE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
 HEAD = head_pod(site())

@@ -14,8 +14,8 @@ from ddip_ray_cli.main import main
 from kubernetes_cluster import ApiServer, Object, schema_errors, serving, site_file
 
 from ddip_ray.errors import InputError
-from ddip_ray.launch import kubernetes_kubectl
-from ddip_ray.launch.kubernetes_kubectl import JobState, Kubectl, follow
+from ddip_ray.launch.kubernetes import kubectl as kubernetes_kubectl
+from ddip_ray.launch.kubernetes.kubectl import JobState, Kubectl, follow
 
 KUBECTL = shutil.which("kubectl")
 real_kubectl = pytest.mark.skipif(KUBECTL is None, reason="no kubectl on this machine")

@@ -17,9 +17,9 @@ from kubernetes_cluster import CLAIM, ELASTIC, OBJECTS, QUEUED, Object, schema_e
 
 from ddip_ray.errors import InputError
 from ddip_ray.launch.command import LaunchedCommand
-from ddip_ray.launch.kubernetes import as_yaml, rayjob
-from ddip_ray.launch.kubernetes_checks import check_rayjob
-from ddip_ray.launch.kubernetes_sizing import Layout
+from ddip_ray.launch.kubernetes.checks import check_rayjob
+from ddip_ray.launch.kubernetes.rayjob import as_yaml, rayjob
+from ddip_ray.launch.kubernetes.sizing import Layout
 
 GPUS, CPUS = Layout(2, 4, True), Layout(2, 8, False)
 SITES: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddip_ray.io.result import open_result
+from ddip_ray.io.stores.result import open_result
 
 
 def volume(path: Path) -> np.ndarray:

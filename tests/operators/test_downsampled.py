@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from ddip_ray.operators.downsampled import distinct_views, downsampled, field_of_view
-from ddip_ray.operators.geometry import ParallelBeamGeometry
-from ddip_ray.operators.parallel_beam import ParallelBeam
+from ddip_ray.operators.ct.coarse import distinct_views, downsampled, field_of_view
+from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
+from ddip_ray.operators.ct.parallel_beam import ParallelBeam
 
 ANGLES = tuple(math.pi * i / 20 for i in range(20))
 

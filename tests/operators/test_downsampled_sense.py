@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from ddip_ray.operators import Sense
-from ddip_ray.operators.coil_sensitivity import calibration_size
-from ddip_ray.operators.downsampled_sense import downsampled_sense
-from ddip_ray.operators.fourier import fourier, fourier_adjoint
-from ddip_ray.operators.sampling_mask import Pattern, sampling_mask
+from ddip_ray.operators.mri.coarse import downsampled_sense
+from ddip_ray.operators.mri.fourier import fourier, fourier_adjoint
+from ddip_ray.operators.mri.sampling_mask import SamplingPattern, sampling_mask
+from ddip_ray.operators.mri.sensitivity_maps import calibration_size
 
 
-def small_mask(pattern: Pattern, acceleration: float, size: int = 96, k: int = 2) -> tuple[Tensor, Tensor]:
+def small_mask(
+    pattern: SamplingPattern, acceleration: float, size: int = 96, k: int = 2
+) -> tuple[Tensor, Tensor]:
     mask = torch.from_numpy(sampling_mask(pattern, (size, size), acceleration, 12, 0)).float()
     maps = torch.ones(1, size, size, dtype=torch.complex64)
     return mask, downsampled_sense(Sense(mask, maps), k).sampling_mask[0, 0]
@@ -36,7 +38,7 @@ def test_lines_stay_as_far_apart(k: int) -> None:
     "pattern", ["uniform1d", "random1d", "gaussian1d", "gaussian2d", "poisson", "radial"]
 )
 @pytest.mark.parametrize("acceleration", [2, 4])
-def test_as_many_samples_a_pixel(pattern: Pattern, acceleration: float) -> None:
+def test_as_many_samples_a_pixel(pattern: SamplingPattern, acceleration: float) -> None:
     mask, small = small_mask(pattern, acceleration)
     assert float(small.mean()) == pytest.approx(float(mask.mean()), rel=0.15)
     assert calibration_size(small) >= 5  # 12 of 96 are 6 of 48

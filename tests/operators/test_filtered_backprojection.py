@@ -15,8 +15,8 @@ from test_parallel_beam import BACKENDS, ellipse_image, ellipse_sinogram, half_t
 from torch import Tensor
 
 from ddip_ray.operators import ParallelBeam, ParallelBeamGeometry, filtered_backprojection
-from ddip_ray.operators.filtered_backprojection import FilterName, angular_weights, ramp_response
-from ddip_ray.operators.parallel_beam import Backend
+from ddip_ray.operators.ct.filtered_backprojection import FilterName, angular_weights, ramp_response
+from ddip_ray.operators.ct.parallel_beam import Backend
 
 DISC = (6.0, -4.0, 20.0, 20.0, 0.0, 1.0)
 GEOMETRY = ParallelBeamGeometry.centered((80, 80), half_turn(180), 115)

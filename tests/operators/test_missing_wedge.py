@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ddip_ray.operators.missing_wedge import turns_off_the_wedge
+from ddip_ray.operators.ct.missing_wedge import turns_off_the_wedge
 
 
 def views(number: int, first_deg: float, range_deg: float) -> tuple[float, ...]:

@@ -11,9 +11,9 @@ from operator_contract import OperatorContract, randn
 from torch import Tensor
 
 from ddip_ray.operators import LinearOperator, NonCartesianSense, Sense
-from ddip_ray.operators.coil_sensitivity import central_square
-from ddip_ray.operators.fourier import fourier
-from ddip_ray.operators.gridding import cartesian_centre, centre_size, gridded
+from ddip_ray.operators.mri.fourier import fourier
+from ddip_ray.operators.mri.gridding import cartesian_centre, centre_size, gridded
+from ddip_ray.operators.mri.sensitivity_maps import central_square
 
 
 def path(num_readouts: int, num_samples: int, seed: int = 0) -> Tensor:

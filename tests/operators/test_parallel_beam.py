@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ddip_ray.errors import InputError
 from ddip_ray.operators import LinearOperator, ParallelBeam, ParallelBeamGeometry
-from ddip_ray.operators.parallel_beam import Backend
+from ddip_ray.operators.ct.parallel_beam import Backend
 
 BACKENDS: tuple[Backend, ...] = ("cpu_kernel", "sparse", "streamed")
 
@@ -292,7 +292,7 @@ def test_matrices_built_in_blocks_are_the_same(backend: Backend, monkeypatch: py
     whole = ParallelBeam(geometry, dtype=torch.float64, backend=backend)
     x = randn((2, *geometry.image_shape), torch.float64)
     y = whole.forward(x)
-    monkeypatch.setattr("ddip_ray.operators.parallel_beam._BUILD_BYTES", 1)  # one view, one row at a time
+    monkeypatch.setattr("ddip_ray.operators.ct.parallel_beam._BUILD_BYTES", 1)  # one view, one row at a time
     pieces = ParallelBeam(geometry, dtype=torch.float64, backend=backend)
     assert torch.allclose(pieces.forward(x), y, rtol=0, atol=1e-12)
     assert torch.allclose(pieces.adjoint(y), whole.adjoint(y), rtol=0, atol=1e-12)

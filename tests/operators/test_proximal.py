@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ddip_ray.operators.proximal import soft_threshold
+from ddip_ray.numerics.proximal import soft_threshold
 
 
 def test_soft_threshold_is_the_minimiser() -> None:

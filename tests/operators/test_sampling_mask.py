@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ddip_ray.operators.coil_sensitivity import calibration_size
-from ddip_ray.operators.sampling_mask import LINES, PATTERNS, Pattern, sampling_mask
+from ddip_ray.operators.mri.sampling_mask import LINES, PATTERNS, SamplingPattern, sampling_mask
+from ddip_ray.operators.mri.sensitivity_maps import calibration_size
 
-RANDOM: tuple[Pattern, ...] = ("random1d", "gaussian1d", "gaussian2d", "poisson")
+RANDOM: tuple[SamplingPattern, ...] = ("random1d", "gaussian1d", "gaussian2d", "poisson")
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("shape", [(64, 64), (48, 60)])
-def test_centre_is_full(pattern: Pattern, shape: tuple[int, int]) -> None:
+def test_centre_is_full(pattern: SamplingPattern, shape: tuple[int, int]) -> None:
     mask = sampling_mask(pattern, shape, 4, 6, 0)
     assert mask.shape == shape
     assert mask.dtype == bool
@@ -23,7 +23,7 @@ def test_centre_is_full(pattern: Pattern, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("pattern", [p for p in PATTERNS if p not in ("full", "uniform1d")])
 @pytest.mark.parametrize("acceleration", [2, 4, 8])
-def test_true_acceleration(pattern: Pattern, acceleration: float) -> None:
+def test_true_acceleration(pattern: SamplingPattern, acceleration: float) -> None:
     mask = sampling_mask(pattern, (96, 96), acceleration, 8, 1)
     assert mask.size / mask.sum() == pytest.approx(acceleration, rel=0.06)
 
@@ -36,14 +36,14 @@ def test_uniform_lines_are_so_far_apart_and_hit_the_centre() -> None:
 
 
 @pytest.mark.parametrize("pattern", [p for p in PATTERNS if p not in ("full", "uniform1d")])
-def test_a_centre_that_is_all_that_may_be_taken(pattern: Pattern) -> None:
+def test_a_centre_that_is_all_that_may_be_taken(pattern: SamplingPattern) -> None:
     """A search for fewer samples than the centre has would end nowhere."""
     mask = sampling_mask(pattern, (32, 32), 8, 16, 0)
     assert mask.sum() == (16 * 32 if pattern in LINES else 16 * 16)
 
 
 def test_random_lines_are_anywhere_and_gaussian_ones_near_the_centre() -> None:
-    def outer_share(pattern: Pattern) -> float:
+    def outer_share(pattern: SamplingPattern) -> float:
         masks = [sampling_mask(pattern, (128, 4), 4, 0, seed)[:, 0] for seed in range(50)]
         return float(np.mean([mask[:32].sum() + mask[96:].sum() for mask in masks]) / 32)
 
@@ -52,7 +52,7 @@ def test_random_lines_are_anywhere_and_gaussian_ones_near_the_centre() -> None:
 
 
 @pytest.mark.parametrize("pattern", RANDOM)
-def test_seeds(pattern: Pattern) -> None:
+def test_seeds(pattern: SamplingPattern) -> None:
     first, again, other = (sampling_mask(pattern, (48, 48), 4, 4, seed) for seed in (0, 0, 1))
     assert (first == again).all()
     assert (first != other).any()

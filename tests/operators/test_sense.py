@@ -10,9 +10,9 @@ import torch
 from operator_contract import OperatorContract, dense_matrix, randn
 from torch import Tensor
 
+from ddip_ray.numerics.conjugate_gradient import cgls
 from ddip_ray.operators import LinearOperator, Sense
-from ddip_ray.operators.conjugate_gradient import cgls
-from ddip_ray.operators.fourier import centring, fourier, fourier_adjoint, plain_fourier
+from ddip_ray.operators.mri.fourier import centring, fourier, fourier_adjoint, plain_fourier
 
 
 def mask_of(shape: tuple[int, ...], seed: int = 0) -> Tensor:

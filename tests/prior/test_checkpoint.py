@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from ddip_ray.errors import InputError
-from ddip_ray.prior.adm import adm_names, build_adm, from_adm, infer_adm, noise_estimator
 from ddip_ray.prior.catalog import find_prior
-from ddip_ray.prior.ncsnpp import Ncsnpp, NcsnppConfig, Place, _Block, infer_ncsnpp
-from ddip_ray.prior.network import load_prior
+from ddip_ray.prior.formats.adm import adm_names, build_adm, from_adm, infer_adm, noise_estimator
+from ddip_ray.prior.formats.ncsnpp import Ncsnpp, NcsnppConfig, Place, _Block, infer_ncsnpp
+from ddip_ray.prior.load import load_prior
 
 VARIANTS = list(itertools.product((True, False), (True, False), (True, False), (1, 2)))
 STEPS = torch.tensor([3, 700])

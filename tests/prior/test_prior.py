@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from ddip_ray.errors import InputError
-from ddip_ray.prior.network import DiffusionPrior, NetworkConfig, build_network, load_prior, save_prior
-from ddip_ray.prior.phantoms import paint, random_ellipses
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.prior.load import load_prior, save_prior
+from ddip_ray.prior.network import NetworkConfig, build_network
 from ddip_ray.prior.schedule import NoiseSchedule
-from ddip_ray.prior.training import SCHEDULE
+from ddip_ray.prior.training.phantoms import paint, random_ellipses
+from ddip_ray.prior.training.train import SCHEDULE
 
 TINY = NetworkConfig(channels=(8, 16), norm_num_groups=4, attention_head_dim=8)
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ddip_ray.errors import InputError
-from ddip_ray.prior.network import NetworkConfig, load_prior
-from ddip_ray.prior.training import TrainingConfig, learning_rate_at, train_prior
+from ddip_ray.prior.load import load_prior
+from ddip_ray.prior.network import NetworkConfig
+from ddip_ray.prior.training.train import TrainingConfig, learning_rate_at, train_prior
 
 CONFIG = TrainingConfig(
     size=16,
@@ -63,7 +64,7 @@ def test_learning_rate_warms_up_and_falls() -> None:
 def test_loss_samples_every_noise_level() -> None:
     """Stratified timesteps: a perfect prediction has zero loss at all of them."""
     from ddip_ray.prior.schedule import NoiseSchedule
-    from ddip_ray.prior.training import diffusion_loss
+    from ddip_ray.prior.training.train import diffusion_loss
 
     seen: list[int] = []
 

@@ -11,10 +11,11 @@ import torch
 from test_checkpoint import original
 from torch import Tensor, nn
 
-from ddip_ray.engine.config import load_config
+from ddip_ray.config.load import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
-from ddip_ray.prior.network import DiffusionPrior, load_prior, save_prior
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.prior.load import load_prior, save_prior
 from ddip_ray.prior.schedule import NoiseSchedule
 
 SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}

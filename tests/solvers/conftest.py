@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddip_ray.prior.network import DiffusionPrior, NetworkConfig, build_network
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.prior.network import NetworkConfig, build_network
 from ddip_ray.prior.schedule import NoiseSchedule
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ddip_ray.prior.schedule import NoiseSchedule
-from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.core.problem import SlabProblem
+from ddip_ray.solvers.core.slab import Slab
 
 SIZE = 8
 

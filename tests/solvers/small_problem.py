@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddip_ray.operators.geometry import ParallelBeamGeometry
-from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.config.settings import RunConfig
+from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
+from ddip_ray.operators.ct.parallel_beam import ParallelBeam
+from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.solvers.build import with_prior
-from ddip_ray.solvers.communicator import Alone, Communicator
-from ddip_ray.solvers.method import Method
-from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.settings import RunConfig
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.core.communicator import Alone, Communicator
+from ddip_ray.solvers.core.method import Method
+from ddip_ray.solvers.core.problem import SlabProblem
+from ddip_ray.solvers.core.slab import Slab
 
 
 def phantom(num_slices: int = 6, size: int = 24) -> Tensor:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ddip_ray.solvers.batches import in_batches
+from ddip_ray.solvers.core.micro_batches import in_batches
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from small_problem import phantom, problem, psnr, solve
 from torch import Tensor
 from workers import on_workers
 
-from ddip_ray.solvers.classical import CG, FBP
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.settings import CGSettings, FBPSettings, TVSettings
-from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.total_variation import TotalVariation
+from ddip_ray.config.settings import CGSettings, FBPSettings, TVSettings
+from ddip_ray.solvers.classical.direct import CG, FBP
+from ddip_ray.solvers.classical.total_variation import TotalVariation
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.slab import Slab
 
 
 def test_classical_methods_find_the_phantom() -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from workers import Member, on_workers
 
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.coupling import SliceCoupling
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.core.slice_coupling import SliceCoupling
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4))

@@ -14,11 +14,11 @@ from torch import Tensor
 from workers import on_workers
 
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
+from ddip_ray.config.settings import AdaptationSettings, SamplerSettings
 from ddip_ray.errors import InputError
-from ddip_ray.prior.network import DiffusionPrior
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.settings import AdaptationSettings, SamplerSettings
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.slab import Slab
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.2])

@@ -9,11 +9,11 @@ from small_problem import build, operator, phantom, problem, solve
 from torch import Tensor
 from workers import Member, on_workers
 
-from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.config.settings import SamplerSettings
+from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.prior.schedule import NoiseSchedule
-from ddip_ray.solvers.sampler import Denoised
-from ddip_ray.solvers.settings import SamplerSettings
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.sampling.sampler import Denoised
 
 
 def test_dds_with_an_exact_prior_and_full_data_is_exact() -> None:

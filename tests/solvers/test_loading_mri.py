@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import Acquisition, create_acquisition
-from ddip_ray.io.schema import SAMPLING_MASK, SENSITIVITY_MAPS
-from ddip_ray.solvers.loading import load_problem
-from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.steps import correction
-from ddip_ray.tasks.kspace_scan import KSpaceScan
-from ddip_ray.tasks.simulate_mri import simulate_mri
+from ddip_ray.io.stores.acquisition import Acquisition, create_acquisition
+from ddip_ray.io.stores.schema import SAMPLING_MASK, SENSITIVITY_MAPS
+from ddip_ray.problems.load import load_problem
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.core.steps import correction
+from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
+from ddip_ray.tasks.acquire.simulate_mri import simulate_mri
 
 FULL = KSpaceScan("full", 1.0, calibration=8, num_coils=3, brightest=1.0)
 

@@ -13,16 +13,16 @@ from small_problem import build, operator, phantom, problem, solve
 from torch import Tensor
 from workers import on_workers
 
-from ddip_ray.operators.conjugate_gradient import CGResult, cgls
-from ddip_ray.prior.network import DiffusionPrior
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.dds import DDS
-from ddip_ray.solvers.mbir import DiffusionMBIR
-from ddip_ray.solvers.mbir_admm import ADMM
-from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.sampler import Denoised, Rule
-from ddip_ray.solvers.settings import MBIRSettings, SamplerSettings
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.config.settings import MBIRSettings, SamplerSettings
+from ddip_ray.numerics.conjugate_gradient import CGResult, cgls
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.problem import SlabProblem
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.sampling.dds import DDS
+from ddip_ray.solvers.sampling.mbir import DiffusionMBIR
+from ddip_ray.solvers.sampling.mbir_published import ADMM
+from ddip_ray.solvers.sampling.sampler import Denoised, Rule
 
 
 def rule(scan: SlabProblem, prior: DiffusionPrior, *, image_scale: float = 1.0, **settings: Any) -> Rule:
@@ -188,7 +188,7 @@ def test_admm_ends_when_its_residuals_are_small(
         calls.append(1)
         return cgls(*args, **keywords)
 
-    monkeypatch.setattr("ddip_ray.solvers.mbir_admm.cgls", counted)
+    monkeypatch.setattr("ddip_ray.solvers.sampling.mbir_published.cgls", counted)
 
     def solved(tol: float) -> tuple[Tensor, int]:
         calls.clear()

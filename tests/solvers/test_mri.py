@@ -13,20 +13,20 @@ from torch import Tensor
 from workers import on_workers
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import open_acquisition
+from ddip_ray.io.stores.acquisition import open_acquisition
+from ddip_ray.numerics.inner_product import product
+from ddip_ray.numerics.proximal import project_to_ball, soft_threshold
 from ddip_ray.operators import Sense
-from ddip_ray.operators.coil_sensitivity import calibration_size
-from ddip_ray.operators.inner_product import product
-from ddip_ray.operators.proximal import project_to_ball, soft_threshold
-from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.operators.mri.sensitivity_maps import calibration_size
+from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.prior.schedule import NoiseSchedule
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.held_out import clear_gain, held_out, least
-from ddip_ray.solvers.loading import load_problem
-from ddip_ray.solvers.noise import slab_noise
-from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.rescan import check_rescannable, rescan
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.problems.load import load_problem
+from ddip_ray.solvers.adapting.rescan import check_rescannable, rescan
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.problem import SlabProblem
+from ddip_ray.solvers.core.random import slab_noise
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.validating.held_out import clear_gain, held_out, least
 
 ADAPTATION = {
     "num_adapt_steps": 1,

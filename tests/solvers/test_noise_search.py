@@ -15,15 +15,15 @@ from small_problem import build, operator, phantom, problem, solve
 from torch import Tensor
 from workers import on_workers
 
-from ddip_ray.engine.config import load_config
-from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.config.load import load_config
+from ddip_ray.io.stores.acquisition import open_acquisition
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.problems.load import load_problem
 from ddip_ray.solvers.build import searches_noise
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.loading import load_problem
-from ddip_ray.solvers.noise_search import NoiseSearch
-from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.problem import SlabProblem
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.validating.noise_level import NoiseSearch
 
 SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
 NOISE = 0.3

@@ -15,23 +15,24 @@ from torch import Tensor
 from workers import on_workers
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import Acquisition, create_acquisition, open_acquisition
-from ddip_ray.io.schema import SENSITIVITY_MAPS, TRAJECTORY, GaussianNoise
-from ddip_ray.operators import NonCartesianSense, noncartesian_sense
-from ddip_ray.operators.downsampled_sense import downsampled_noncartesian
-from ddip_ray.operators.trajectory import fewer_readouts, trajectory
-from ddip_ray.prior.network import DiffusionPrior
-from ddip_ray.solvers.classical import ZeroFilled
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.held_out import held_out
-from ddip_ray.solvers.loading import load_problem
-from ddip_ray.solvers.rescan import rescan
-from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.steps import pseudo_inverse
+from ddip_ray.io.stores.acquisition import Acquisition, create_acquisition, open_acquisition
+from ddip_ray.io.stores.schema import SENSITIVITY_MAPS, TRAJECTORY, GaussianNoise
+from ddip_ray.operators import NonCartesianSense
+from ddip_ray.operators.mri import noncartesian as noncartesian_sense
+from ddip_ray.operators.mri.coarse import downsampled_noncartesian
+from ddip_ray.operators.mri.trajectory import fewer_readouts, trajectory
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.problems.load import load_problem
+from ddip_ray.solvers.adapting.rescan import rescan
+from ddip_ray.solvers.classical.direct import ZeroFilled
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.core.steps import pseudo_inverse
+from ddip_ray.solvers.validating.held_out import held_out
+from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
+from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
+from ddip_ray.tasks.acquire.simulate_mri import simulate_mri
 from ddip_ray.tasks.describe import describe, in_words
-from ddip_ray.tasks.kspace_scan import KSpaceScan
-from ddip_ray.tasks.noise import NoiseRequest
-from ddip_ray.tasks.simulate_mri import simulate_mri
 
 SPOKES = KSpaceScan("radial", 1.0, num_coils=3, brightest=1.0, off_grid=True)
 METHODS = ["dds", "scd", "ddip", "dps", "ddnm", "diffpir", "diffusionmbir", "score-sde", "d3ip-meta"]

@@ -11,11 +11,11 @@ from small_problem import phantom, problem
 from torch.nn import functional
 
 from ddip_ray.errors import InputError
-from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.operators.protocol import LinearOperator
-from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.rescan import _rotated, check_rescannable, rescan
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.operators.base import LinearOperator
+from ddip_ray.operators.ct.parallel_beam import ParallelBeam
+from ddip_ray.solvers.adapting.rescan import _rotated, check_rescannable, rescan
+from ddip_ray.solvers.core.problem import SlabProblem
+from ddip_ray.solvers.core.slab import Slab
 
 
 def parallel_beam(A: LinearOperator) -> ParallelBeam:
@@ -81,7 +81,7 @@ def test_the_scan_is_of_copies_of_every_slice() -> None:
 
 
 def test_a_copy_as_it_stands_projects_to_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ddip_ray.solvers.rescan._angle", lambda seed, turns: 0.0)
+    monkeypatch.setattr("ddip_ray.solvers.adapting.rescan._angle", lambda seed, turns: 0.0)
     x = phantom(size=48)
     scan = problem(x, views=20)
     again = rescan(scan, x, downsampling=2, num_copies=1, seed=1)
@@ -91,7 +91,7 @@ def test_a_copy_as_it_stands_projects_to_what_was_measured(monkeypatch: pytest.M
 
 
 def test_the_target_gets_what_the_reconstruction_left_unexplained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ddip_ray.solvers.rescan._angle", lambda seed, turns: 0.0)
+    monkeypatch.setattr("ddip_ray.solvers.adapting.rescan._angle", lambda seed, turns: 0.0)
     x = phantom(size=48)
     scan = problem(x, views=30)
     blurred = functional.avg_pool2d(x[:, None], 3, stride=1, padding=1)[:, 0]

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddip_ray.solvers.noise import key, slab_noise
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.core.random import key, slab_noise
+from ddip_ray.solvers.core.slab import Slab
 
 
 @given(st.integers(1, 30), st.integers(1, 7), st.data())

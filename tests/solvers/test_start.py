@@ -11,13 +11,13 @@ import torch
 from pydantic import ValidationError
 from small_problem import build, phantom, problem, psnr, solve
 
-from ddip_ray.engine.config import load_config
+from ddip_ray.config.load import load_config
+from ddip_ray.config.presets import overlaid
+from ddip_ray.config.settings import MethodName, RunConfig, SamplerSettings
 from ddip_ray.errors import InputError
-from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.solvers.build import with_prior
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.presets import overlaid
-from ddip_ray.solvers.settings import MethodName, RunConfig, SamplerSettings
+from ddip_ray.solvers.core.communicator import Alone
 
 
 def test_starts(prior: DiffusionPrior) -> None:

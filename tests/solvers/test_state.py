@@ -14,10 +14,10 @@ from small_problem import build, phantom, problem
 from torch import Tensor
 from workers import on_workers
 
-from ddip_ray.prior.network import DiffusionPrior
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.state import Record, SliceRows, State
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.core.state import Record, SliceRows, State
 
 ADAPTATION = {
     "num_adapt_steps": 1,
@@ -136,8 +136,8 @@ def test_both_ends_of_adapting_are_among_them(prior: DiffusionPrior) -> None:
 
 @pytest.mark.parametrize("name", ["fbp", "cg", "tv"])
 def test_classical_methods(prior: DiffusionPrior, name: str) -> None:
+    from ddip_ray.config.settings import RunConfig
     from ddip_ray.solvers.build import build_method
-    from ddip_ray.solvers.settings import RunConfig
 
     config, scan = RunConfig.model_validate({"method": name, "tv": SETTINGS["tv"]}), problem(phantom())
     for when in (0, 1):

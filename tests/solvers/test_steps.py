@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from ddip_ray.operators.geometry import ParallelBeamGeometry
-from ddip_ray.operators.parallel_beam import ParallelBeam
-from ddip_ray.prior.network import DiffusionPrior
+from ddip_ray.config.settings import RunConfig, SamplerSettings
+from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
+from ddip_ray.operators.ct.parallel_beam import ParallelBeam
+from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.build import rule_for
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.problem import SlabProblem
-from ddip_ray.solvers.sampler import Denoised
-from ddip_ray.solvers.settings import RunConfig, SamplerSettings
-from ddip_ray.solvers.slab import Slab
-from ddip_ray.solvers.steps import NUM_ORIENTATIONS, correction, move_on, oriented
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.problem import SlabProblem
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.core.steps import NUM_ORIENTATIONS, correction, move_on, oriented
+from ddip_ray.solvers.sampling.sampler import Denoised
 
 
 def dense_problem() -> tuple[ParallelBeam, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -16,10 +16,10 @@ from torch import Tensor
 from workers import on_workers
 
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
-from ddip_ray.prior.network import DiffusionPrior
-from ddip_ray.solvers.communicator import Alone
-from ddip_ray.solvers.held_out import clear_gain, held_out, least
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.solvers.validating.held_out import clear_gain, held_out, least
 
 SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
 ADAPTATION = {"num_adapt_steps": 3, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 1e-2}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddip_ray.solvers.slab import Slab
+from ddip_ray.solvers.core.slab import Slab
 
 
 class Threads:

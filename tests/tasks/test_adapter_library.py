@@ -10,7 +10,7 @@ from torch import nn
 
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.errors import InputError
-from ddip_ray.tasks.adapter_library import AdapterLibrary, require_tag
+from ddip_ray.tasks.cohort.adapter_library import AdapterLibrary, require_tag
 
 
 def adapter() -> bytes:

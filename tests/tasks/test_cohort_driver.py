@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from ddip_ray.engine.config import load_config
+from ddip_ray.config.load import load_config
 from ddip_ray.engine.events import Event, Message
-from ddip_ray.engine.footprint import worker_bytes
+from ddip_ray.engine.planning.footprint import worker_bytes
 from ddip_ray.errors import InputError, Interrupted, Unavailable, WorkersLost
-from ddip_ray.io import ledger as ledger_module
-from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.io.ledger import Ledger, State
-from ddip_ray.tasks import cohort as module
-from ddip_ray.tasks.cohort import Cohort, Slots
-from ddip_ray.tasks.cohort_volumes import find_volumes
+from ddip_ray.io.stores.acquisition import open_acquisition
+from ddip_ray.tasks.cohort import driver as module
+from ddip_ray.tasks.cohort import ledger as ledger_module
+from ddip_ray.tasks.cohort.driver import Cohort, Slots
+from ddip_ray.tasks.cohort.ledger import Ledger, State
+from ddip_ray.tasks.cohort.volumes import find_volumes
 
 Pretend = Callable[..., None]
 

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddip_ray.engine.config import load_config
+from ddip_ray.config.load import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
-from ddip_ray.io.result import open_result
-from ddip_ray.io.schema import SENSITIVITY_MAPS
-from ddip_ray.operators import espirit as espirit_module
-from ddip_ray.operators.coil_mixing import compression, noise_covariance
-from ddip_ray.operators.espirit import espirit
-from ddip_ray.tasks.coils import CoilChoice, mixing, noise_on_grid
-from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
-from ddip_ray.tasks.measured_kspace import Undersampling
-from ddip_ray.tasks.synthetic_mri import coil_maps
+from ddip_ray.io.stores.result import open_result
+from ddip_ray.io.stores.schema import SENSITIVITY_MAPS
+from ddip_ray.operators.mri import espirit as espirit_module
+from ddip_ray.operators.mri.coil_mixing import compression, noise_covariance
+from ddip_ray.operators.mri.espirit import espirit
+from ddip_ray.tasks.acquire.coils import CoilChoice, mixing, noise_on_grid
+from ddip_ray.tasks.acquire.import_mri import KSpaceChoice, import_mri
+from ddip_ray.tasks.acquire.measured_kspace import Undersampling
+from ddip_ray.tasks.acquire.synthetic_coils import coil_maps
 
 Array = np.ndarray[Any, np.dtype[np.complex64]]
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from ddip_ray_cli.main import main
 
-from ddip_ray.engine.config import load_config
+from ddip_ray.config.load import load_config
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.io.schema import AcquisitionMetadata
+from ddip_ray.io.stores.acquisition import open_acquisition
+from ddip_ray.io.stores.schema import AcquisitionMetadata
 from ddip_ray.prior.network import NetworkConfig, build_network
-from ddip_ray.tasks.compare import Layout, Run, compare
-from ddip_ray.tasks.comparison_picture import comparison_picture, zoom_window
-from ddip_ray.tasks.comparison_table import markdown, table
-from ddip_ray.tasks.evaluate import evaluate
-from ddip_ray.tasks.simulate import Scan, simulate
+from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
+from ddip_ray.tasks.compare.compare import Layout, Run, compare
+from ddip_ray.tasks.compare.picture import comparison_picture, zoom_window
+from ddip_ray.tasks.compare.table import markdown, table
+from ddip_ray.tasks.judge.evaluate import evaluate
 
 CONFIGS = {
     "fbp": load_config(None, {"method": "fbp"}),

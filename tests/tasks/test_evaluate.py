@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.io.result import create_result
-from ddip_ray.io.schema import Intensity
-from ddip_ray.tasks.evaluate import evaluate
-from ddip_ray.tasks.montage import direct, montage
-from ddip_ray.tasks.scores import Image as Array
+from ddip_ray.io.stores.acquisition import open_acquisition
+from ddip_ray.io.stores.result import create_result
+from ddip_ray.io.stores.schema import Intensity
+from ddip_ray.tasks.judge.evaluate import evaluate
+from ddip_ray.tasks.judge.montage import direct, montage
+from ddip_ray.tasks.judge.scores import Image as Array
 
 WriteResult = Callable[..., str]
 
@@ -138,9 +138,9 @@ def test_montage_of_a_measured_scan_has_no_error_column(
 
 
 def test_montage_of_a_thin_volume(tmp_path: Path, small_image: Path) -> None:
+    from ddip_ray.config.settings import RunConfig
     from ddip_ray.engine.run import reconstruct
-    from ddip_ray.solvers.settings import RunConfig
-    from ddip_ray.tasks.simulate import Scan, simulate
+    from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
 
     store, output = str(tmp_path / "thin.zarr"), str(tmp_path / "out.zarr")
     simulate(str(small_image), store, Scan(num_views=8, slices="5:7"))

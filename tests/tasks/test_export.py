@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.image_nifti import read_nifti
-from ddip_ray.io.result import create_result
-from ddip_ray.io.schema import Orientation
+from ddip_ray.io.images.nifti import read_nifti
+from ddip_ray.io.stores.result import create_result
+from ddip_ray.io.stores.schema import Orientation
 from ddip_ray.tasks import slices
 from ddip_ray.tasks.export import export
 

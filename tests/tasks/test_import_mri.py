@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from ddip_ray.engine.config import load_config
+from ddip_ray.config.load import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.io.raw_kspace import centred, cropped
-from ddip_ray.io.schema import SAMPLING_MASK
-from ddip_ray.tasks.coils import CoilChoice
-from ddip_ray.tasks.evaluate import evaluate
-from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
-from ddip_ray.tasks.measured_kspace import Undersampling
+from ddip_ray.io.kspace.raw import centred, cropped
+from ddip_ray.io.stores.acquisition import open_acquisition
+from ddip_ray.io.stores.schema import SAMPLING_MASK
+from ddip_ray.tasks.acquire.coils import CoilChoice
+from ddip_ray.tasks.acquire.import_mri import KSpaceChoice, import_mri
+from ddip_ray.tasks.acquire.measured_kspace import Undersampling
+from ddip_ray.tasks.judge.evaluate import evaluate
 
 Kspace = np.ndarray[Any, np.dtype[np.complex64]]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.io.schema import MeasuredNoise
-from ddip_ray.tasks.import_projections import (
+from ddip_ray.io.stores.acquisition import open_acquisition
+from ddip_ray.io.stores.schema import MeasuredNoise
+from ddip_ray.tasks.acquire.import_ct import (
     ImportSettings,
     ProjectionChoice,
     estimate_noise,

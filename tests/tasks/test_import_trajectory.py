@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from ddip_ray.engine.config import load_config
+from ddip_ray.config.load import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import Acquisition
-from ddip_ray.io.result import open_result
-from ddip_ray.io.schema import SENSITIVITY_MAPS, TRAJECTORY, MeasuredNoise, NonCartesianMRI
+from ddip_ray.io.stores.acquisition import Acquisition
+from ddip_ray.io.stores.result import open_result
+from ddip_ray.io.stores.schema import SENSITIVITY_MAPS, TRAJECTORY, MeasuredNoise, NonCartesianMRI
 from ddip_ray.operators import NonCartesianSense
-from ddip_ray.operators.trajectory import fewer_readouts, trajectory
-from ddip_ray.tasks.coils import CoilChoice
-from ddip_ray.tasks.import_mri import KSpaceChoice, import_mri
-from ddip_ray.tasks.measured_kspace import Undersampling
-from ddip_ray.tasks.synthetic_mri import coil_maps
+from ddip_ray.operators.mri.trajectory import fewer_readouts, trajectory
+from ddip_ray.tasks.acquire.coils import CoilChoice
+from ddip_ray.tasks.acquire.import_mri import KSpaceChoice, import_mri
+from ddip_ray.tasks.acquire.measured_kspace import Undersampling
+from ddip_ray.tasks.acquire.synthetic_coils import coil_maps
 
 NY, NX, NOISE = 40, 48, 0.03
 SIZE = KSpaceChoice(image_size=(NY, NX))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.schema import GaussianNoise, Intensity, NoNoise, PoissonNoise
-from ddip_ray.tasks.noise import (
+from ddip_ray.io.stores.schema import GaussianNoise, Intensity, NoNoise, PoissonNoise
+from ddip_ray.tasks.acquire.measurement_noise import (
     NoiseRequest,
     add_noise,
     attenuation_of_one,

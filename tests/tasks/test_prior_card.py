@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ddip_ray.prior.network import NetworkConfig
-from ddip_ray.prior.training import TrainingConfig, train_prior
+from ddip_ray.prior.training.train import TrainingConfig, train_prior
 from ddip_ray.tasks.prior_card import draw_loss, read_card, training_commands, write_card
 
 TINY = TrainingConfig(size=16, steps=2, batch=2, seed=5, network=NetworkConfig(channels=(8, 32)))

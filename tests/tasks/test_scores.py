@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ddip_ray.tasks import scores
+from ddip_ray.tasks.judge import scores
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import open_acquisition
-from ddip_ray.io.schema import GaussianNoise
-from ddip_ray.solvers.loading import build_operator
+from ddip_ray.io.stores.acquisition import open_acquisition
+from ddip_ray.io.stores.schema import GaussianNoise
+from ddip_ray.problems.load import build_operator
 from ddip_ray.tasks import slices
-from ddip_ray.tasks.noise import NoiseRequest
-from ddip_ray.tasks.simulate import ImageChoice, Scan, scan_geometry, simulate
+from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
+from ddip_ray.tasks.acquire.simulate_ct import ImageChoice, Scan, scan_geometry, simulate
 
 NOISY = Scan(num_views=5, window=(0.0, 1.0), noise=NoiseRequest("gaussian", 0.05), seed=4)
 

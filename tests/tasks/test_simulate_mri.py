@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.acquisition import Acquisition, open_acquisition
-from ddip_ray.io.schema import SAMPLING_MASK, SENSITIVITY_MAPS, GaussianNoise
-from ddip_ray.io.summary import summarize
+from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
+from ddip_ray.io.stores.schema import SAMPLING_MASK, SENSITIVITY_MAPS, GaussianNoise
+from ddip_ray.io.stores.summary import summarize
 from ddip_ray.operators import Sense
 from ddip_ray.tasks import slices
+from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
+from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
+from ddip_ray.tasks.acquire.simulate_mri import parse_pattern, simulate_mri
 from ddip_ray.tasks.describe import describe, in_words
-from ddip_ray.tasks.kspace_scan import KSpaceScan
-from ddip_ray.tasks.noise import NoiseRequest
-from ddip_ray.tasks.simulate_mri import parse_pattern, simulate_mri
 
 SCAN = KSpaceScan("gaussian1d", 2.0, calibration=4, num_coils=3, brightest=1.0)
 NOISY = replace(SCAN, noise=NoiseRequest("gaussian", 0.05), seed=3)

@@ -1,0 +1,9 @@
+"""Names that settings, stores and commands share; importable without pydantic, torch or ray."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+SamplingPattern = Literal[
+    "full", "uniform1d", "random1d", "gaussian1d", "gaussian2d", "poisson", "radial", "spiral"
+]

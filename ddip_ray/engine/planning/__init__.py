@@ -1,0 +1,1 @@
+"""What a run will need: layout, memory, network calls, time."""

@@ -1,0 +1,120 @@
+"""How much memory a worker needs, and so how many workers a volume does."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+from ddip_ray.config.settings import RunConfig
+from ddip_ray.errors import InputError
+from ddip_ray.io.stores.acquisition import Acquisition
+from ddip_ray.units import format_bytes
+
+# Arrays of a slab that are alive at the peak, as (images, measurements): benchmarks/bench_memory.py.
+_HELD = {"fbp": (1, 7), "zero-filled": (1, 7), "cg": (7, 5), "tv": (43, 3)}
+_HELD_BY_OTHERS = (18, 14)
+SHADOW = (7, 2)  # of a slice that is reconstructed without some views: images for each strength; measurements
+_ADAPTERS = {"ddip": 3, "scd": 3}  # a slice: its own, with Adam's two moments
+_SCRATCH = 1.25  # of convolutions and of the allocator, times what tensors need
+_PROCESS = 700 * 2**20  # of a CPU worker's process with its libraries (peaks in results/methods/*.json)
+
+
+def held(method: str) -> tuple[int, int]:
+    """Images and measurements for each slice of a slab that are alive at the peak."""
+    return _HELD.get(method, _HELD_BY_OTHERS)
+
+
+def num_adapters(method: str) -> int:
+    """Arrays of an adapter's size for each slice of a slab."""
+    return _ADAPTERS.get(method, 0)
+
+
+def slice_bytes(acquisition: Acquisition, config: RunConfig) -> int:
+    """What each slice of a slab adds to the peak of a worker's device."""
+    images, measurements = held(config.method)
+    share = shadowed(config, acquisition.num_slices)
+    images += math.ceil(SHADOW[0] * len(config.validation.strengths) * share)
+    measurements += math.ceil(SHADOW[1] * share)
+    adapters = num_adapters(config.method)
+    own = adapters * adapter_bytes(config) if adapters else 0
+    return images * image_bytes(acquisition) + measurements * acquisition.slice_bytes + own
+
+
+def shadowed(config: RunConfig, num_slices: int) -> float:
+    """The share of the slices that are reconstructed once more, without some views (`Validation`)."""
+    if config.adaptation.policy == "fixed":
+        return 0.0
+    return 1 / config.validation.spacing(num_slices, couples_slices=config.method == "d3ip-mbir")
+
+
+def image_bytes(acquisition: Acquisition) -> int:
+    """Of a slice of the image."""
+    pixels = math.prod(acquisition.metadata.acquisition.image_shape)
+    return pixels * (8 if acquisition.is_complex else 4)
+
+
+def worker_bytes(acquisition: Acquisition, config: RunConfig, num_slices: int, device: str) -> int:
+    """At the peak of a worker's device ("cuda" or "cpu"), for a slab of ``num_slices``."""
+    slab = num_slices * slice_bytes(acquisition, config)
+    process = _PROCESS if device == "cpu" else 0
+    return process + math.ceil(_SCRATCH * (network_bytes(acquisition, config, device) + slab))
+
+
+def network_bytes(acquisition: Acquisition, config: RunConfig, device: str) -> int:
+    """Of the network and a batch of slices on their way through it; 0 for methods without one."""
+    if not config.uses_prior:
+        return 0
+    shape, complex_ = acquisition.metadata.acquisition.image_shape, acquisition.is_complex
+    batch = config.micro_batch or (8 if device == "cuda" else 1)
+    if config.method == "dps":
+        return _call_bytes(config.prior, shape, batch, complex_, True)
+    plain = _call_bytes(config.prior, shape, batch, complex_, False)
+    if config.method.startswith("d3ip") or config.method in ("ddip", "scd"):
+        return max(plain, _call_bytes(config.prior, shape, 1, complex_, True))
+    return plain
+
+
+def adapter_bytes(config: RunConfig) -> int:
+    """Of one adapter of the configured prior and rank."""
+    return _adapter_bytes(config.prior, config.adaptation.lora_rank)
+
+
+@cache
+def _adapter_bytes(prior_name: str, lora_rank: int) -> int:
+    from ddip_ray.adaptation.lora import Adapter, LoraConfig
+    from ddip_ray.prior.catalog import find_prior
+    from ddip_ray.prior.load import load_prior
+
+    network = load_prior(find_prior(prior_name)).network
+    return 4 * Adapter.create(network, LoraConfig(lora_rank), seed=0).num_parameters()
+
+
+@cache
+def _call_bytes(
+    prior_name: str, shape: tuple[int, int], batch: int, complex_: bool, with_gradient: bool
+) -> int:
+    from ddip_ray.prior.catalog import find_prior
+    from ddip_ray.prior.load import load_prior
+    from ddip_ray.prior.memory import call_bytes
+
+    prior = load_prior(find_prior(prior_name))
+    return call_bytes(prior, shape, batch, is_complex=complex_, with_gradient=with_gradient)
+
+
+def fewest_workers(acquisition: Acquisition, config: RunConfig, memory: int, device: str) -> int:
+    """Workers, each with ``memory`` bytes, that a volume needs.
+
+    Raises:
+        InputError: not even a shard fits.
+    """
+    num_shards = -(-acquisition.num_slices // acquisition.shard_slices)
+    for number in range(1, num_shards + 1):
+        slices = -(-num_shards // number) * acquisition.shard_slices
+        if worker_bytes(acquisition, config, slices, device) <= memory:
+            return number
+    least = worker_bytes(acquisition, config, acquisition.shard_slices, device)
+    raise InputError(
+        f"{acquisition.path}: {config.method} on {acquisition.shard_slices} slices, the fewest a worker can "
+        f"have, needs {format_bytes(least)}, a worker has {format_bytes(memory)}",
+        "Give each worker more memory: fewer workers on a machine, or larger GPUs.",
+    )

@@ -1,0 +1,123 @@
+"""What a run will take, found out before it starts: memory, network calls, messages, time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddip_ray.config.settings import RunConfig
+from ddip_ray.engine.planning.footprint import fewest_workers, image_bytes, worker_bytes
+from ddip_ray.engine.planning.layout import RunPlan
+from ddip_ray.errors import InputError
+from ddip_ray.io.stores.acquisition import Acquisition
+from ddip_ray.problems.load import load_problem
+from ddip_ray.solvers.build import build_method
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.method import Method
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.units import format_bytes
+
+PILOT_SLICES = 2
+BACKWARD = 3  # a call with its gradient takes about as long as so many without
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of the worker with most slices, where workers differ; bytes, and seconds.
+
+    ``memory`` is what each worker has; None: of GPUs that nobody can ask.
+
+    ``nfe`` is of each slice, ``adapt_nfe`` of the volume. ``sent_bytes`` leave a worker each timestep, and
+    ``adapter_bytes`` are summed over the workers at each update of the adapter. ``seconds`` None: the
+    device is not in this machine.
+    """
+
+    num_slices: int
+    num_steps: int
+    nfe: int
+    adapt_nfe: int
+    device_bytes: int
+    memory: int | None
+    sent_bytes: int
+    adapter_bytes: int
+    result_bytes: int
+    seconds: float | None
+
+
+class _Counting(Alone):
+    """Counts what would be sent, were there others."""
+
+    sent_bytes = 0
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        self.sent_bytes += tensor.numel() * tensor.element_size()
+        return tensor
+
+    def exchange_halo(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        self.sent_bytes += 2 * x[0].numel() * x.element_size()
+        return None, None
+
+
+def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory: int | None) -> Forecast:
+    """From two steps of the method on the first slices, where its device is in this machine.
+
+    Raises:
+        InputError: a worker needs more than ``memory`` bytes; on GPUs, how many would do.
+    """
+    most = max(len(slab) for slab in plan.slabs)
+    needed = worker_bytes(acquisition, config, most, plan.device)
+    if memory is not None and needed > memory:
+        if plan.device == "cuda":
+            hint = f"Use {fewest_workers(acquisition, config, memory, plan.device)} GPUs or more."
+        else:  # workers of a machine share its memory, and each needs some for itself
+            hint = "Use fewer workers, or a machine with more memory."
+        raise InputError(
+            f"{acquisition.path}: {most} slices a worker need {format_bytes(needed)}, there are "
+            f"{format_bytes(memory)}: {format_bytes(needed - memory)} too much",
+            hint,
+        )
+    is_here = plan.device == "cpu" or torch.cuda.is_available()
+    pilot = load_problem(
+        acquisition,
+        Slab(0, min(PILOT_SLICES, acquisition.num_slices)),
+        plan.device if is_here else "cpu",
+        config.start_from,
+    )
+    method = build_method(config, pilot, Alone())
+    counting = _Counting()
+    stepping = build_method(_without_decisions(config), pilot, counting)
+    if stepping.num_steps > 1:
+        stepping.step(0)  # which warms up
+    counting.sent_bytes, started = 0, time.monotonic()
+    stepping.step(min(1, stepping.num_steps - 1))
+    of_slice = (time.monotonic() - started) / len(pilot.slab)
+    return Forecast(
+        num_slices=most,
+        num_steps=method.num_steps,
+        nfe=method.nfe,
+        adapt_nfe=method.adapt_nfe,
+        device_bytes=needed,
+        memory=memory,
+        sent_bytes=counting.sent_bytes if plan.num_workers > 1 else 0,
+        adapter_bytes=0 if method.adapter is None else 4 * method.adapter.flat().numel(),
+        result_bytes=acquisition.num_slices * image_bytes(acquisition),
+        seconds=_seconds(method, config, plan, most, of_slice) if is_here else None,
+    )
+
+
+def _without_decisions(config: RunConfig) -> RunConfig:
+    """Two slices cannot decide for a volume, and need not."""
+    noise = config.noise.model_copy(update={"level": "given"})
+    adaptation = config.adaptation.model_copy(update={"policy": "fixed"})
+    return config.model_copy(update={"noise": noise, "adaptation": adaptation})
+
+
+def _seconds(method: Method, config: RunConfig, plan: RunPlan, most: int, of_slice: float) -> float:
+    """``of_slice`` is a step's for each slice, with one network call for methods that make any."""
+    steps = (method.nfe or method.num_steps) * most * of_slice
+    # Twins are smaller than the slices, by so much in both directions.
+    shrunk = config.adaptation.downsampling**2 if config.adaptation.judge == "twins" else 1
+    return steps + BACKWARD * method.adapt_nfe * of_slice / shrunk / plan.num_workers

@@ -1,0 +1,1 @@
+"""The only code that knows Ray: cluster, actors, process group, failures."""

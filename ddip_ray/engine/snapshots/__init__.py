@@ -1,0 +1,1 @@
+"""Snapshots of a run, from which it goes on after an interruption."""

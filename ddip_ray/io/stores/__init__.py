@@ -1,0 +1,1 @@
+"""Our own files: acquisition and result stores, snapshots."""

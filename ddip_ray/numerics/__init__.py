@@ -1,0 +1,1 @@
+"""Arithmetic whose bits do not depend on how slices are spread over workers."""

@@ -1,0 +1,1 @@
+"""Computed tomography: projectors, their exact adjoints, filtered back-projection."""

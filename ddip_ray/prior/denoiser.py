@@ -1,0 +1,122 @@
+"""A diffusion network read as a denoiser: Tweedie's formula, and nothing that reads files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ddip_ray.numerics.threads import one_thread
+from ddip_ray.prior.schedule import NoiseSchedule
+
+Prediction = Literal["epsilon", "v_prediction", "sample", "ve_score"]
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The memory order in which convolutions run fastest on a CPU and on a GPU's tensor cores."""
+    converted: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return converted
+
+
+class DiffusionPrior:
+    """A noise-conditional network read as a Tweedie denoiser.
+
+    Images are in the range the network was trained on (``image_range``, usually −1…1): an image ``u`` in
+    0…1 is ``low + (high − low) u`` here. A network of one channel is for real images, and for the real and
+    the imaginary part of complex ones; one of two channels for both parts together. Every other difference
+    between networks (what they predict, which sizes they take) ends in this class.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: NoiseSchedule,
+        prediction: Prediction,
+        *,
+        image_range: tuple[float, float] = (-1.0, 1.0),
+        name: str = "",
+        digest: str = "",
+        micro_batch: int = 1,
+        num_channels: int = 1,
+        assumed: str = "",
+    ) -> None:
+        self.num_channels, self.assumed = num_channels, assumed
+        self.network = network.eval().requires_grad_(False)
+        self.schedule = schedule
+        self.prediction = prediction
+        self.image_range = image_range
+        self.name = name
+        self.digest = digest
+        self.micro_batch = micro_batch  # slices a call
+        config = getattr(network, "config", None)
+        levels = len(config["block_out_channels"]) if config is not None else 1
+        self.size_multiple = 2 ** (levels - 1)
+
+    def denoise(
+        self, x_t: Tensor, t: int, network: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Tweedie: the posterior mean of the clean image and the matching noise estimate.
+
+        Args:
+            x_t: (z, y, x) noisy slices, any size: padded to what the network takes, and cropped back.
+                Of complex ones the real and the imaginary part are channels, or slices of their own where
+                the network has one channel.
+            t: timestep, 0 … num_train_timesteps − 1.
+            network: called instead of the plain network, for an adapted one.
+
+        Returns:
+            (x0_hat, eps_hat), both (z, y, x), with x_t = √ᾱ x0_hat + √(1−ᾱ) eps_hat.
+        """
+        parts = torch.view_as_real(x_t).movedim(-1, 1) if x_t.is_complex() else x_t[:, None]
+        x0_hat, eps_hat = self._denoise(parts.reshape(-1, self.num_channels, *x_t.shape[-2:]), t, network)
+        if not x_t.is_complex():
+            return x0_hat[:, 0], eps_hat[:, 0]
+        return _joined(x0_hat), _joined(eps_hat)
+
+    def _denoise(
+        self, x_t: Tensor, t: int, network: Callable[[Tensor, Tensor], Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """`denoise` of ``x_t: (z, channel, y, x)``."""
+        alpha_bar = self.schedule.at(t)
+        signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+        if self.prediction == "ve_score":
+            # The same state in the VE-SDE's scale, x0 + σ z: the score of that is −z/σ.
+            sigma = noise / signal
+            eps_hat = -sigma * self._predict(x_t / signal, sigma, network or self.network_forward)
+            return (x_t - noise * eps_hat) / signal, eps_hat
+        out = self._predict(x_t, t, network or self.network_forward)
+        if self.prediction == "v_prediction":
+            return signal * x_t - noise * out, signal * out + noise * x_t
+        if self.prediction == "sample":
+            return out, (x_t - signal * out) / noise
+        return (x_t - noise * out) / signal, out
+
+    def network_forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """(z, channel, y, x), (z,) -> (z, channel, y, x)."""
+        out: Tensor = self.network(x, t).sample
+        return out
+
+    def _predict(self, x_t: Tensor, condition: float, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The network's output for ``x_t: (z, channel, y, x)`` at timestep (an int) or noise level."""
+        ny, nx = x_t.shape[-2:]
+        m = self.size_multiple
+        top, left = (-ny % m) // 2, (-nx % m) // 2
+        padding = (left, -nx % m - left, top, -ny % m - top)
+        x = x_t
+        if any(padding):
+            # Reflection keeps the noise statistics at the border; it needs more rows than it mirrors.
+            mode = "reflect" if min(ny, nx) > m else "replicate"
+            x = functional.pad(x, padding, mode=mode)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with one_thread():
+            out = network(x, torch.full((len(x),), condition, device=x.device))
+        return out[..., top : top + ny, left : left + nx]
+
+
+def _joined(parts: Tensor) -> Tensor:
+    """Real and imaginary parts, (z, 2, y, x), or in turn, (2 z, 1, y, x), as complex slices (z, y, x)."""
+    real, imaginary = parts.reshape(-1, 2, *parts.shape[-2:]).unbind(1)
+    return torch.complex(real, imaginary)

@@ -1,0 +1,1 @@
+"""Training the prior on synthetic phantoms."""

@@ -1,0 +1,1 @@
+"""Methods without a prior: FBP, zero-filled, CG, total variation."""

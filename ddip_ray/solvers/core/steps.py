@@ -1,0 +1,133 @@
+"""The parts of a reverse diffusion step, each one function, used wherever the step occurs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from ddip_ray.numerics.conjugate_gradient import Blocks, cgls, squared_norms
+from ddip_ray.numerics.inner_product import slice_dot_real, slice_scale, squared_modulus
+from ddip_ray.operators.base import LinearOperator
+from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.solvers.core.communicator import Communicator
+from ddip_ray.solvers.core.micro_batches import in_batches
+from ddip_ray.solvers.core.problem import SlabProblem
+
+Network = Callable[[Tensor, Tensor], Tensor]
+Networks = Network | Iterable[Network]  # for all slices of a slab, or one for each
+NUM_ORIENTATIONS = 8
+
+
+def oriented(network: Network, k: int) -> Network:
+    """``network`` looking at its images flipped or transposed in the ``k``-th of the square's 8 ways.
+
+    Another way at each step averages out what the network prefers by orientation, at no cost
+    (periodical geometric self-ensemble in DPIR, 2008.13751; equivariant plug-and-play, 2312.01831).
+    """
+    flipped = [axis for bit, axis in ((1, -1), (2, -2)) if k & bit]
+
+    def turn(x: Tensor) -> Tensor:
+        return (x.transpose(-1, -2) if k & 4 else x).flip(flipped)
+
+    def back(x: Tensor) -> Tensor:
+        x = x.flip(flipped)
+        return x.transpose(-1, -2) if k & 4 else x
+
+    def call(x: Tensor, t: Tensor) -> Tensor:
+        return back(network(turn(x).contiguous(memory_format=torch.channels_last), t))
+
+    return call
+
+
+def denoise_slab(
+    prior: DiffusionPrior,
+    x_t: Tensor,
+    t: int,
+    network: Network | None = None,
+    micro_batch: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Tweedie for a slab: (x0_hat, eps_hat), both (z, y, x); so many slices at a time, see `in_batches`."""
+
+    def of(slices: list[int]) -> tuple[Tensor, Tensor]:
+        return prior.denoise(x_t[slices], t, network)
+
+    with torch.no_grad():
+        return in_batches(prior, x_t, of, micro_batch)
+
+
+def correction(
+    operator: LinearOperator,
+    y: Tensor,
+    x0_hat: Tensor,
+    gamma: float,
+    num_iterations: int,
+    *,
+    guess: Tensor | None = None,
+) -> Tensor:
+    """What data consistency adds: d in argmin γ/2 ‖A (x0_hat + d) − y‖² + ½ ‖d‖², by CG; γ = ∞ drops ½ ‖d‖².
+
+    (z, y, x) in and out, differentiable in x0_hat. DDS (2303.05754), eq. 16 and algorithm 2: with
+    γ = ∞ a few CG iterations stay in the Krylov subspace around the denoised image.
+
+    CG starts from zero or, given the correction of a similar image as ``guess``, from that multiple of it
+    which goes farthest (Fischer 1998, doi:10.1016/S0045-7825(98)00012-7, of one vector).
+    """
+    A, r, tol = operator, y - operator.forward(x0_hat), 100 * torch.finfo(x0_hat.dtype).eps
+    pull = 1 / math.sqrt(gamma)  # 0 for γ = ∞: no block of zeros is carried along then
+
+    def forward(x: Tensor) -> Blocks:
+        return (A.forward(x), pull * x) if pull > 0 else (A.forward(x),)
+
+    def adjoint(r: Blocks) -> Tensor:
+        return A.adjoint(r[0]) + pull * r[1] if pull > 0 else A.adjoint(r[0])
+
+    blocks: Blocks = (r, torch.zeros_like(x0_hat)) if pull > 0 else (r,)
+    if guess is None:
+        return cgls(forward, adjoint, blocks, num_iterations, tol=tol).x
+    start, explained = along(guess, forward(guess), blocks)
+    blocks = tuple(r - part for r, part in zip(blocks, explained, strict=True))
+    return start + cgls(forward, adjoint, blocks, num_iterations, tol=tol).x
+
+
+def along(x: Tensor, ax: Blocks, r: Blocks) -> tuple[Tensor, Blocks]:
+    """The multiples c x, of each slice, and c A x with the least Σ ‖r_k − c A_k x‖²."""
+    squared = squared_norms(ax)
+    product = sum(slice_dot_real(a, b) for a, b in zip(ax, r, strict=True))
+    c = torch.where(squared > 0, product / torch.where(squared > 0, squared, 1.0), 0.0)
+    return slice_scale(c, x), tuple(slice_scale(c, block) for block in ax)
+
+
+def pseudo_inverse(
+    operator: LinearOperator, y: Tensor, num_iterations: int, guess: Tensor | None = None
+) -> Tensor:
+    """A†y by CG from zero, as far as so many iterations go: (z, *measurement) to (z, y, x)."""
+    zeros = y.new_zeros(len(y), *operator.image_shape)
+    return correction(operator, y, zeros, math.inf, num_iterations, guess=guess)
+
+
+def move_on(x0: Tensor, eps_hat: Tensor, noise: Tensor, alpha_bar_next: float, eta: float) -> Tensor:
+    """x_{t−1} = √ᾱ x0 + √(1−ᾱ) (η z + √(1−η²) ε): the papers' η, which is not DDIM's."""
+    # Plain products and sums: a fused multiply-add rounds differently in vector tails.
+    direction = eta * noise + math.sqrt(1 - eta * eta) * eps_hat
+    return move_on_quietly(x0, alpha_bar_next) + math.sqrt(1 - alpha_bar_next) * direction
+
+
+def move_on_quietly(x0: Tensor, alpha_bar_next: float) -> Tensor:
+    """x_{t−1} = √ᾱ x0: no noise, so the next denoising takes the estimate's own error for noise.
+
+    Then the steps are those of plug-and-play half-quadratic splitting with falling noise levels
+    (DPIR: Zhang et al., 2008.13751), whose fixed point is a regularised solution, not a sample.
+    """
+    return math.sqrt(alpha_bar_next) * x0
+
+
+def relative_residual(problem: SlabProblem, x: Tensor, communicator: Communicator) -> float:
+    """‖A x − y‖ / ‖y‖ over the whole volume."""
+    with torch.no_grad():
+        misfit = squared_modulus(problem.operator.forward(x) - problem.y).double().sum()
+        total = squared_modulus(problem.y).double().sum()
+    sums = communicator.all_reduce(torch.stack([misfit, total]))
+    return math.sqrt(float(sums[0]) / max(float(sums[1]), torch.finfo(torch.float64).tiny))

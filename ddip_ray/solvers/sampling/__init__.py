@@ -1,0 +1,1 @@
+"""Methods that sample with a fixed prior: DDS, DDNM, DiffPIR, DiffusionMBIR, DPS, Score-SDE."""

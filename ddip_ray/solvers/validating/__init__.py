@@ -1,0 +1,1 @@
+"""Choices that held-out measurements make: strength of the adaptation, noise level."""

@@ -1,0 +1,1 @@
+"""Acquisition stores, simulated from images or imported from measurements."""

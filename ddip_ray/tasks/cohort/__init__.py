@@ -1,0 +1,1 @@
+"""Many volumes, side by side, with a ledger that survives."""

@@ -1,0 +1,257 @@
+"""Every method on one acquisition, scored alike: the table of a paper, resumable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from ddip_ray.config.relevant import relevant
+from ddip_ray.config.settings import RunConfig
+from ddip_ray.engine.events import Event
+from ddip_ray.engine.provenance import contents, digest_of_adapter
+from ddip_ray.engine.run import reconstruct
+from ddip_ray.errors import InputError
+from ddip_ray.io import paths
+from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
+from ddip_ray.io.stores.result import open_result
+from ddip_ray.prior.catalog import find_prior
+from ddip_ray.prior.load import load_prior
+from ddip_ray.problems.load import load_problem
+from ddip_ray.solvers.build import build_method
+from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.tasks.judge.evaluate import evaluate, relative_residual
+from ddip_ray.tasks.judge.volumes import read_image, read_reference, recorded_intensity, require_shape
+
+PLANES = ("axial", "coronal", "sagittal")
+_RESULT = re.compile(r"([\w.-]+)-seed\d+\.zarr")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with one seed: what it cost and how good it is. Scores are None without a reference."""
+
+    name: str
+    seed: int
+    result: str
+    seconds: float
+    nfe: int
+    adapt_nfe: int
+    peak_bytes: int
+    num_workers: int
+    residual: float | None
+    psnr: float | None
+    ssim: float | None
+    planes: dict[str, tuple[float | None, float | None]]  # mean PSNR and SSIM over slices
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each run is computed, as `ddip_ray.engine.run.reconstruct` takes it."""
+
+    num_workers: int | None = None
+    num_gpus: int | None = None
+
+
+def compare(
+    store: str,
+    folder: str,
+    configs: dict[str, RunConfig],
+    seeds: Sequence[int],
+    *,
+    layout: Layout = Layout(),
+    reference: str | None = None,
+    circle: bool = False,
+    overwrite: bool = False,
+    restart: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_event: Callable[[str, Event], None] = lambda run, event: None,
+    on_run: Callable[[list[Run]], None] = lambda runs: None,
+) -> list[Run]:
+    """Reconstruct ``store`` with each of ``configs`` (by name) and each seed, into ``folder``, and score.
+
+    The folder is made if there is none.
+    A result that is there, complete, and made from the same acquisition with the same settings, as far as the
+    method listens to them, is not made again. Results of this acquisition that other calls left there follow,
+    scored alike, unless a row of the same name has other settings. ``on_run`` is told the runs so far after
+    each.
+
+    Args:
+        seeds: used by methods with a prior; the others are run once, as seed 0.
+        reference: as `evaluate` takes it; None: the acquisition's own, or no scores if it has none.
+        circle: score the inscribed circle of slices only.
+        overwrite: replace results that were made otherwise.
+        restart: do not go on from what was cut off, but begin anew.
+
+    Raises:
+        InputError: no such store or reference, or a result in the way that was made otherwise.
+        Interrupted: ``should_stop`` said so after a step; the same call goes on from there.
+    """
+    acquisition = open_acquisition(store)
+    planned = [
+        (name, config.model_copy(update={"seed": seed}), paths.join(folder, f"{name}-seed{seed}.zarr"))
+        for name, config in configs.items()
+        for seed in (seeds if config.uses_prior else [0])
+    ]
+    # All conflicts before any work.
+    if reference is not None:
+        intensity = acquisition.metadata.intensity
+        shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
+        require_shape(read_reference(reference, intensity, intensity.unit), reference, shape)
+    missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
+    names = {target: name for name, _, target in planned} | _left_there(folder, acquisition, configs)
+    for config in {name: config for name, config, target in planned if target in missing}.values():
+        # What a worker would find out when it is its turn.
+        build_method(config, load_problem(acquisition, Slab(0, 1), start_from=config.start_from), Alone())
+    paths.make_folder(folder)
+    scored = reference is not None or acquisition.has_reference
+    runs: dict[str, Run] = {}
+
+    def score(target: str) -> None:
+        runs[target] = _run(
+            names[target], target, acquisition, scored=scored, reference=reference, circle=circle
+        )
+
+    for target in names:
+        if target not in missing:
+            score(target)
+    for name, config, target in planned:
+        if target in missing:
+            reconstruct(
+                store,
+                target,
+                config,
+                num_workers=layout.num_workers,
+                num_gpus=layout.num_gpus,
+                overwrite=overwrite,
+                restart=restart,
+                should_stop=should_stop,
+                on_event=partial(on_event, f"{name}-seed{config.seed}"),
+            )
+            score(target)
+        on_run([runs[target] for target in names if target in runs])
+    return [runs[target] for target in names]
+
+
+def _left_there(folder: str, acquisition: Acquisition, configs: dict[str, RunConfig]) -> dict[str, str]:
+    """The results of ``acquisition`` in ``folder``, each with the name of its row.
+
+    All seeds of a row have the settings of its config; where it has none now, those of the first seed.
+    """
+    found = []
+    for path in sorted(paths.local_path(folder).glob("*.zarr")):
+        target = paths.join(folder, path.name)
+        if match := _RESULT.fullmatch(path.name):
+            try:
+                made = open_result(target).provenance
+            except InputError:  # something else of such a name
+                continue
+            if not _other_scan(made, acquisition):
+                found.append((target, match[1], made))
+    if not found:
+        return {}
+    now = contents(acquisition.digests(0, acquisition.num_slices), None, "")["measurements_digest"]
+    kinds = {name: _kind(configs[name]) for name in {name for _, name, _ in found} & configs.keys()}
+    names = {}
+    for target, name, made in found:
+        kind = _kind_made(made)
+        if (
+            kind is not None
+            and made.get("measurements_digest") == now
+            and kinds.setdefault(name, kind) == kind
+        ):
+            names[target] = name
+    return names
+
+
+def _kind(config: RunConfig) -> tuple[Any, ...]:
+    """What results differ in by more than their seed: settings, prior and adapter."""
+    return _but_seed(config), _prior_digest(config), digest_of_adapter(config)
+
+
+def _kind_made(made: dict[str, Any]) -> tuple[Any, ...] | None:
+    """The `_kind` of a result; None of one of another version."""
+    try:
+        config = RunConfig.model_validate(made.get("config", {}))
+    except ValidationError:
+        return None
+    return _but_seed(config), made.get("prior_digest"), made.get("adapter_digest")
+
+
+def _but_seed(config: RunConfig) -> dict[str, Any]:
+    return {key: value for key, value in relevant(config).items() if key != "seed"}
+
+
+def _prior_digest(config: RunConfig) -> str | None:
+    return load_prior(find_prior(config.prior)).digest if config.uses_prior else None
+
+
+def is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite: bool = False) -> bool:
+    """Whether ``target`` is this very result; an InputError when it is another one."""
+    if not paths.exists(target):
+        return False
+    made = open_result(target).provenance
+    # What takes reading is looked at last.
+    different = _other_settings(made, config, acquisition) or _other_contents(made, config, acquisition)
+    if different and not overwrite:
+        raise InputError(
+            f"{target}: already there, but made with other settings: {', '.join(different)}",
+            "Give another folder with -o, or replace it with --overwrite",
+        )
+    return not different
+
+
+def _other_settings(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
+    wanted = relevant(config)
+    try:
+        found = relevant(RunConfig.model_validate(made.get("config", {})))
+    except ValidationError:  # of another version
+        return ["config"]
+    return [key for key in wanted if found.get(key) != wanted[key]] + _other_scan(made, acquisition)
+
+
+def _other_scan(made: dict[str, Any], acquisition: Acquisition) -> list[str]:
+    recorded: Any = made.get("acquisition", {})
+    scan = acquisition.metadata.model_dump(mode="json")
+    return [f"acquisition ({key})" for key in scan if recorded.get(key) != scan[key]]
+
+
+def _other_contents(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
+    """What has another content than then, under the same name."""
+    digests = acquisition.digests(0, acquisition.num_slices)
+    now = contents(digests, _prior_digest(config), digest_of_adapter(config))
+    return [key.replace("_digest", " (contents)") for key in now if made.get(key) != now[key]]
+
+
+def _run(
+    name: str, target: str, acquisition: Acquisition, *, scored: bool, reference: str | None, circle: bool
+) -> Run:
+    result = open_result(target)
+    made: Any = result.provenance
+    psnr = ssim = residual = None
+    planes: dict[str, tuple[float | None, float | None]] = {}
+    if scored:
+        scores = evaluate(target, reference, circle=circle, acquisition=acquisition)
+        psnr, ssim, residual = scores.psnr, scores.ssim, scores.residual
+        planes = {plane: (scores.planes[plane].psnr, scores.planes[plane].ssim) for plane in PLANES}
+    else:
+        residual = relative_residual(acquisition, read_image(result, recorded_intensity(result)))
+    return Run(
+        name=name,
+        seed=made["config"]["seed"],
+        result=result.path,
+        seconds=made["seconds"]["total"],
+        nfe=made["nfe"],
+        adapt_nfe=made["adapt_nfe"],
+        peak_bytes=made["peak_bytes_of_a_worker"],
+        num_workers=len(made["layout"]["slabs"]),
+        residual=residual,
+        psnr=psnr,
+        ssim=ssim,
+        planes=planes,
+    )

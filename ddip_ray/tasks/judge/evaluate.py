@@ -1,0 +1,129 @@
+"""Judge a result against a reference and against the measurements."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.stores.acquisition import Acquisition
+from ddip_ray.io.stores.result import open_result
+from ddip_ray.numerics.inner_product import squared_modulus
+from ddip_ray.problems.load import load_problem
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.tasks.judge.scores import (
+    PLANES,
+    PlaneScores,
+    inscribed_circle,
+    mean_squared_error,
+    mean_ssim,
+    plane_scores,
+    psnr,
+)
+from ddip_ray.tasks.judge.volumes import (
+    Image,
+    find_acquisition,
+    magnitude,
+    read_image,
+    read_own_reference,
+    read_reference,
+    recorded_intensity,
+    require_shape,
+)
+from ddip_ray.tasks.slices import slabs
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores on one ``data_range``, in normalised units: 1 is the intensity window.
+
+    ``data_range_original`` is the same in ``unit``. ``residual`` is ‖A x − y‖/‖y‖, None when the acquisition
+    is not at hand.
+    """
+
+    result: str
+    reference: str
+    shape: tuple[int, int, int]
+    data_range: float
+    data_range_original: float
+    unit: str
+    region: str
+    psnr: float
+    ssim: float | None
+    planes: dict[str, PlaneScores]
+    residual: float | None
+
+
+def evaluate(
+    result_path: str,
+    reference_path: str | None = None,
+    data_range: float = 1.0,
+    circle: bool = False,
+    acquisition: Acquisition | None = None,
+) -> Evaluation:
+    """Score the result at ``result_path``, of complex images the magnitude; both volumes are held in memory.
+
+    Args:
+        reference_path: another result, or an acquisition with a reference; None: the reference in the
+            acquisition that the result was made from.
+        data_range: of PSNR and SSIM, in normalised units.
+        circle: score inside the inscribed circle of each slice only (measured scans).
+        acquisition: that it was made from; None: where it was, or beside the result.
+
+    Raises:
+        InputError: no such store, no reference, or shapes that differ.
+    """
+    if not (math.isfinite(data_range) and data_range > 0):
+        raise InputError(f"--data-range: found {data_range:g}, expected a positive number")
+    result = open_result(result_path)
+    intensity = recorded_intensity(result)
+    acquisition = acquisition or find_acquisition(result)
+    if reference_path is not None:
+        reference = read_reference(reference_path, intensity, result.metadata.unit)
+    elif acquisition is not None:
+        reference, reference_path = read_own_reference(acquisition), acquisition.path
+    else:
+        raise InputError(
+            f"{result_path}: the acquisition it was made from is neither where it was nor beside it",
+            "Name a reference: --reference STORE",
+        )
+    require_shape(reference, reference_path, result.shape)
+    image = read_image(result, intensity)
+    x = magnitude(image)
+    mask = inscribed_circle(result.shape[1:]) if circle else None
+    volume_mask = None if mask is None else np.broadcast_to(mask, x.shape)
+    mse = mean_squared_error(x, reference, volume_mask)
+    assert mse is not None  # a circle in a slice holds at least one pixel
+    return Evaluation(
+        result=result.path,
+        reference=reference_path,
+        shape=result.shape,
+        data_range=data_range,
+        data_range_original=data_range * intensity.scale,
+        unit=result.metadata.unit,
+        region="inscribed circle" if circle else "whole slices",
+        psnr=psnr(mse, data_range),
+        ssim=mean_ssim(x, reference, data_range, volume_mask),
+        planes={
+            plane: plane_scores(x, reference, axis, data_range, mask) for axis, plane in enumerate(PLANES)
+        },
+        residual=None if acquisition is None else relative_residual(acquisition, image),
+    )
+
+
+def relative_residual(acquisition: Acquisition, x: Image) -> float | None:
+    """‖A x − y‖/‖y‖ over the volume; None when ``x`` is not on the acquisition's grid or y is zero."""
+    geometry = acquisition.metadata.acquisition
+    if x.shape != (acquisition.num_slices, *geometry.image_shape):
+        return None
+    misfit = signal = 0.0
+    slice_bytes = 4 * math.prod(geometry.measurement_shape)
+    for start, stop in slabs(acquisition.num_slices, acquisition.shard_slices, slice_bytes):
+        problem = load_problem(acquisition, Slab(start, stop))
+        predicted = problem.operator.forward(problem.without_phase(torch.from_numpy(x[start:stop])))
+        misfit += float(squared_modulus(predicted - problem.y).double().sum())
+        signal += float(squared_modulus(problem.y).double().sum())
+    return math.sqrt(misfit / signal) if signal > 0 else None

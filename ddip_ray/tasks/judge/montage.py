@@ -1,0 +1,246 @@
+"""One picture to judge a result by: reference, FBP or zero filling, result and error, in three planes."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
+from ddip_ray.io.stores.acquisition import Acquisition
+from ddip_ray.io.stores.result import Result, open_result
+from ddip_ray.io.stores.schema import AcquisitionKind, Intensity, Orientation, ParallelCT
+from ddip_ray.operators.ct.filtered_backprojection import filtered_backprojection
+from ddip_ray.operators.ct.parallel_beam import ParallelBeam
+from ddip_ray.operators.mri.multi_coil import MultiCoil
+from ddip_ray.problems.load import load_problem
+from ddip_ray.solvers.classical.direct import zero_filled
+from ddip_ray.solvers.core.slab import Slab
+from ddip_ray.tasks.judge.scores import inscribed_circle, mean_squared_error, psnr
+from ddip_ray.tasks.judge.volumes import (
+    Volume,
+    find_acquisition,
+    magnitude,
+    read_own_reference,
+    read_reference,
+    read_result,
+    recorded_intensity,
+)
+from ddip_ray.tasks.slices import slabs
+
+DIRECT = {
+    "parallel_ct": "FBP",
+    "cartesian_mri": "ZERO-FILLED",
+    "noncartesian_mri": "GRIDDED",
+}  # what is shown for comparison
+MIN_SLICES_FOR_PLANES = 8  # a thinner volume is shown from above only
+COLUMN_INCHES = 2.4
+ERROR_CEILINGS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+PLANE_LABELS = ("axial", "cor", "sag")  # short: a row may be thin
+
+
+@dataclass(frozen=True)
+class View:
+    """The central slices of one volume, (rows, columns) a plane, and its PSNR where there is a reference."""
+
+    title: str
+    images: tuple[NDArray[np.float32], ...]
+    psnr: float | None = None
+
+
+def montage(
+    result_path: str,
+    reference_path: str | None = None,
+    compare: Sequence[str] = (),
+    circle: bool = False,
+) -> bytes:
+    """A PNG of the central axial, coronal and sagittal slices at ``result_path``.
+
+    Columns: the reference when there is one, FBP or zero filling of the same measurements (or, in its place,
+    the results named in ``compare``), the result, and its error. PSNR is that of the whole volumes on data
+    range 1. Complex images are shown by their magnitude.
+
+    Raises:
+        InputError: no such store, or volumes of different shape.
+    """
+    result = open_result(result_path)
+    intensity = recorded_intensity(result)
+    acquisition = find_acquisition(result)
+    reference = _reference(result, intensity, acquisition, reference_path)
+    mask = inscribed_circle(result.shape[1:]) if circle else None
+
+    def view(title: str, volume: Volume) -> View:
+        if volume.shape != result.shape:
+            raise InputError(f"{title}: shape {volume.shape} (z, y, x), the result has {result.shape}")
+        score = None if reference is None else _volume_psnr(volume, reference, mask)
+        return View(title, central_slices(volume), score)
+
+    views = [] if reference is None else [View("reference", central_slices(reference))]
+    for path in compare:
+        other = open_result(path)
+        views.append(view(_method(other), read_result(other, intensity)))
+    if not compare and acquisition is not None and _method(result) not in DIRECT.values():
+        views.append(view(DIRECT[acquisition.metadata.acquisition.kind], direct(acquisition)))
+    views.append(view(_method(result), read_result(result, intensity)))
+    error = None
+    if reference is not None:
+        pairs = zip(views[-1].images, views[0].images, strict=True)
+        error = View("|error|", tuple(np.abs(a - b) for a, b in pairs))
+    caption = _caption(result, intensity, acquisition)
+    return draw(views, error, result.voxel_mm, result.metadata.orientation, caption)
+
+
+def _reference(
+    result: Result, intensity: Intensity, acquisition: Acquisition | None, path: str | None
+) -> Volume | None:
+    if path is not None:
+        reference = read_reference(path, intensity, result.metadata.unit)
+        if reference.shape != result.shape:
+            raise InputError(f"{path}: shape {reference.shape} (z, y, x), the result has {result.shape}")
+        return reference
+    if acquisition is not None and acquisition.has_reference:
+        return read_own_reference(acquisition)
+    return None
+
+
+def _volume_psnr(volume: Volume, reference: Volume, mask: NDArray[np.bool_] | None) -> float | None:
+    mse = mean_squared_error(volume, reference, None if mask is None else np.broadcast_to(mask, volume.shape))
+    return None if mse is None else psnr(mse, 1.0)
+
+
+def _method(result: Result) -> str:
+    return str(result.provenance.get("method", "result")).upper()
+
+
+def direct(acquisition: Acquisition) -> Volume:
+    """FBP with the plain ramp, or zero filling, of every slice, normalised, slab by slab."""
+    geometry = acquisition.metadata.acquisition
+    volume = np.empty((acquisition.num_slices, *geometry.image_shape), dtype=np.float32)
+    slice_bytes = 4 * math.prod(geometry.measurement_shape)
+    for start, stop in slabs(acquisition.num_slices, acquisition.shard_slices, slice_bytes):
+        problem = load_problem(acquisition, Slab(start, stop))
+        A, y = problem.operator, problem.y
+        if isinstance(A, MultiCoil):
+            x = zero_filled(A, y)
+        else:
+            assert isinstance(A, ParallelBeam)
+            x = filtered_backprojection(A, y)
+        volume[start:stop] = magnitude(x.numpy())
+    return volume
+
+
+def central_slices(volume: Volume) -> tuple[NDArray[np.float32], ...]:
+    """The middle slice of each plane that is worth showing: axial (y, x), coronal (z, x), sagittal (z, y)."""
+    z, y, x = (size // 2 for size in volume.shape)
+    axial, coronal, sagittal = volume[z], volume[:, y], volume[:, :, x]
+    if volume.shape[0] < MIN_SLICES_FOR_PLANES:
+        return (axial,)
+    return axial, coronal, sagittal
+
+
+def draw(
+    views: Sequence[View],
+    error: View | None,
+    voxel_mm: tuple[float, float, float],
+    orientation: Orientation,
+    caption: str,
+) -> bytes:
+    """Lay the views out in columns, planes in rows, all on the grey window 0 to 1, true to scale."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = [*views] if error is None else [*views, error]
+    pixel_mm = _pixel_mm(voxel_mm)[: len(columns[0].images)]
+    sizes = [
+        (image.shape[0] * size[0], image.shape[1] * size[1])
+        for image, size in zip(columns[0].images, pixel_mm, strict=True)
+    ]
+    widest = max(width for _, width in sizes)
+    heights = [COLUMN_INCHES * height / widest for height, _ in sizes]
+    gap, head, foot, side = 0.06, 0.30, 0.26, 0.22
+    figure_height = head + foot + sum(heights) + gap * (len(heights) - 1)
+    figure_width = side + len(columns) * (COLUMN_INCHES + gap)
+    figure = Figure(figsize=(figure_width, figure_height), dpi=160, facecolor="black")
+    ceiling = 1.0 if error is None else _error_ceiling(error)
+    for j, column in enumerate(columns):
+        is_error = column is error
+        bottom = figure_height - head
+        for i, (image, (height_mm, width_mm)) in enumerate(zip(column.images, sizes, strict=True)):
+            bottom -= heights[i]
+            box = (
+                (side + j * (COLUMN_INCHES + gap)) / figure_width,
+                bottom / figure_height,
+                COLUMN_INCHES / figure_width,
+                heights[i] / figure_height,
+            )
+            axes: Any = figure.add_axes(box, facecolor="black")
+            axes.imshow(
+                image,
+                cmap="inferno" if is_error else "gray",
+                vmin=0,
+                vmax=ceiling if is_error else 1,
+                origin="lower" if _points_up(orientation, i) else "upper",
+                extent=(0, width_mm, 0, height_mm),
+                aspect="equal",
+                interpolation="nearest",
+            )
+            axes.set_axis_off()
+            if j == 0:
+                middle = (bottom + heights[i] / 2) / figure_height
+                figure.text(0.5 * side / figure_width, middle, PLANE_LABELS[i], rotation=90, **_text(7.5))
+            bottom -= gap
+        center = (side + j * (COLUMN_INCHES + gap) + COLUMN_INCHES / 2) / figure_width
+        title = _title(column) + (f"  0 to {ceiling:g}" if is_error else "")
+        figure.text(center, 1 - 0.5 * head / figure_height, title, **_text(9.5))
+    figure.text(0.5, 0.5 * foot / figure_height, caption, **_text(7.0))
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+def _text(size: float) -> dict[str, Any]:
+    return {"color": "white", "ha": "center", "va": "center", "fontsize": size}
+
+
+def _title(view: View) -> str:
+    return view.title if view.psnr is None else f"{view.title}  {view.psnr:.2f} dB"
+
+
+def _pixel_mm(voxel_mm: tuple[float, float, float]) -> tuple[tuple[float, float], ...]:
+    z, y, x = voxel_mm
+    return (y, x), (z, x), (z, y)
+
+
+def _points_up(orientation: Orientation, plane: int) -> bool:
+    """Whether the first axis of a plane's image grows upwards: y to Anterior, or z to Superior."""
+    directions = orientation.directions or "IPR"
+    return directions[1] == "A" if plane == 0 else directions[0] == "S"
+
+
+def _error_ceiling(error: View) -> float:
+    largest = max(float(np.percentile(image, 99.5)) for image in error.images)
+    return next((ceiling for ceiling in ERROR_CEILINGS if ceiling >= largest), 1.0)
+
+
+def _caption(result: Result, intensity: Intensity, acquisition: Acquisition | None) -> str:
+    low, high = intensity.offset, intensity.offset + intensity.scale
+    parts = [result.path.rsplit("/", 1)[-1]]
+    if acquisition is not None:
+        parts.append(_measured(acquisition.metadata.acquisition))
+        parts.append(f"noise: {acquisition.metadata.noise.kind}")
+    parts.append(f"grey {low:.4g} to {high:.4g} {result.metadata.unit}".rstrip())
+    return "   ".join(parts)
+
+
+def _measured(geometry: AcquisitionKind) -> str:
+    if not isinstance(geometry, ParallelCT):
+        sampling = geometry.sampling
+        factor = "" if sampling.acceleration is None else f" x {sampling.acceleration:g}"
+        return f"{geometry.num_coils} coils, {sampling.pattern}{factor}"
+    angles = geometry.angles_deg
+    return f"{len(angles)} views, {min(angles):.0f} to {max(angles):.0f}°"

@@ -1,0 +1,105 @@
+"""Results and references as normalised volumes, and the acquisition that a result came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
+from ddip_ray.io import paths
+from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
+from ddip_ray.io.stores.arrays import read_attributes
+from ddip_ray.io.stores.result import Result, open_result
+from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Intensity, validate
+from ddip_ray.tasks.slices import slabs
+
+Volume = NDArray[np.float32]
+Image = NDArray[Any]  # float32 or complex64
+
+
+def recorded_intensity(result: Result) -> Intensity:
+    """How the result's values relate to the normalised image, from its provenance."""
+    return validate(Intensity, _recorded(result).get("intensity", {}), f"{result.path} (provenance)")
+
+
+def find_acquisition(result: Result) -> Acquisition | None:
+    """The acquisition a result was made from, where it was or beside the result; None if in neither."""
+    recorded = str(_recorded(result).get("path", ""))
+    name = recorded.rsplit("/", 1)[-1]
+    beside = f"{result.path.rsplit('/', 1)[0]}/{name}"
+    for path in (recorded, beside):
+        if name and paths.exists(path):
+            return open_acquisition(path)
+    return None
+
+
+def _recorded(result: Result) -> dict[str, object]:
+    recorded = result.provenance.get("acquisition")
+    if not isinstance(recorded, dict):
+        raise InputError(f"{result.path}: does not say which acquisition it was made from")
+    return dict(recorded)
+
+
+def read_result(result: Result, intensity: Intensity) -> Volume:
+    """The whole volume (z, y, x), normalised; of complex images the magnitude."""
+    return magnitude(read_image(result, intensity))
+
+
+def magnitude(volume: Image) -> Volume:
+    """Of complex images; others as they are."""
+    return np.abs(volume) if np.iscomplexobj(volume) else volume
+
+
+def read_image(result: Result, intensity: Intensity) -> Image:
+    """The whole volume (z, y, x), normalised, float32 or complex64."""
+    volume = np.empty(result.shape, dtype=np.complex64 if result.is_complex else np.float32)
+    slice_bytes = 4 * result.shape[1] * result.shape[2]
+    for start, stop in slabs(result.shape[0], result.shard_slices, slice_bytes):
+        volume[start:stop] = (result.read(start, stop) - intensity.offset) / intensity.scale
+    return volume
+
+
+def read_reference(path: str, intensity: Intensity, unit: str) -> Volume:
+    """The normalised reference at ``path``: an acquisition's own, or another result in the same unit."""
+    raw = read_attributes(path).get(ATTRIBUTE_KEY)
+    if not (isinstance(raw, dict) and raw.get("kind") == "result"):
+        return read_own_reference(open_acquisition(path))
+    other = open_result(path)
+    if other.metadata.unit != unit:
+        raise InputError(
+            f"{path}: values in {other.metadata.unit or 'no unit'}, the result's in {unit or 'no unit'}"
+        )
+    return read_result(other, intensity)
+
+
+def require_shape(reference: Volume, path: str, shape: tuple[int, ...]) -> None:
+    """InputError unless the reference from ``path`` has the ``shape`` of what is scored."""
+    if reference.shape != shape:
+        raise InputError(
+            f"{path}: shape {reference.shape} (z, y, x), the result has {shape}",
+            "Compare volumes of the same object on the same grid",
+        )
+
+
+def read_own_reference(acquisition: Acquisition) -> Volume:
+    """The whole reference (z, y, x) of a simulated acquisition, as `read_result`; InputError without one."""
+    if not acquisition.has_reference:
+        raise InputError(
+            f"{acquisition.path}: measured, so there is no reference in it",
+            "Name one: --reference RESULT, for example the reconstruction from all views",
+        )
+    shape = (acquisition.num_slices, *acquisition.metadata.acquisition.image_shape)
+    volume = np.empty(shape, dtype=np.float32)
+    for start, stop in slabs(shape[0], acquisition.shard_slices, 4 * shape[1] * shape[2]):
+        volume[start:stop] = magnitude(acquisition.read_reference(start, stop))
+    return volume
+
+
+def default_output(store: str, suffix: str) -> str:
+    """``vol.zarr`` and ``d3ip`` make ``vol-d3ip.zarr``, beside it."""
+    path = store.rstrip("/")
+    stem = path.removesuffix(".zarr").removesuffix(".ome")
+    return f"{stem}-{suffix}.zarr" if Path(stem).name else f"{path}-{suffix}.zarr"
