@@ -36,7 +36,7 @@ def load_problem(
         problem = load_mri(acquisition, slab, device)
     else:
         scale = metadata.intensity.measurement_scale
-        y = torch.from_numpy(acquisition.read_measurements(slab.start, slab.stop)).to(device) / scale
+        y = torch.from_numpy(acquisition.measurements(slab.start, slab.stop)).to(device) / scale
         operator, std = build_operator(metadata.acquisition, device), noise_std(metadata.noise) / scale
         estimated = is_estimated(metadata.noise)
         problem = SlabProblem(operator, y, slab, acquisition.num_slices, std, noise_is_estimated=estimated)

@@ -129,7 +129,7 @@ def test_import(small_scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     from ddip_ray.io.stores.acquisition import open_acquisition
 
     scan = open_acquisition(small_scan)
-    y = scan.read_measurements(0, scan.num_slices) * 0.05
+    y = scan.measurements(0, scan.num_slices) * 0.05
     file, store = tmp_path / "projections.npz", tmp_path / "measured.zarr"
     np.savez(file, line_integrals=y.transpose(1, 0, 2))
     words = ["import", str(file), "-o", str(store), "--angles", "0:180", "--rotation-center", "15.5"]

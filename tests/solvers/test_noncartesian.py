@@ -72,7 +72,7 @@ def test_samples_are_the_operator_of_the_reference(small_image: Path, tmp_path: 
         torch.from_numpy(store.read(n, 0, 12)) for n in ("reference", TRAJECTORY, SENSITIVITY_MAPS)
     )
     clean = NonCartesianSense(path, maps).forward(x)
-    noise, missed = store.metadata.noise, torch.from_numpy(store.read_measurements(0, 12)) - clean
+    noise, missed = store.metadata.noise, torch.from_numpy(store.measurements(0, 12)) - clean
     assert isinstance(noise, GaussianNoise)
     assert noise.std == pytest.approx(0.05 * float(clean.abs().square().mean() / 2) ** 0.5, rel=1e-3)
     for own in missed:
@@ -116,7 +116,7 @@ def test_evenly_spaced_spokes_stay_even() -> None:
 
 
 def test_the_phase_goes_and_comes_back(store: Acquisition) -> None:
-    problem, x = load_problem(store, Slab(0, 12)), torch.from_numpy(store.read_reference(0, 12))
+    problem, x = load_problem(store, Slab(0, 12)), torch.from_numpy(store.reference(0, 12))
     real, inside = problem.without_phase(x), x.abs() > 0.5
     assert real.real[inside].mean() > 0.95 * x.abs()[inside].mean()
     assert real.imag[inside].abs().mean() < 0.15 * x.abs()[inside].mean()
@@ -126,7 +126,7 @@ def test_the_phase_goes_and_comes_back(store: Acquisition) -> None:
 
 def test_slices_do_not_know_their_slab(store: Acquisition) -> None:
     whole, part = load_problem(store, Slab(0, 12)), load_problem(store, Slab(5, 8))
-    x = torch.from_numpy(store.read_reference(0, 12))
+    x = torch.from_numpy(store.reference(0, 12))
     assert torch.equal(whole.phase[5:8], part.phase)
     assert torch.equal(whole.operator.forward(x)[5:8], part.operator.forward(x[5:8]))
     assert torch.equal(whole.operator.adjoint(whole.y)[5:8], part.operator.adjoint(part.y))
@@ -135,7 +135,7 @@ def test_slices_do_not_know_their_slab(store: Acquisition) -> None:
 
 def test_maps_that_are_missing_are_estimated(store: Acquisition, tmp_path: Path) -> None:
     bare = changed(store, tmp_path / "bare.zarr", sensitivity_maps=False)
-    x = torch.from_numpy(store.read_reference(4, 8))
+    x = torch.from_numpy(store.reference(4, 8))
     inside = x.abs() > 0.5
     for acquisition, tolerance in ((store, 0.03), (bare, 0.06)):  # spokes leave the corners of k-space out
         problem = load_problem(acquisition, Slab(4, 8))
@@ -145,7 +145,7 @@ def test_maps_that_are_missing_are_estimated(store: Acquisition, tmp_path: Path)
 
 def test_gridding_is_what_samples_alone_show(store: Acquisition, prior: DiffusionPrior) -> None:
     problem = load_problem(store, Slab(4, 8))
-    x = torch.from_numpy(store.read_reference(4, 8)).abs()
+    x = torch.from_numpy(store.reference(4, 8)).abs()
     found = solve(ZeroFilled(problem, Alone())).abs()
     assert float((found - x).norm() / x.norm()) < 0.2
 
@@ -215,7 +215,7 @@ def test_a_smaller_scan_has_as_many_samples_a_pixel(pattern: str, k: int) -> Non
 
 def test_rescans_are_noisy_where_there_are_samples(store: Acquisition) -> None:
     scan = replace(load_problem(store, Slab(0, 12)), noise_std=0.05)
-    x0 = torch.from_numpy(store.read_reference(0, 12))
+    x0 = torch.from_numpy(store.reference(0, 12))
     noisy, clean = (rescan(replace(scan, noise_std=std), x0, 2, 2, 1).scan for std in (0.05, 0.0))
     assert isinstance(noisy.operator, NonCartesianSense)
     taken = noisy.operator.sampling_mask[0, 0] > 0
@@ -234,7 +234,7 @@ def test_a_trajectory_without_centre(store: Acquisition, tmp_path: Path) -> None
 
 
 def test_coils_that_see_nothing(store: Acquisition, tmp_path: Path) -> None:
-    y = store.read_measurements(0, 12)
+    y = store.measurements(0, 12)
     y[7] = 0
     bad = changed(store, tmp_path / "bad.zarr", measurements=y, sensitivity_maps=False)
     with pytest.raises(InputError, match="coils of slice 7"):

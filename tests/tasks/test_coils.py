@@ -109,7 +109,7 @@ def test_import_keeps_the_maps_and_reconstructs_by_them(tmp_path: Path) -> None:
     acquisition = import_mri(str(tmp_path / "k.npy"), store, *choice)
     assert "sensitivity maps by ESPIRiT" in acquisition.metadata.source.history
     kept = acquisition.read(SENSITIVITY_MAPS, 0, 1)[0]
-    np.testing.assert_array_equal(kept, espirit(acquisition.read_measurements(0, 1)[0], 20))
+    np.testing.assert_array_equal(kept, espirit(acquisition.measurements(0, 1)[0], 20))
     reconstruct(store, output, load_config(None, {"method": "cg"}), executor="local")
     x = np.abs(open_result(output).read(0, 1)[0])
     assert np.linalg.norm((x - image)[image > 0]) < 0.05 * np.linalg.norm(image)

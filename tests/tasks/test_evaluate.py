@@ -47,7 +47,7 @@ def write_result(small_scan: Path) -> WriteResult:
 @pytest.fixture
 def reference(small_scan: Path) -> Array:
     store = open_acquisition(small_scan)
-    return store.read_reference(0, store.num_slices)
+    return store.reference(0, store.num_slices)
 
 
 def test_perfect_result(write_result: WriteResult, reference: Array) -> None:
@@ -93,7 +93,7 @@ def test_bad_comparisons(write_result: WriteResult, reference: Array, small_scan
     path = write_result(reference[:, :10])
     with pytest.raises(InputError, match="shape"):
         evaluate(path)
-    with pytest.raises(InputError, match="--data-range"):
+    with pytest.raises(InputError, match="`data_range`"):
         evaluate(path, data_range=0)
     with pytest.raises(InputError, match="not a result"):
         evaluate(str(small_scan))

@@ -28,14 +28,14 @@ Kspace = np.ndarray[Any, np.dtype[np.complex64]]
 @pytest.fixture
 def kspace(small_mri: Path) -> Kspace:
     """(z, coil, ky, kx) of 12 slices and 3 coils, every second line or so."""
-    return open_acquisition(small_mri).read_measurements(0, 12)
+    return open_acquisition(small_mri).measurements(0, 12)
 
 
 def imported(path: Path, tmp_path: Path, **choice: Any) -> Kspace:
     """What was stored, in the file's units, with the coils as they are."""
     output, as_it_is = str(tmp_path / "vol.zarr"), CoilChoice("low-resolution")
     store = import_mri(str(path), output, KSpaceChoice(**choice), coils=as_it_is, overwrite=True)
-    y = store.read_measurements(0, store.num_slices)
+    y = store.measurements(0, store.num_slices)
     assert ((y != 0).any(axis=1) == store.read(SAMPLING_MASK, 0, store.num_slices)).all()
     return y
 

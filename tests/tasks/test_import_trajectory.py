@@ -71,7 +71,7 @@ def test_from_a_file_of_arrays_to_an_image(scan: tuple[Any, Any], tmp_path: Path
     store = import_mri(save(tmp_path, y, path), str(tmp_path / "vol.zarr"), SIZE)
     assert geometry(store).measurement_shape == (4, len(path), path.shape[1])
     assert geometry(store).image_shape == (NY, NX)
-    np.testing.assert_array_equal(store.read_measurements(0, 2), y)
+    np.testing.assert_array_equal(store.measurements(0, 2), y)
     np.testing.assert_array_equal(store.read(TRAJECTORY, 0, 2), np.stack([path, path]))
     assert SENSITIVITY_MAPS in store.names
     assert store.metadata.intensity.scale == pytest.approx(120, rel=0.15)  # the brightest value
@@ -85,7 +85,7 @@ def test_half_of_the_readouts(scan: tuple[Any, Any], tmp_path: Path) -> None:
     y, path = scan
     store = import_mri(save(tmp_path, y, path), str(tmp_path / "vol.zarr"), SIZE, Undersampling(2.0))
     kept = fewer_readouts(path, len(path) // 2)
-    np.testing.assert_array_equal(store.read_measurements(0, 2), y[:, :, kept])
+    np.testing.assert_array_equal(store.measurements(0, 2), y[:, :, kept])
     np.testing.assert_array_equal(store.read(TRAJECTORY, 1, 2)[0], path[kept])
     assert geometry(store).sampling.acceleration == 2
 
@@ -98,7 +98,7 @@ def test_slices_keep_their_path_and_coils_are_compressed(scan: tuple[Any, Any], 
         save(tmp_path, y, own), str(tmp_path / "vol.zarr"), choice, coils=CoilChoice(num_coils=2)
     )
     np.testing.assert_array_equal(store.read(TRAJECTORY, 0, 1)[0], -path)
-    assert store.read_measurements(0, 1).shape == (1, 2, *path.shape[:2])
+    assert store.measurements(0, 1).shape == (1, 2, *path.shape[:2])
 
 
 def test_hdf5_with_a_fastmri_name_keeps_its_path(scan: tuple[Any, Any], tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_matlab_turns_axes_round(scan: tuple[Any, Any], tmp_path: Path) -> None:
         pairs["real"], pairs["imag"] = y.T.real, y.T.imag
         file["kspace"], file["trajectory"] = pairs, path.T
     store = import_mri(str(tmp_path / "scan.mat"), str(tmp_path / "vol.zarr"), SIZE)
-    np.testing.assert_array_equal(store.read_measurements(0, 2), y)
+    np.testing.assert_array_equal(store.measurements(0, 2), y)
     np.testing.assert_array_equal(store.read(TRAJECTORY, 0, 1)[0], path)
 
 

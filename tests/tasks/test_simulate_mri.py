@@ -35,19 +35,19 @@ def test_samples_are_the_operator_of_the_reference(small_image: Path, tmp_path: 
     assert np.abs(x.imag).max() > 0.1
     np.testing.assert_allclose((np.abs(maps) ** 2).sum(axis=1), 1, atol=1e-5)
     A = Sense(torch.from_numpy(mask), torch.from_numpy(maps))
-    np.testing.assert_allclose(store.read_measurements(0, 12), A.forward(torch.from_numpy(x)), atol=1e-5)
+    np.testing.assert_allclose(store.measurements(0, 12), A.forward(torch.from_numpy(x)), atol=1e-5)
 
 
 def test_noise_has_the_stated_size_in_every_slice(small_image: Path, tmp_path: Path) -> None:
     """The published code gives slice k of N noise N − k − 1 times over, and the last slice none."""
     clean = simulate_mri(str(small_image), str(tmp_path / "clean.zarr"), replace(NOISY, noise=SCAN.noise))
     noisy = simulate_mri(str(small_image), str(tmp_path / "noisy.zarr"), NOISY)
-    y, mask = clean.read_measurements(0, 12), everything(clean, SAMPLING_MASK)
+    y, mask = clean.measurements(0, 12), everything(clean, SAMPLING_MASK)
     taken = np.broadcast_to(mask[:, None], y.shape)
     noise = noisy.metadata.noise
     assert isinstance(noise, GaussianNoise)
     assert noise.std == pytest.approx(0.05 * np.sqrt((np.abs(y[taken]) ** 2).mean() / 2), rel=1e-5)
-    added = noisy.read_measurements(0, 12) - y
+    added = noisy.measurements(0, 12) - y
     assert (added[~taken] == 0).all()
     for z in range(12):
         here = added[z][taken[z]]

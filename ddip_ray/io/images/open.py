@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
@@ -95,6 +96,41 @@ def _read_folder(folder: Path, volume_index: int) -> ImageVolume:
 
 def _listing(found: Iterable[tuple[str, list[Path]]]) -> str:
     return " and ".join(f"{len(members)} {kind} files" for kind, members in found)
+
+
+def load_image(
+    path: StorePath,
+    window: tuple[float, float] | None = None,
+    *,
+    volume_index: int = 0,
+    key: str | None = None,
+) -> NDArray[np.float32]:
+    """The image at ``path`` as an array (z, y, x), scaled so that an intensity window becomes 0 to 1.
+
+    The array is the reference that `simulate` would store.
+
+    Args:
+        path: NIfTI, NumPy, TIFF, DICOM folder or OME-Zarr, local or remote.
+        window: (low, high) in the image's own unit; values beyond are clipped. None clips nothing and takes
+            -1000 to 1000 of an image in Hounsfield units, otherwise the 0.1 and 99.9 percentiles: some voxels
+            then lie below 0 or above 1.
+        volume_index: Which volume of a file with four or more axes.
+        key: Which array of an .npz file; None takes the only 3D one.
+
+    Raises:
+        InputError: nothing readable at ``path``, or a window without width.
+    """
+    scaled, _ = apply_window(open_image(path, volume_index=volume_index, key=key), window)
+    return np.ascontiguousarray(scaled.compute(scheduler="threads"))
+
+
+def apply_window(volume: ImageVolume, window: tuple[float, float] | None) -> tuple[Any, Intensity]:
+    """Scale an image to 0 to 1 by a window that clips, or by one chosen for it that does not.
+
+    Returns the lazy float32 array (z, y, x) and the Intensity that leads back to original units.
+    """
+    chosen = window or (HU_WINDOW if volume.unit == "HU" else None)
+    return normalise(volume, chosen, clip=window is not None)
 
 
 def choose_window(volume: ImageVolume) -> tuple[float, float]:

@@ -75,15 +75,23 @@ class Acquisition:
         """Of the measurements of a slice, in memory."""
         return _slice_bytes(self.metadata.acquisition.arrays[MEASUREMENTS])
 
-    def read_measurements(self, start: int, stop: int) -> NDArray[Any]:
-        """Measurements of slices [start, stop), float32 (z, view, detector) or complex64."""
-        return self.read(MEASUREMENTS, start, stop)
+    def measurements(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Measurements of slices [start, stop), all by default.
 
-    def read_reference(self, start: int, stop: int) -> NDArray[Any]:
-        """Normalised reference image of slices [start, stop), (z, y, x); InputError without one."""
+        CT: float32 (z, view, detector), line integrals times `Intensity.measurement_scale`. MRI: complex64
+        (z, coil, ky, kx) or (z, coil, readout, sample).
+        """
+        return self.read(MEASUREMENTS, start, self.num_slices if stop is None else stop)
+
+    def reference(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Normalised reference image (z, y, x) of slices [start, stop), all by default.
+
+        Raises:
+            InputError: the acquisition has no reference, as every measured one.
+        """
         if not self.has_reference:
             raise InputError(f"{self.path}: has no reference image")
-        return self.read(REFERENCE, start, stop)
+        return self.read(REFERENCE, start, self.num_slices if stop is None else stop)
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Slices [start, stop) of an array of the store, all finite or InputError."""

@@ -21,7 +21,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.paths import StorePath
 from ddip_ray.io.stores import arrays, staging
-from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Orientation, ResultMetadata, validate
+from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Intensity, Orientation, ResultMetadata, validate
 
 AXES = ("z", "y", "x")
 COMPLEX_CHANNELS = ("magnitude", "phase")
@@ -191,10 +191,45 @@ class Result:
         """What `finalise` was given."""
         return self.metadata.provenance
 
+    @property
+    def acquisition(self) -> dict[str, JsonValue]:
+        """Path and metadata of the acquisition that the result was made from; InputError if not recorded."""
+        recorded = self.provenance.get("acquisition")
+        if not isinstance(recorded, dict):
+            raise InputError(f"{self.path}: does not say which acquisition it was made from")
+        return recorded
+
+    @property
+    def intensity(self) -> Intensity:
+        """How the stored values relate to the normalised image; InputError if not recorded."""
+        return validate(Intensity, self.acquisition.get("intensity", {}), f"{self.path} (provenance)")
+
+    def volume(self, start: int = 0, stop: int | None = None, *, normalised: bool = False) -> NDArray[Any]:
+        """The image of slices [start, stop), float32 or complex64 (z, y, x).
+
+        Args:
+            start: First slice.
+            stop: The slice after the last; None reads to the end.
+            normalised: Whether to return values on the scale of `Acquisition.reference`, on which 0 to 1 is
+                the intensity window, instead of the result's own unit.
+
+        Raises:
+            InputError: damaged data, or ``normalised`` for a result that does not record its scale.
+        """
+        values = self.read(start, self.shape[0] if stop is None else stop)
+        return normalise_in_place(values, self.intensity) if normalised else values
+
     def read(self, start: int, stop: int, level: int = 0) -> NDArray[Any]:
         """Slices [start, stop) of a level, float32 or complex64 (z, y, x)."""
         stored = arrays.read_slices(paths.join(self.path, str(level)), start, stop)
         return _as_image(stored, self.is_complex)
+
+
+def normalise_in_place(values: NDArray[Any], intensity: Intensity) -> NDArray[Any]:
+    """``values`` in the unit of ``intensity``, overwritten by normalised ones."""
+    values -= intensity.offset
+    values /= intensity.scale
+    return values
 
 
 def open_result(path: StorePath) -> Result:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.images.open import HU_WINDOW, normalise, open_image
+from ddip_ray.io.images.open import apply_window, open_image
 from ddip_ray.io.images.volume import ImageVolume
 from ddip_ray.io.stores.acquisition import Acquisition, AcquisitionWriter, create_acquisition
 from ddip_ray.io.stores.schema import AcquisitionMetadata, Intensity, ParallelCT
@@ -77,8 +77,7 @@ def simulate(
         image_path, volume_index=choice.volume_index, key=choice.key, voxel_mm=choice.voxel_mm
     )
     chosen = parse_range(scan.slices, volume.array.shape[0], "slices")
-    window = scan.window or (HU_WINDOW if volume.unit == "HU" else None)
-    normalised, intensity = normalise(volume, window, clip=scan.window is not None)
+    normalised, intensity = apply_window(volume, scan.window)
     normalised = normalised[chosen.start : chosen.stop]
     if scan.noise.kind == "poisson":
         scale = attenuation_of_one(intensity, scan.mu_max)

@@ -26,7 +26,7 @@ from ddip_ray.solvers.build import build_method
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.tasks.judge.evaluate import evaluate, relative_residual
-from ddip_ray.tasks.judge.volumes import read_image, read_reference, recorded_intensity, require_shape
+from ddip_ray.tasks.judge.volumes import read_image, read_reference, require_shape
 
 PLANES = ("axial", "coronal", "sagittal")
 _RESULT = re.compile(r"([\w.-]+)-seed\d+\.zarr")
@@ -240,7 +240,7 @@ def _run(
         psnr, ssim, residual = scores.psnr, scores.ssim, scores.residual
         planes = {plane: (scores.planes[plane].psnr, scores.planes[plane].ssim) for plane in PLANES}
     else:
-        residual = relative_residual(acquisition, read_image(result, recorded_intensity(result)))
+        residual = relative_residual(acquisition, read_image(result, result.intensity))
     return Run(
         name=name,
         seed=made["config"]["seed"],

@@ -14,7 +14,7 @@ from ddip_ray.io.stores.result import open_result
 from ddip_ray.tasks.compare.compare import Run
 from ddip_ray.tasks.compare.picture import comparison_picture
 from ddip_ray.tasks.compare.table import markdown, table
-from ddip_ray.tasks.judge.volumes import read_own_reference, read_reference, read_result, recorded_intensity
+from ddip_ray.tasks.judge.volumes import read_own_reference, read_reference, read_result
 
 
 class ComparisonFiles:
@@ -37,7 +37,7 @@ class ComparisonFiles:
         acquisition = open_acquisition(self.store)
         for name in dict.fromkeys(run.name for run in runs):
             result = open_result(firsts[name].result)
-            intensity = recorded_intensity(result)
+            intensity = result.intensity
             score = firsts[name].psnr
             title = name if score is None else f"{name}\n{score:.2f} dB"
             volumes[title] = read_result(result, intensity)

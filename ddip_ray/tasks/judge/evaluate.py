@@ -17,11 +17,12 @@ from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.tasks.judge.scores import (
     PLANES,
     PlaneScores,
+    decibels,
     inscribed_circle,
     mean_squared_error,
     mean_ssim,
     plane_scores,
-    psnr,
+    require_positive,
 )
 from ddip_ray.tasks.judge.volumes import (
     Image,
@@ -30,7 +31,6 @@ from ddip_ray.tasks.judge.volumes import (
     read_image,
     read_own_reference,
     read_reference,
-    recorded_intensity,
     require_shape,
 )
 from ddip_ray.tasks.slices import slabs
@@ -76,10 +76,9 @@ def evaluate(
     Raises:
         InputError: no such store, no reference, or shapes that differ.
     """
-    if not (math.isfinite(data_range) and data_range > 0):
-        raise InputError(f"--data-range: found {data_range:g}, expected a positive number")
+    require_positive(data_range)
     result = open_result(result_path)
-    intensity = recorded_intensity(result)
+    intensity = result.intensity
     acquisition = acquisition or find_acquisition(result)
     if reference_path is not None:
         reference = read_reference(reference_path, intensity, result.metadata.unit)
@@ -105,7 +104,7 @@ def evaluate(
         data_range_original=data_range * intensity.scale,
         unit=result.metadata.unit,
         region="inscribed circle" if circle else "whole slices",
-        psnr=psnr(mse, data_range),
+        psnr=decibels(mse, data_range),
         ssim=mean_ssim(x, reference, data_range, volume_mask),
         planes={
             plane: plane_scores(x, reference, axis, data_range, mask) for axis, plane in enumerate(PLANES)

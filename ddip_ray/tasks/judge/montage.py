@@ -21,7 +21,7 @@ from ddip_ray.operators.mri.multi_coil import MultiCoil
 from ddip_ray.problems.load import load_problem
 from ddip_ray.solvers.classical.direct import zero_filled
 from ddip_ray.solvers.core.slab import Slab
-from ddip_ray.tasks.judge.scores import inscribed_circle, mean_squared_error, psnr
+from ddip_ray.tasks.judge.scores import decibels, inscribed_circle, mean_squared_error
 from ddip_ray.tasks.judge.volumes import (
     Volume,
     find_acquisition,
@@ -29,7 +29,6 @@ from ddip_ray.tasks.judge.volumes import (
     read_own_reference,
     read_reference,
     read_result,
-    recorded_intensity,
 )
 from ddip_ray.tasks.slices import slabs
 
@@ -69,7 +68,7 @@ def montage(
         InputError: no such store, or volumes of different shape.
     """
     result = open_result(result_path)
-    intensity = recorded_intensity(result)
+    intensity = result.intensity
     acquisition = find_acquisition(result)
     reference = _reference(result, intensity, acquisition, reference_path)
     mask = inscribed_circle(result.shape[1:]) if circle else None
@@ -110,7 +109,7 @@ def _reference(
 
 def _volume_psnr(volume: Volume, reference: Volume, mask: NDArray[np.bool_] | None) -> float | None:
     mse = mean_squared_error(volume, reference, None if mask is None else np.broadcast_to(mask, volume.shape))
-    return None if mse is None else psnr(mse, 1.0)
+    return None if mse is None else decibels(mse, 1.0)
 
 
 def _method(result: Result) -> str:

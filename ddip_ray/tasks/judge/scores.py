@@ -1,13 +1,20 @@
-"""PSNR and SSIM of volumes and of their slices, all on one data range, optionally inside a circle."""
+"""PSNR and SSIM of volumes and of their slices, all on one data range, optionally inside a circle.
+
+`psnr` and `ssim` are for users and take arrays or tensors; the functions below them are what `evaluate`
+puts together.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ddip_ray.errors import InputError
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -33,8 +40,69 @@ class PlaneScores:
     slice_ssim: tuple[float | None, ...]
 
 
-def psnr(mse: float, data_range: float) -> float:
-    """Peak signal-to-noise ratio in dB; infinite for identical images."""
+def psnr(image: Any, reference: Any, data_range: float = 1.0) -> float:
+    """Peak signal-to-noise ratio of an image in dB; infinite for identical images.
+
+    Args:
+        image: NumPy array or torch tensor of any shape; the magnitude of a complex one is scored.
+        reference: What the image should be, of the same shape.
+        data_range: The peak signal: the distance between the lowest and the highest possible value.
+
+    Raises:
+        InputError: the shapes differ, or ``data_range`` is not positive.
+    """
+    a, b = _pair(image, reference, data_range)
+    mse = mean_squared_error(a, b)
+    assert mse is not None  # without a mask and with pixels
+    return decibels(mse, data_range)
+
+
+def ssim(image: Any, reference: Any, data_range: float = 1.0) -> float:
+    """Mean structural similarity (Wang et al., 2004) of an image or a volume, as one 2D or 3D image.
+
+    Args:
+        image: NumPy array or torch tensor, (y, x) or (z, y, x); the magnitude of a complex one is scored.
+        reference: What the image should be, of the same shape.
+        data_range: The distance between the lowest and the highest possible value.
+
+    Raises:
+        InputError: the shapes differ, ``data_range`` is not positive, or an axis is shorter than the Gaussian
+            window of 11 pixels.
+    """
+    a, b = _pair(image, reference, data_range)
+    found = mean_ssim(a, b, data_range) if a.ndim in (2, 3) else None
+    if found is None:
+        raise InputError(
+            f"`image`: shape {a.shape}, expected (y, x) or (z, y, x), at least {2 * SSIM_REACH + 1} pixels "
+            "along every axis",
+            "Score the slices of a thin volume one by one",
+        )
+    return found
+
+
+def _pair(image: Any, reference: Any, data_range: float) -> tuple[Image, Image]:
+    a, b = _real_array(image), _real_array(reference)
+    if a.shape != b.shape or not a.size:
+        raise InputError(f"`image` has shape {a.shape}, `reference` {b.shape}, expected the same, not empty")
+    require_positive(data_range)
+    return a, b
+
+
+def _real_array(image: Any) -> Image:
+    """The image as an array in the CPU's memory; torch need not be imported to know a tensor."""
+    array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    real = np.abs(array) if np.iscomplexobj(array) else array
+    return real.astype(np.result_type(real.dtype, np.float32), copy=False)  # whole numbers would wrap around
+
+
+def require_positive(data_range: float) -> None:
+    """InputError unless ``data_range`` is a positive number."""
+    if not (math.isfinite(data_range) and data_range > 0):
+        raise InputError(f"`data_range`: found {data_range:g}, expected a positive number")
+
+
+def decibels(mse: float, data_range: float) -> float:
+    """The PSNR that belongs to a mean squared error; infinite for an error of zero."""
     return math.inf if mse == 0 else 10 * math.log10(data_range**2 / mse)
 
 
@@ -94,7 +162,7 @@ def plane_scores(a: Image, b: Image, axis: int, data_range: float, mask: Mask | 
     a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
     masks = [None] * len(a) if volume_mask is None else list(np.moveaxis(volume_mask, axis, 0))
     errors = [mean_squared_error(*images) for images in zip(a, b, masks, strict=True)]
-    slice_psnr = tuple(None if error is None else psnr(error, data_range) for error in errors)
+    slice_psnr = tuple(None if error is None else decibels(error, data_range) for error in errors)
     slice_ssim = tuple(mean_ssim(x, y, data_range, m) for x, y, m in zip(a, b, masks, strict=True))
     chosen = [z for z, (y, m) in enumerate(zip(b, masks, strict=True)) if _varies(y, m)]
     psnr_mean, ssim_mean = (_mean([values[z] for z in chosen]) for values in (slice_psnr, slice_ssim))

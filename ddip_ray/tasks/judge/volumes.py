@@ -12,35 +12,22 @@ from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.stores.arrays import read_attributes
-from ddip_ray.io.stores.result import Result, open_result
-from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Intensity, validate
-from ddip_ray.tasks.slices import slabs
+from ddip_ray.io.stores.result import Result, normalise_in_place, open_result
+from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Intensity
 
 Volume = NDArray[np.float32]
 Image = NDArray[Any]  # float32 or complex64
 
 
-def recorded_intensity(result: Result) -> Intensity:
-    """How the result's values relate to the normalised image, from its provenance."""
-    return validate(Intensity, _recorded(result).get("intensity", {}), f"{result.path} (provenance)")
-
-
 def find_acquisition(result: Result) -> Acquisition | None:
     """The acquisition a result was made from, where it was or beside the result; None if in neither."""
-    recorded = str(_recorded(result).get("path", ""))
+    recorded = str(result.acquisition.get("path", ""))
     name = recorded.rsplit("/", 1)[-1]
     beside = f"{result.path.rsplit('/', 1)[0]}/{name}"
     for path in (recorded, beside):
         if name and paths.exists(path):
             return open_acquisition(path)
     return None
-
-
-def _recorded(result: Result) -> dict[str, object]:
-    recorded = result.provenance.get("acquisition")
-    if not isinstance(recorded, dict):
-        raise InputError(f"{result.path}: does not say which acquisition it was made from")
-    return dict(recorded)
 
 
 def read_result(result: Result, intensity: Intensity) -> Volume:
@@ -55,11 +42,7 @@ def magnitude(volume: Image) -> Volume:
 
 def read_image(result: Result, intensity: Intensity) -> Image:
     """The whole volume (z, y, x), normalised, float32 or complex64."""
-    volume = np.empty(result.shape, dtype=np.complex64 if result.is_complex else np.float32)
-    slice_bytes = 4 * result.shape[1] * result.shape[2]
-    for start, stop in slabs(result.shape[0], result.shard_slices, slice_bytes):
-        volume[start:stop] = (result.read(start, stop) - intensity.offset) / intensity.scale
-    return volume
+    return normalise_in_place(result.volume(), intensity)
 
 
 def read_reference(path: str, intensity: Intensity, unit: str) -> Volume:
@@ -91,11 +74,7 @@ def read_own_reference(acquisition: Acquisition) -> Volume:
             f"{acquisition.path}: measured, so there is no reference in it",
             "Name one: --reference RESULT, for example the reconstruction from all views",
         )
-    shape = (acquisition.num_slices, *acquisition.metadata.acquisition.image_shape)
-    volume = np.empty(shape, dtype=np.float32)
-    for start, stop in slabs(shape[0], acquisition.shard_slices, 4 * shape[1] * shape[2]):
-        volume[start:stop] = magnitude(acquisition.read_reference(start, stop))
-    return volume
+    return magnitude(acquisition.reference())
 
 
 def default_output(store: str, suffix: str) -> str:
