@@ -186,7 +186,7 @@ def write_header(path: Path) -> None:
             "k.dat",
             lambda path: path.write_bytes(b"x" * 99),
             {"axes": "ky,kx"},
-            "--axes ky,kx, but the file says",
+            "`axes` is ky,kx, but the file says",
         ),
         ("k.raw", lambda path: path.write_bytes(b"x"), {}, "not a k-space format known here"),
         ("k.dat", lambda path: path.write_bytes(b"x" * 99), {}, "cannot be read as Siemens twix"),

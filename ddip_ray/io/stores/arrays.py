@@ -21,6 +21,7 @@ from ddip_ray.io.paths import StorePath
 ROOT_KEY = "zarr.json"
 CHANNEL = "c"
 MAX_SHARDS = 64
+_BLOCK_BYTES = 64 * 2**20
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _BLOSC = {
     "name": "blosc",
@@ -32,8 +33,16 @@ _FILL_VALUES = {"float32": "NaN", "complex64": ["NaN", "NaN"], "bool": False}
 
 
 def shard_slices(num_slices: int) -> int:
-    """Slices a shard, so that a volume is at most 64 files: few to copy, enough for many workers."""
+    """The number of slices in a shard, such that a volume of ``num_slices`` is at most 64 files.
+
+    That is few files to copy, and enough for many workers to write at the same time.
+    """
     return -(-num_slices // MAX_SHARDS)
+
+
+def block_slices(num_slices: int, slice_bytes: int) -> int:
+    """The number of slices that a reader loads together: those of a shard, but not more than 64 MiB."""
+    return max(1, min(shard_slices(num_slices), _BLOCK_BYTES // slice_bytes))
 
 
 def group_document(path: StorePath, attributes: Mapping[str, Any], arrays: Sequence[str]) -> bytes:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
+from ddip_ray.io.projections.line_integrals import ProjectionData, open_projections
 from ddip_ray.io.projections.metadata import projection_metadata
-from ddip_ray.io.projections.open import ProjectionData, open_projections
 from ddip_ray.io.stores.acquisition import Acquisition, create_acquisition
 from ddip_ray.io.stores.schema import MeasuredNoise
 from ddip_ray.tasks.progress import Report, silent
@@ -19,7 +19,7 @@ MAX_ROWS = 16
 
 @dataclass(frozen=True)
 class ProjectionChoice:
-    """What in the file is used and how it is to be read; see `io.projections.open.open_projections`."""
+    """Which part of a projection file is used, and how it is read; fields as in `open_projections`."""
 
     angles: str | None = None
     is_transmission: bool | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.kspace.files import read_kspace
+from ddip_ray.io.kspace.open import read_kspace
 from ddip_ray.io.kspace.raw import centred
 from ddip_ray.io.stores.acquisition import Acquisition, create_acquisition
 from ddip_ray.io.stores.schema import (

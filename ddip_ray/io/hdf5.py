@@ -1,7 +1,9 @@
-"""A data set in an HDF5 file that can wait to be read, and travel."""
+"""HDF5 files: opening one, and a data set that is read later."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ddip_ray.errors import InputError
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs")
 _MATLAB_COMPLEX = ("real", "imag")
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """The open file at ``path``; InputError when it is not HDF5 or is damaged."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as HDF5 ({error})") from error
 
 
 @dataclass(frozen=True)
 class HDF5Array:
     """A data set that opens its file for each read, so that a dask graph holds a path and no open file.
 
-    MATLAB's complex numbers, pairs of ``real`` and ``imag``, become NumPy's.
+    MATLAB stores complex numbers as pairs of ``real`` and ``imag``; they are read as NumPy's complex numbers.
     """
 
     path: Path
@@ -26,11 +43,12 @@ class HDF5Array:
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of what is read."""
+        """Type of the numbers that reading returns."""
         stored = self.stored_dtype
         return np.result_type(stored["real"], np.complex64) if stored.names == _MATLAB_COMPLEX else stored
 
