@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ddip_ray.config.renamed import with_new_names
 from ddip_ray.engine.events import Event, Message, StepEvent
 from ddip_ray.engine.executor import Executor
 from ddip_ray.engine.snapshots.store import (
@@ -123,7 +124,8 @@ class Stepping:
         return Progress()
 
     def require_same_run(self, marker: Marker) -> None:
-        found = list(differences(marker.run, self.identity))
+        there = {**marker.run, "settings": with_new_names(marker.run["settings"])}
+        found = list(differences(there, self.identity))
         if found:
             more = f"; and {len(found) - _NUM_SHOWN} more" if len(found) > _NUM_SHOWN else ""
             raise InputError(

@@ -249,8 +249,10 @@ def test_settings_that_cannot_be(fails: Run, small_scan: Path, settings: str, me
 
 def test_a_judge_that_scd_does_not_have(fails: Run, small_scan: Path) -> None:
     config = small_scan.parent / "run.yaml"
-    config.write_text("method: scd\nadaptation: {judge: twins}\n")
-    assert "by twins it is ddip" in fails("reconstruct", small_scan, "--config", config, "--workers", "1")
+    config.write_text("method: scd\nadaptation: {loss: rescan}\n")
+    assert "with loss: rescan it is ddip" in fails(
+        "reconstruct", small_scan, "--config", config, "--workers", "1"
+    )
 
 
 def test_a_checkpoint_that_is_none(fails: Run, small_scan: Path) -> None:

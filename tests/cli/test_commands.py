@@ -98,7 +98,7 @@ def test_config_file_and_flags(small_scan: Path, capsys: pytest.CaptureFixture[s
 def test_auto_says_how_strongly_it_adapted(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = small_scan.parent / "run.yaml"
     config.write_text(
-        "sampler: {num_steps: 2}\nadaptation: {num_adapt_steps: 1, num_twins: 1, lora_rank: 1}\n"
+        "sampler: {num_steps: 2}\nadaptation: {num_adapt_steps: 1, num_copies: 1, lora_rank: 1}\n"
     )
     prior = small_scan.parent / "tiny"
     train = ["--size", "16", "--steps", "1", "--batch", "1", "--channels", "8,32"]
@@ -196,8 +196,7 @@ def test_progress_words() -> None:
 
 
 def test_method_names_are_those_of_the_configuration() -> None:
-    from typing import get_args
 
-    from ddip_ray.config.settings import MethodName
+    from ddip_ray.config.methods import METHOD_NAMES
 
-    assert [method.value for method in reconstruct.Method] == list(get_args(MethodName))
+    assert [method.value for method in reconstruct.Method] == list(METHOD_NAMES)

@@ -18,7 +18,7 @@ from ddip_ray_cli.main import main
 from ddip_ray.io.stores.result import open_result
 
 COMMAND = [sys.executable, "-c", "import sys; from ddip_ray_cli.main import run; sys.exit(run())"]
-STEPS = "sampler: {num_steps: 60, cg_iterations: 4, quiet_cg_iterations: 4}\n"
+STEPS = "sampler: {num_steps: 60, cg_iterations: 4, final_cg_iterations: 4}\n"
 
 
 @pytest.fixture

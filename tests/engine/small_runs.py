@@ -29,7 +29,7 @@ def config(method: str, prior: str) -> RunConfig:
             "num_adapt_slices": 2,
             "lora_rank": 2,
             "adapt_start_t": 999,
-            "num_twins": 2,
+            "num_copies": 2,
         },
         "validation": {"strengths": [0.0, 1.0], "num_slices": 4},
         "tv": {"iterations": 5},

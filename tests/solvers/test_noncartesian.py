@@ -37,13 +37,13 @@ from ddip_ray.tasks.describe import describe, in_words
 SPOKES = KSpaceScan("radial", 1.0, num_coils=3, brightest=1.0, off_grid=True)
 METHODS = ["dds", "scd", "ddip", "dps", "ddnm", "diffpir", "diffusionmbir", "score-sde", "d3ip-meta"]
 FEW: dict[str, Any] = {
-    "sampler": {"num_steps": 4, "cg_iterations": 3, "quiet_cg_iterations": 3},
+    "sampler": {"num_steps": 4, "cg_iterations": 3, "final_cg_iterations": 3},
     "adaptation": {
         "num_adapt_steps": 1,
         "num_adapt_slices": 2,
         "lora_rank": 2,
         "adapt_start_t": 10,
-        "num_twins": 2,
+        "num_copies": 2,
     },
 }
 
@@ -167,8 +167,8 @@ def test_same_volume_on_any_workers(prior: DiffusionPrior, store: Acquisition, m
 def test_every_method_runs(prior: DiffusionPrior, store: Acquisition, method: str) -> None:
     scan = replace(load_problem(store, Slab(0, 2)), num_slices=2)
     few = {"dps": {"num_steps": 3}, "predictor_corrector": {"num_steps": 3}}
-    judge = "measurements" if method == "scd" else "twins"
-    adaptation = {"adaptation": {**FEW["adaptation"], "judge": judge}}
+    loss = "measurements" if method == "scd" else "rescan"
+    adaptation = {"adaptation": {**FEW["adaptation"], "loss": loss}}
     x = solve(build(method, scan, prior, **{**FEW, **few, **adaptation}))
     assert x.shape == (2, 20, 24)
     assert bool(torch.isfinite(torch.view_as_real(x)).all())

@@ -10,32 +10,18 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition
 from ddip_ray.units import format_bytes
 
-# Arrays of a slab that are alive at the peak, as (images, measurements): benchmarks/bench_memory.py.
-_HELD = {"fbp": (1, 7), "zero-filled": (1, 7), "cg": (7, 5), "tv": (43, 3)}
-_HELD_BY_OTHERS = (18, 14)
 SHADOW = (7, 2)  # of a slice that is reconstructed without some views: images for each strength; measurements
-_ADAPTERS = {"ddip": 3, "scd": 3}  # a slice: its own, with Adam's two moments
 _SCRATCH = 1.25  # of convolutions and of the allocator, times what tensors need
 _PROCESS = 700 * 2**20  # of a CPU worker's process with its libraries (peaks in results/methods/*.json)
 
 
-def held(method: str) -> tuple[int, int]:
-    """Images and measurements for each slice of a slab that are alive at the peak."""
-    return _HELD.get(method, _HELD_BY_OTHERS)
-
-
-def num_adapters(method: str) -> int:
-    """Arrays of an adapter's size for each slice of a slab."""
-    return _ADAPTERS.get(method, 0)
-
-
 def slice_bytes(acquisition: Acquisition, config: RunConfig) -> int:
     """What each slice of a slab adds to the peak of a worker's device."""
-    images, measurements = held(config.method)
+    images, measurements = config.row.held_images, config.row.held_measurements
     share = shadowed(config, acquisition.num_slices)
     images += math.ceil(SHADOW[0] * len(config.validation.strengths) * share)
     measurements += math.ceil(SHADOW[1] * share)
-    adapters = num_adapters(config.method)
+    adapters = config.row.adapter_arrays_per_slice
     own = adapters * adapter_bytes(config) if adapters else 0
     return images * image_bytes(acquisition) + measurements * acquisition.slice_bytes + own
 
@@ -44,7 +30,7 @@ def shadowed(config: RunConfig, num_slices: int) -> float:
     """The share of the slices that are reconstructed once more, without some views (`Validation`)."""
     if config.adaptation.policy == "fixed":
         return 0.0
-    return 1 / config.validation.spacing(num_slices, couples_slices=config.method == "d3ip-mbir")
+    return 1 / config.validation.spacing(num_slices, couples_slices=config.row.couples_slices)
 
 
 def image_bytes(acquisition: Acquisition) -> int:
@@ -66,10 +52,10 @@ def network_bytes(acquisition: Acquisition, config: RunConfig, device: str) -> i
         return 0
     shape, complex_ = acquisition.metadata.acquisition.image_shape, acquisition.is_complex
     batch = config.micro_batch or (8 if device == "cuda" else 1)
-    if config.method == "dps":
+    if config.row.differentiates_sampling:
         return _call_bytes(config.prior, shape, batch, complex_, True)
     plain = _call_bytes(config.prior, shape, batch, complex_, False)
-    if config.method.startswith("d3ip") or config.method in ("ddip", "scd"):
+    if config.row.adapts:
         return max(plain, _call_bytes(config.prior, shape, 1, complex_, True))
     return plain
 

@@ -119,5 +119,5 @@ def _seconds(method: Method, config: RunConfig, plan: RunPlan, most: int, of_sli
     """``of_slice`` is a step's for each slice, with one network call for methods that make any."""
     steps = (method.nfe or method.num_steps) * most * of_slice
     # Twins are smaller than the slices, by so much in both directions.
-    shrunk = config.adaptation.downsampling**2 if config.adaptation.judge == "twins" else 1
+    shrunk = config.adaptation.downsampling**2 if config.adaptation.loss == "rescan" else 1
     return steps + BACKWARD * method.adapt_nfe * of_slice / shrunk / plan.num_workers

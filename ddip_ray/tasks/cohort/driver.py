@@ -277,7 +277,7 @@ class Cohort:
 
 def can_start_warm(config: RunConfig) -> bool:
     """Methods with one adapter for the volume, which they leave beside the result."""
-    return config.method.startswith("d3ip")
+    return config.row.adapts and config.row.adapter_is_shared
 
 
 def failure(entry: Entry, num_slots: int, error: Exception) -> Outcome:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ddip_ray.config.load import load_config
-from ddip_ray.config.presets import overlaid
+from ddip_ray.config.methods import overlaid
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.stores.acquisition import open_acquisition

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ddip_ray.config.relevant import relevant
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event
 from ddip_ray.engine.provenance import contents, digest_of_adapter
@@ -184,7 +183,7 @@ def _kind_made(made: dict[str, Any]) -> tuple[Any, ...] | None:
 
 
 def _but_seed(config: RunConfig) -> dict[str, Any]:
-    return {key: value for key, value in relevant(config).items() if key != "seed"}
+    return {key: value for key, value in config.relevant().items() if key != "seed"}
 
 
 def _prior_digest(config: RunConfig) -> str | None:
@@ -207,9 +206,9 @@ def is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite:
 
 
 def _other_settings(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
-    wanted = relevant(config)
+    wanted = config.relevant()
     try:
-        found = relevant(RunConfig.model_validate(made.get("config", {})))
+        found = RunConfig.model_validate(made.get("config", {})).relevant()
     except ValidationError:  # of another version
         return ["config"]
     return [key for key in wanted if found.get(key) != wanted[key]] + _other_scan(made, acquisition)
