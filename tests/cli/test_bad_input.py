@@ -214,7 +214,7 @@ def test_unknown_prior(fails: Run, small_scan: Path) -> None:
 def test_adaptation_that_cannot_be_weighed(fails: Run, small_scan: Path) -> None:
     for method in ("d3ip-meta", "ddip", "scd", "dds"):
         message = fails("reconstruct", small_scan, "--method", method, "--adapt", "auto", "--workers", "1")
-        assert "policy auto weighs the one adapter of d3ip" in message
+        assert "policy: auto weighs the one adapter of d3ip" in message
 
 
 def test_start_from_what_is_no_result(fails: Run, small_scan: Path) -> None:

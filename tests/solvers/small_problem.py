@@ -53,7 +53,7 @@ def build(
     communicator: Communicator | None = None,
     **settings: Any,
 ) -> Any:
-    """The method ``name`` on ``scan``; ``settings`` are those of `RunConfig`, with policy: fixed unless given."""
+    """The method ``name`` on ``scan``; ``settings`` of `RunConfig`, policy: fixed unless given."""
     settings = overlaid({"adaptation": {"policy": "fixed"}}, settings)
     config = RunConfig.for_method(name, **settings)
     return with_prior(config, scan, communicator or Alone(), prior)

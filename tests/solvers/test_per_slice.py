@@ -141,7 +141,7 @@ def test_total_variation_is_weighed_against_the_data_in_any_range(prior: Diffusi
     other = DiffusionPrior(prior.network, prior.schedule, prior.prediction, image_range=(0, 1))
     settings: dict[str, Any] = {
         "scd": {"tv_weight": 0.1},
-        "adaptation": {**ADAPTATION, "loss": "measurements"},
+        "adaptation": {**ADAPTATION, "loss": "measurements", "loss_cg_iterations": 20},
     }
     u = torch.rand(1, 24, 24, generator=torch.Generator().manual_seed(0))
     of_range, of_unit = (

@@ -234,7 +234,7 @@ def test_masked_adjoint() -> None:
 @pytest.mark.parametrize("changes", [{"loss": "measurements"}, {}])
 def test_auto_needs_one_adapter_and_twins(prior: DiffusionPrior, changes: dict[str, str]) -> None:
     name = "d3ip" if changes else "d3ip-meta"
-    with pytest.raises(ValidationError, match="policy auto weighs the one adapter"):
+    with pytest.raises(ValidationError, match="policy: auto weighs the one adapter"):
         build(name, problem(phantom()), prior, adaptation={**AUTO, **changes})
 
 
