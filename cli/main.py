@@ -30,6 +30,7 @@ from . import (
     simulate_mri,
 )
 from .interrupts import EXIT_CAN_RESUME
+from .parameters import command_of, with_options
 
 EXIT_INPUT_ERROR = 2  # what command lines answer to a wrong option, too
 EXIT_INTERRUPTED = 130
@@ -77,6 +78,10 @@ def _options(
 def main(words: Sequence[str]) -> int:
     """Run one command line; the exit code. Only mistakes of the user are caught: a crash stays a crash."""
     debug = "--debug" in words
+
+    def translated(text: str) -> str:
+        return with_options(text, command_of(typer.main.get_command(app), words))
+
     try:
         app([word for word in words if word != "--debug"], prog_name="ddip-ray")
     except SystemExit as end:
@@ -89,14 +94,14 @@ def main(words: Sequence[str]) -> int:
     except WorkersLost as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {translated(str(error))}", file=sys.stderr)
         return _say_how_to_go_on(words)
     except InputError as error:
         if debug:
             raise
-        print(f"error: {error.message}", file=sys.stderr)
+        print(f"error: {translated(error.message)}", file=sys.stderr)
         if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
+            print(f"  hint: {translated(error.hint)}", file=sys.stderr)
         return EXIT_INPUT_ERROR
     return 0
 
