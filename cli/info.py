@@ -17,9 +17,10 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Say what is in an acquisition or a result."""
-    from ddip_ray.tasks.describe import describe, in_words
+    from ddip_ray.io.stores.summary import summarize
+    from ddip_ray.tasks.describe import in_words
 
-    facts = describe(store)
+    facts = summarize(store)
     if as_json:
         print_json(facts)
     else:

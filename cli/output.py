@@ -31,9 +31,10 @@ def _finite(value: Any) -> Any:
 
 def print_acquisition(path: str, as_json: bool) -> None:
     """What a new acquisition is, and what to do with it."""
-    from ddip_ray.tasks.describe import describe, in_words
+    from ddip_ray.io.stores.summary import summarize
+    from ddip_ray.tasks.describe import in_words
 
-    facts = describe(path)
+    facts = summarize(path)
     if as_json:
         print_json(facts)
     else:

@@ -236,7 +236,7 @@ def test_no_reference(tmp_path, metadata, rng):
 def test_existing_store_is_untouched_without_overwrite(store, metadata, snapshot):
     path, *_ = store
     before = snapshot(path.parent)
-    with pytest.raises(InputError, match=r"already exists.*--overwrite"):
+    with pytest.raises(InputError, match=r"already exists.*`overwrite=True`"):
         create_acquisition(path, metadata, 4, with_reference=False)
     assert snapshot(path.parent) == before
 

@@ -247,7 +247,7 @@ def test_without_finufft(
     monkeypatch.setattr(noncartesian_sense.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"radial.zarr: non-Cartesian k-space needs finufft: pip install"):
         load_problem(store, Slab(0, 1))
-    with pytest.raises(InputError, match="--off-grid: non-Cartesian k-space needs finufft"):
+    with pytest.raises(InputError, match="`off_grid`: non-Cartesian k-space needs finufft"):
         simulate_mri(str(small_image), str(tmp_path / "other.zarr"), SPOKES)
 
 
@@ -269,7 +269,7 @@ def test_trajectories_that_cannot_be(
 
 
 def test_lines_stay_on_the_grid(small_image: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--off-grid: pattern uniform1d, expected radial or spiral"):
+    with pytest.raises(InputError, match="`off_grid`: pattern uniform1d, expected radial or spiral"):
         simulate_mri(str(small_image), str(tmp_path / "vol.zarr"), replace(SPOKES, pattern="uniform1d"))
 
 

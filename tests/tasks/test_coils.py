@@ -85,11 +85,11 @@ def test_compression_keeps_what_few_coils_can_hold() -> None:
     kept, share = compression(y, 2)
     assert share == pytest.approx(1)
     np.testing.assert_allclose(kept @ kept.conj().T, np.eye(2), atol=1e-5)
-    choice = mixing(y, CoilChoice(num_coils=2))
+    choice = mixing(y, CoilChoice(compress_coils=2))
     assert np.linalg.norm(choice(y)) == pytest.approx(np.linalg.norm(y), rel=1e-5)
     assert "5 coils compressed to 2 with 100.00%" in choice.notes[0]
-    with pytest.raises(InputError, match="--compress-coils: found 6, expected 1 to 5"):
-        mixing(y, CoilChoice(num_coils=6))
+    with pytest.raises(InputError, match="`compress_coils`: found 6, expected 1 to 5"):
+        mixing(y, CoilChoice(compress_coils=6))
 
 
 def test_espirit_finds_the_coils_up_to_a_common_factor() -> None:

@@ -134,7 +134,7 @@ def test_montage_of_a_measured_scan_has_no_error_column(
     full = _pixels(montage(path)).shape[1]
     shutil.rmtree(small_scan)
     assert _pixels(montage(path)).shape[1] < full / 2
-    assert _pixels(montage(path, reference_path=path)).shape[1] > full / 2
+    assert _pixels(montage(path, reference=path)).shape[1] > full / 2
 
 
 def test_montage_of_a_thin_volume(tmp_path: Path, small_image: Path) -> None:

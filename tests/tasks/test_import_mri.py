@@ -175,7 +175,7 @@ def write_header(path: Path) -> None:
         ("k.npy", write_nan, {"slices": "7:8"}, "slice 7 has samples that are NaN or infinite"),
         ("k.npy", write_nothing, {}, "slice 0 has no sample"),
         ("k.npy", write_one, {"scale": -1.0}, "brightest value -1, expected a positive one"),
-        ("k.npy", write_one, {"image_size": (8, 8)}, "--image-size goes with a trajectory"),
+        ("k.npy", write_one, {"image_size": (8, 8)}, "`image_size` goes with a trajectory"),
         ("k.h5", write_layout, {}, "no complex array among images/volume"),
         ("k.h5", write_layout, {"key": "kspace"}, "no array 'kspace', there are images/volume"),
         ("k.h5", write_header, {}, "ismrmrd_header is not an ISMRMRD header"),

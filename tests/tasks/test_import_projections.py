@@ -65,7 +65,7 @@ def test_every_other_view(projections: Path, tmp_path: Path) -> None:
 def test_nothing_is_written_for_a_bad_file(projections: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     for choice, message in (
-        (ProjectionChoice(angles="0:180:1"), "angles"),
+        (ProjectionChoice(angles_deg="0:180:1"), "angles"),
         (ProjectionChoice(rows=(5, 50)), "rows"),
         (ProjectionChoice(every_nth_view=0), "every_nth_view"),
     ):

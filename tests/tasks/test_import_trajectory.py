@@ -115,8 +115,8 @@ def test_hdf5_with_a_fastmri_name_keeps_its_path(scan: tuple[Any, Any], tmp_path
     [
         ("zero", SIZE, None, "slice 1 has no sample but 0"),
         ("nan", SIZE, None, "slice 1 has samples that are NaN or infinite"),
-        ("none", SIZE, Undersampling(2.0, "poisson"), "--pattern, --calibration and --seed are for"),
-        ("none", KSpaceChoice(image_size=(NY, NX), transform_z=True), None, "--transform-z needs one"),
+        ("none", SIZE, Undersampling(2.0, "poisson"), "`pattern`, `calibration` and `seed` are for"),
+        ("none", KSpaceChoice(image_size=(NY, NX), transform_z=True), None, "`transform_z` needs one"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(
@@ -167,15 +167,15 @@ def test_from_ismrmrd_to_an_image(scan: tuple[Any, Any], tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("path", "choice", "undersampling", "message"),
     [
-        (np.zeros((20, 8, 2)), KSpaceChoice(), None, "a trajectory, and no image's size"),
-        (np.zeros((20, 8, 2)), KSpaceChoice(image_size=(0, 8)), None, "--image-size: found 0 8"),
+        (np.zeros((20, 8, 2)), KSpaceChoice(), None, "a trajectory without the size of its image"),
+        (np.zeros((20, 8, 2)), KSpaceChoice(image_size=(0, 8)), None, "`image_size`: found 0 8"),
         (np.zeros((20, 9, 2)), SIZE, None, r"\(1, 20, 9, 2\) .* k-space of shape \(2, 1, 20, 8\)"),
         (np.zeros((3, 20, 8, 2)), SIZE, None, r"trajectory of shape \(3, 20, 8, 2\)"),
         (np.zeros((20, 8, 3)), SIZE, None, r"trajectory\): float64 numbers of shape \(20, 8, 3\)"),
         (np.zeros((20, 8, 2), complex), SIZE, None, "complex128 numbers of shape"),
         (np.full((20, 8, 2), np.nan), SIZE, None, "has values that are NaN or infinite"),
         (np.full((20, 8, 2), 20.0), SIZE, None, "reaches 20 cycles per pixel, expected 0.5 at most"),
-        (np.zeros((20, 8, 2)), SIZE, Undersampling(21.0), "--acceleration: found 21, expected 1 to 20"),
+        (np.zeros((20, 8, 2)), SIZE, Undersampling(21.0), "`acceleration`: found 21, expected 1 to 20"),
     ],
 )  # fmt: skip
 def test_bad_input_writes_nothing(

@@ -96,12 +96,12 @@ def test_chosen_slices_keep_their_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scan", "message"),
     [
-        (Scan(num_views=0), "--views"),
-        (Scan(num_views=3, angular_range_deg=0), "--angular-range"),
-        (Scan(num_views=3, angular_range_deg=float("nan")), "--angular-range"),
-        (Scan(num_views=3, detector_spacing_mm=-1), "--detector-spacing"),
-        (Scan(num_views=3, num_detectors=0), "--detectors"),
-        (Scan(num_views=3, num_detectors=10, rotation_center=12), "--rotation-center"),
+        (Scan(num_views=0), "`num_views`"),
+        (Scan(num_views=3, angular_range_deg=0), "`angular_range_deg`"),
+        (Scan(num_views=3, angular_range_deg=float("nan")), "`angular_range_deg`"),
+        (Scan(num_views=3, detector_spacing_mm=-1), "`detector_spacing_mm`"),
+        (Scan(num_views=3, num_detectors=0), "`num_detectors`"),
+        (Scan(num_views=3, num_detectors=10, rotation_center=12), "`rotation_center`"),
     ],
 )
 def test_impossible_scans(scan: Scan, message: str) -> None:

@@ -18,7 +18,7 @@ from ddip_ray.tasks import slices
 from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
 from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
 from ddip_ray.tasks.acquire.simulate_mri import parse_pattern, simulate_mri
-from ddip_ray.tasks.describe import describe, in_words
+from ddip_ray.tasks.describe import in_words
 
 SCAN = KSpaceScan("gaussian1d", 2.0, calibration=4, num_coils=3, brightest=1.0)
 NOISY = replace(SCAN, noise=NoiseRequest("gaussian", 0.05), seed=3)
@@ -80,17 +80,17 @@ def test_one_coil_has_no_maps(small_image: Path, tmp_path: Path) -> None:
     store = simulate_mri(str(small_image), str(path), replace(SCAN, num_coils=1))
     assert SENSITIVITY_MAPS not in store.names
     assert summarize(path)["true_acceleration"] == pytest.approx(2.0, rel=0.1)
-    assert "1, sensitivity maps not in the store" in in_words(describe(str(path)))["coils"]
+    assert "1, sensitivity maps not in the store" in in_words(summarize(path))["coils"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"acceleration": 0.5}, "--acceleration: found 0.5"),
-        ({"calibration": 21}, "--calibration: found 21, expected 0 to 20"),
-        ({"num_coils": 0}, "--coils: found 0"),
-        ({"noise": NoiseRequest("poisson", 1e5)}, "--noise poisson counts photons"),
-        ({"brightest": -1.0}, "--brightest: found -1"),
+        ({"acceleration": 0.5}, "`acceleration`: found 0.5"),
+        ({"calibration": 21}, "`calibration`: found 21, expected 0 to 20"),
+        ({"num_coils": 0}, "`num_coils`: found 0"),
+        ({"noise": NoiseRequest("poisson", 1e5)}, "poisson noise counts photons"),
+        ({"brightest": -1.0}, "`brightest`: found -1"),
         ({"slices": "7:99"}, "slices: 7:99 does not fit"),
     ],
 )
@@ -105,7 +105,7 @@ def test_bad_requests_write_nothing(
 
 def test_unknown_pattern() -> None:
     with pytest.raises(
-        InputError, match="--pattern: found 'star', expected one of full, uniform1d, random1d"
+        InputError, match="`pattern`: found 'star', expected one of full, uniform1d, random1d"
     ):
         parse_pattern("star")
 

@@ -81,7 +81,9 @@ def _mark(staging: Staging) -> Staging:
 
 def _require_replaceable(target: str, overwrite: bool, is_result: bool) -> None:
     if not overwrite:
-        raise InputError(f"{target}: already exists", "Choose another name, or replace it with --overwrite")
+        raise InputError(
+            f"{target}: already exists", "Choose another name, or replace it with `overwrite=True`"
+        )
     try:
         ours = arrays.read_attributes(target).get(ATTRIBUTE_KEY)
     except InputError:

@@ -27,10 +27,11 @@ BLOCK_SLICES = 32
 
 @dataclass(frozen=True)
 class PlaneScores:
-    """Scores of every slice along one axis, None where they are not defined, and means of ``num_averaged``.
+    """Scores of every slice along one axis, and their means over ``num_averaged`` slices.
 
-    Slices of a constant reference (nothing but air) are left out of the means: a decibel more where nothing
-    is would count like one where the object is, and one more that is met exactly is no number at all.
+    A score is None where it is not defined. Slices whose reference is constant (air) are left out of the
+    means: an improvement there would count as much as one in the object, and an exact match has no finite
+    PSNR.
     """
 
     psnr: float | None
@@ -107,24 +108,34 @@ def decibels(mse: float, data_range: float) -> float:
 
 
 def inscribed_circle(image_shape: tuple[int, int]) -> Mask:
-    """(y, x): the largest circle in a slice, where every view of a measured scan has seen the object."""
+    """A mask (y, x) of the largest circle in a slice, which every view of a measured scan has seen."""
     y, x = (np.arange(size) - (size - 1) / 2 for size in image_shape)
     inside: Mask = np.hypot(y[:, None], x[None, :]) <= min(image_shape) / 2
     return inside
 
 
 def mean_squared_error(a: Image, b: Image, mask: Mask | None = None) -> float | None:
-    """Over the pixels of the mask, summed in float64; None when there are none."""
+    """The mean squared error over the pixels of the mask, in float64; None if the mask is empty."""
     squared = np.square(a - b, dtype=np.float64)
     chosen = squared if mask is None else squared[mask]
     return float(chosen.mean()) if chosen.size else None
 
 
 def mean_ssim(a: Image, b: Image, data_range: float, mask: Mask | None = None) -> float | None:
-    """Structural similarity (Wang et al., 2004) with their Gaussian window, in 2D or 3D.
+    """The mean structural similarity with a Gaussian window, in 2D or 3D.
 
-    As in their code, windows that leave the image are left out; None when every window does, or the mask is
-    empty. Worked through in blocks along the first axis, which changes nothing but the memory.
+    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
+    similarity", IEEE Transactions on Image Processing 13 (2004). As in their code, windows that reach beyond
+    the image are left out. Blocks along the first axis limit the memory and change no value.
+
+    Args:
+        a: Image (y, x) or volume (z, y, x).
+        b: Its reference, of the same shape.
+        data_range: The distance between the lowest and the highest possible value.
+        mask: The pixels over which the similarity is averaged; None means all.
+
+    Returns:
+        The mean, or None if an axis is shorter than the window or the mask is empty.
     """
     if min(a.shape) <= 2 * SSIM_REACH:
         return None
@@ -142,7 +153,7 @@ def mean_ssim(a: Image, b: Image, data_range: float, mask: Mask | None = None) -
 def _ssim_map(a: Image, b: Image, data_range: float) -> NDArray[np.float64]:
     from skimage.metrics import structural_similarity
 
-    # In float64: the variances are differences of squares.
+    # in float64, because the variances are differences of squares
     _, similarity = structural_similarity(
         a.astype(np.float64),
         b.astype(np.float64),
@@ -157,7 +168,15 @@ def _ssim_map(a: Image, b: Image, data_range: float) -> NDArray[np.float64]:
 
 
 def plane_scores(a: Image, b: Image, axis: int, data_range: float, mask: Mask | None) -> PlaneScores:
-    """Scores of ``a`` against ``b``, both (z, y, x), along ``axis``; ``mask`` (y, x) holds for every z."""
+    """Scores of every slice of a volume along one axis.
+
+    Args:
+        a: Volume (z, y, x).
+        b: Its reference, of the same shape.
+        axis: The axis along which slices are counted: 0 for axial, 1 for coronal, 2 for sagittal ones.
+        data_range: The distance between the lowest and the highest possible value.
+        mask: Pixels (y, x) of every axial slice that are scored; None means all.
+    """
     volume_mask = None if mask is None else np.broadcast_to(mask, a.shape)
     a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
     masks = [None] * len(a) if volume_mask is None else list(np.moveaxis(volume_mask, axis, 0))
@@ -175,6 +194,6 @@ def _varies(image: Image, mask: Mask | None) -> bool:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Mean of those that are finite: one slice met exactly must not make the rest infinite."""
+    """The mean of the finite values: one exactly matched slice must not make the mean infinite."""
     finite = [value for value in values if value is not None and math.isfinite(value)]
     return sum(finite) / len(finite) if finite else None

@@ -1,4 +1,4 @@
-"""Results and references as normalised volumes, and the acquisition that a result came from."""
+"""Results and references as normalised volumes, and the acquisition that a result was made from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Image = NDArray[Any]  # float32 or complex64
 
 
 def find_acquisition(result: Result) -> Acquisition | None:
-    """The acquisition a result was made from, where it was or beside the result; None if in neither."""
+    """The acquisition that a result was made from, where it was or beside the result, or None."""
     recorded = str(result.acquisition.get("path", ""))
     name = recorded.rsplit("/", 1)[-1]
     beside = f"{result.path.rsplit('/', 1)[0]}/{name}"
@@ -31,17 +31,17 @@ def find_acquisition(result: Result) -> Acquisition | None:
 
 
 def read_result(result: Result, intensity: Intensity) -> Volume:
-    """The whole volume (z, y, x), normalised; of complex images the magnitude."""
+    """The whole volume (z, y, x), normalised by ``intensity``; the magnitude of a complex image."""
     return magnitude(read_image(result, intensity))
 
 
 def magnitude(volume: Image) -> Volume:
-    """Of complex images; others as they are."""
+    """The magnitude of a complex image; a real image is returned as it is."""
     return np.abs(volume) if np.iscomplexobj(volume) else volume
 
 
 def read_image(result: Result, intensity: Intensity) -> Image:
-    """The whole volume (z, y, x), normalised, float32 or complex64."""
+    """The whole volume (z, y, x), normalised by ``intensity``, float32 or complex64."""
     return normalise_in_place(result.volume(), intensity)
 
 
@@ -68,17 +68,21 @@ def require_shape(reference: Volume, path: str, shape: tuple[int, ...]) -> None:
 
 
 def read_own_reference(acquisition: Acquisition) -> Volume:
-    """The whole reference (z, y, x) of a simulated acquisition, as `read_result`; InputError without one."""
+    """The whole reference (z, y, x) of a simulated acquisition; the magnitude of a complex one.
+
+    Raises:
+        InputError: the acquisition has no reference.
+    """
     if not acquisition.has_reference:
         raise InputError(
             f"{acquisition.path}: measured, so there is no reference in it",
-            "Name one: --reference RESULT, for example the reconstruction from all views",
+            "Name one: `reference`, for example the reconstruction from all views",
         )
     return magnitude(acquisition.reference())
 
 
 def default_output(store: str, suffix: str) -> str:
-    """``vol.zarr`` and ``d3ip`` make ``vol-d3ip.zarr``, beside it."""
+    """The default name of an output beside ``store``: ``vol-d3ip.zarr`` for ``vol.zarr`` and ``d3ip``."""
     path = store.rstrip("/")
     stem = path.removesuffix(".zarr").removesuffix(".ome")
     return f"{stem}-{suffix}.zarr" if Path(stem).name else f"{path}-{suffix}.zarr"
