@@ -95,7 +95,7 @@ def test_slices_keep_their_path_and_coils_are_compressed(scan: tuple[Any, Any], 
     own = np.stack([path, -path])
     choice = KSpaceChoice(image_size=(NY, NX), slices="1:2")
     store = import_mri(
-        save(tmp_path, y, own), str(tmp_path / "vol.zarr"), choice, coils=CoilChoice(num_coils=2)
+        save(tmp_path, y, own), str(tmp_path / "vol.zarr"), choice, coils=CoilChoice(compress_coils=2)
     )
     np.testing.assert_array_equal(store.read(TRAJECTORY, 0, 1)[0], -path)
     assert store.measurements(0, 1).shape == (1, 2, *path.shape[:2])

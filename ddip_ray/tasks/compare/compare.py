@@ -24,7 +24,7 @@ from ddip_ray.problems.load import load_problem
 from ddip_ray.solvers.build import build_method
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.slab import Slab
-from ddip_ray.tasks.judge.evaluate import evaluate, relative_residual
+from ddip_ray.tasks.judge.evaluate import evaluate, measurement_residual
 from ddip_ray.tasks.judge.volumes import read_image, read_reference, require_shape
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -239,7 +239,7 @@ def _run(
         psnr, ssim, residual = scores.psnr, scores.ssim, scores.residual
         planes = {plane: (scores.planes[plane].psnr, scores.planes[plane].ssim) for plane in PLANES}
     else:
-        residual = relative_residual(acquisition, read_image(result, result.intensity))
+        residual = measurement_residual(acquisition, read_image(result, result.intensity))
     return Run(
         name=name,
         seed=made["config"]["seed"],
