@@ -12,8 +12,9 @@ from ddip_ray.io.stores.acquisition import Acquisition
 from ddip_ray.io.stores.schema import MEASUREMENTS, SAMPLING_MASK, SENSITIVITY_MAPS, TRAJECTORY, CartesianMRI
 from ddip_ray.numerics.threads import one_thread
 from ddip_ray.operators.mri.cartesian import Sense
-from ddip_ray.operators.mri.gridding import cartesian_centre, centre_size
-from ddip_ray.operators.mri.noncartesian import NonCartesianSense, why_no_nufft
+from ddip_ray.operators.mri.kspace_centre import cartesian_centre, centre_size
+from ddip_ray.operators.mri.noncartesian import NonCartesianSense
+from ddip_ray.operators.mri.nufft import nufft_unavailable
 from ddip_ray.operators.mri.sensitivity_maps import (
     LEAST_CALIBRATION,
     calibration_size,
@@ -36,7 +37,7 @@ def load_mri(acquisition: Acquisition, slab: Slab, device: str | torch.device) -
     """
     metadata, num_slices = acquisition.metadata, acquisition.num_slices
     is_cartesian = isinstance(metadata.acquisition, CartesianMRI)
-    if not is_cartesian and (hindrance := why_no_nufft()):
+    if not is_cartesian and (hindrance := nufft_unavailable()):
         raise InputError(f"{acquisition.path}: {hindrance}")
     scale = metadata.intensity.measurement_scale
     own = _read(acquisition, slab, device)
@@ -48,8 +49,6 @@ def load_mri(acquisition: Acquisition, slab: Slab, device: str | torch.device) -
         slab,
         num_slices,
         noise_std(metadata.noise) / scale,
-        # The maps' squares add up to 1, so nothing becomes larger; the centre's samples stay what they are.
-        norm=1.0 if is_cartesian else None,
         noise_is_estimated=is_estimated(metadata.noise),
         phase=own.phase,
         typical=operator(middle.taken[0], middle.maps[0]),

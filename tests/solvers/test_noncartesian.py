@@ -17,9 +17,9 @@ from workers import on_workers
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition, create_acquisition, open_acquisition
 from ddip_ray.io.stores.schema import SENSITIVITY_MAPS, TRAJECTORY, GaussianNoise
+from ddip_ray.io.stores.summary import summarize
 from ddip_ray.operators import NonCartesianSense
-from ddip_ray.operators.mri import noncartesian as noncartesian_sense
-from ddip_ray.operators.mri.coarse import downsampled_noncartesian
+from ddip_ray.operators.mri import nufft
 from ddip_ray.operators.mri.trajectory import fewer_readouts, trajectory
 from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.problems.load import load_problem
@@ -32,7 +32,7 @@ from ddip_ray.solvers.validating.held_out import held_out
 from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
 from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
 from ddip_ray.tasks.acquire.simulate_mri import simulate_mri
-from ddip_ray.tasks.describe import describe, in_words
+from ddip_ray.tasks.describe import in_words
 
 SPOKES = KSpaceScan("radial", 1.0, num_coils=3, brightest=1.0, off_grid=True)
 METHODS = ["dds", "scd", "ddip", "dps", "ddnm", "diffpir", "diffusionmbir", "score-sde", "d3ip-meta"]
@@ -195,7 +195,8 @@ def test_one_readout_leaves_none_to_hold_out(store: Acquisition) -> None:
 def test_a_smaller_scan_has_as_many_samples_a_pixel(pattern: str, k: int) -> None:
     path = torch.from_numpy(trajectory(pattern, (96, 96), 3))
     maps = torch.ones(1, 96, 96, dtype=torch.complex64)
-    small = downsampled_noncartesian(NonCartesianSense(path, maps), k)
+    small = NonCartesianSense(path, maps).coarse_scan(k).operator
+    assert isinstance(small, NonCartesianSense)
     per_pixel = float(small.sampling_mask.sum()) / (96 // k) ** 2
     assert per_pixel == pytest.approx(path[..., 0].numel() / 96**2, rel=0.15)
     if pattern == "radial":
@@ -244,7 +245,7 @@ def test_coils_that_see_nothing(store: Acquisition, tmp_path: Path) -> None:
 def test_without_finufft(
     store: Acquisition, small_image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(noncartesian_sense.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(nufft.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"radial.zarr: non-Cartesian k-space needs finufft: pip install"):
         load_problem(store, Slab(0, 1))
     with pytest.raises(InputError, match="`off_grid`: non-Cartesian k-space needs finufft"):
@@ -254,10 +255,10 @@ def test_without_finufft(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"calibration": 8}, "--calibration is for k-space on the grid"),
+        ({"calibration": 8}, "`calibration` is for k-space on the grid"),
         (
             {"acceleration": 7.0},
-            r"--acceleration 7 fills \d x \d samples at the centre of k-space",
+            r"`acceleration` 7 fills \d x \d samples at the centre of k-space",
         ),
     ],
 )
@@ -274,7 +275,7 @@ def test_lines_stay_on_the_grid(small_image: Path, tmp_path: Path) -> None:
 
 
 def test_described_in_words(store: Acquisition) -> None:
-    words = in_words(describe(store.path))
+    words = in_words(summarize(store.path))
     assert words["store"] == "acquisition, noncartesian_mri"
     assert words["measurements"] == "12 x 3 x 20 x 24 (z, coil, readout, sample)"
     assert words["sampling"] == "radial, nominal acceleration 1"

@@ -133,4 +133,4 @@ def test_where_espirit_cannot_be(tmp_path: Path, num_coils: int, calibration: in
 
 def test_without_sigpy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espirit_module.importlib.util, "find_spec", lambda name: None)
-    assert espirit_module.why_not_espirit(8, 24) == "ESPIRiT needs sigpy: pip install 'ddip-ray[mri]'"
+    assert espirit_module.espirit_unavailable(8, 24) == "ESPIRiT needs sigpy: pip install 'ddip-ray[mri]'"

@@ -15,7 +15,7 @@ _KERNEL, _LARGEST_CENTRE, _LEAST_CENTRE = 6, 24, 12  # samples along each side
 _EIGENVALUE, _SINGULAR_VALUE = 0.0, 0.02
 
 
-def why_not_espirit(num_coils: int, calibration: int) -> str | None:
+def espirit_unavailable(num_coils: int, calibration: int) -> str | None:
     """What stands in its way; ``calibration`` is the side of the fully sampled square at the centre."""
     if num_coils == 1:
         return "one coil needs no sensitivity map"

@@ -21,7 +21,7 @@ from ddip_ray.io.stores.schema import (
     Orientation,
     Source,
 )
-from ddip_ray.operators.mri.espirit import KSpace, espirit, why_not_espirit
+from ddip_ray.operators.mri.espirit import KSpace, espirit, espirit_unavailable
 from ddip_ray.tasks.acquire.coils import CoilChoice, MapsName, mixing
 from ddip_ray.tasks.acquire.measured_kspace import (
     CartesianSamples,
@@ -167,7 +167,7 @@ def _finds_maps(num_coils: int, calibration: int, name: MapsName, history: list[
     """Whether ESPIRiT finds the maps; ``history`` is told what was decided."""
     if name == "low-resolution":
         return False
-    hindrance = why_not_espirit(num_coils, calibration)
+    hindrance = espirit_unavailable(num_coils, calibration)
     if hindrance is None:
         history.append("sensitivity maps by ESPIRiT")
         return True
@@ -182,7 +182,7 @@ def _maps(path: str, kind: MeasuredKSpace, first: int, y: KSpace, taken: Taken) 
     found = []
     for z, (own, where) in enumerate(zip(y, taken, strict=True), start=first):
         centre, size = kind.centre(own, where)
-        hindrance = why_not_espirit(len(own), size)
+        hindrance = espirit_unavailable(len(own), size)
         if hindrance is not None:
             raise InputError(f"{path}: slice {z}: {hindrance}", 'Use `maps="low-resolution"`')
         found.append(espirit(centre, size))

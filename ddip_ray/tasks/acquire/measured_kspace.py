@@ -22,8 +22,9 @@ from ddip_ray.io.stores.schema import (
     VoxelMm,
 )
 from ddip_ray.operators.mri.espirit import KSpace
-from ddip_ray.operators.mri.gridding import cartesian_centre, centre_size, gridded
-from ddip_ray.operators.mri.noncartesian import NonCartesianSense, why_no_nufft
+from ddip_ray.operators.mri.kspace_centre import cartesian_centre, centre_size
+from ddip_ray.operators.mri.noncartesian import NonCartesianSense
+from ddip_ray.operators.mri.nufft import nufft_unavailable
 from ddip_ray.operators.mri.sampling_mask import default_calibration, sampling_mask
 from ddip_ray.operators.mri.sensitivity_maps import calibration_size
 from ddip_ray.operators.mri.trajectory import fewer_readouts
@@ -142,7 +143,7 @@ class NonCartesianSamples:
         undersampling: Undersampling | None,
     ) -> None:
         assert raw.trajectory is not None
-        if hindrance := why_no_nufft():
+        if hindrance := nufft_unavailable():
             raise InputError(f"{path}: {hindrance}")
         shape = image_size or raw.image_shape
         if shape is None:
@@ -207,7 +208,7 @@ class NonCartesianSamples:
         """The gridded images (z, coil, y, x) of each coil."""
         one = torch.ones(1, *self.image_shape, dtype=torch.complex64)
         images = [
-            gridded(NonCartesianSense(torch.from_numpy(path), one), torch.from_numpy(own)[:, None])
+            NonCartesianSense(torch.from_numpy(path), one).direct_inverse(torch.from_numpy(own)[:, None])
             for own, path in zip(y, taken, strict=True)
         ]
         return np.stack([image.numpy() for image in images])

@@ -17,8 +17,8 @@ from ddip_ray.io.stores.schema import (
     AcquisitionMetadata,
     GaussianNoise,
 )
-from ddip_ray.operators.mri.gridding import centre_size
-from ddip_ray.operators.mri.noncartesian import why_no_nufft
+from ddip_ray.operators.mri.kspace_centre import centre_size
+from ddip_ray.operators.mri.nufft import nufft_unavailable
 from ddip_ray.operators.mri.sampling_mask import PATTERNS, default_calibration
 from ddip_ray.operators.mri.sensitivity_maps import LEAST_CALIBRATION
 from ddip_ray.operators.mri.trajectory import trajectory
@@ -118,7 +118,7 @@ def _check_off_grid(scan: KSpaceScan, image_shape: tuple[int, int]) -> None:
         raise InputError(f"`off_grid`: pattern {scan.pattern}, expected radial or spiral")
     if scan.calibration is not None:
         raise InputError("`calibration` is for k-space on the grid", "Leave it out, or leave out `off_grid`")
-    if hindrance := why_no_nufft():
+    if hindrance := nufft_unavailable():
         raise InputError(f"`off_grid`: {hindrance}")
     path = torch.from_numpy(trajectory(scan.pattern, image_shape, scan.acceleration))
     if (size := centre_size(path, image_shape)) < LEAST_CALIBRATION:

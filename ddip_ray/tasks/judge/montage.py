@@ -15,11 +15,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition
 from ddip_ray.io.stores.result import Result, open_result
 from ddip_ray.io.stores.schema import AcquisitionKind, Intensity, Orientation, ParallelCT
-from ddip_ray.operators.ct.filtered_backprojection import filtered_backprojection
-from ddip_ray.operators.ct.parallel_beam import ParallelBeam
-from ddip_ray.operators.mri.multi_coil import MultiCoil
 from ddip_ray.problems.load import load_problem
-from ddip_ray.solvers.classical.direct import zero_filled
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.tasks.judge.scores import decibels, inscribed_circle, mean_squared_error
 from ddip_ray.tasks.judge.volumes import (
@@ -130,13 +126,7 @@ def direct(acquisition: Acquisition) -> Volume:
     slice_bytes = 4 * math.prod(geometry.measurement_shape)
     for start, stop in slabs(acquisition.num_slices, acquisition.shard_slices, slice_bytes):
         problem = load_problem(acquisition, Slab(start, stop))
-        A, y = problem.operator, problem.y
-        if isinstance(A, MultiCoil):
-            x = zero_filled(A, y)
-        else:
-            assert isinstance(A, ParallelBeam)
-            x = filtered_backprojection(A, y)
-        volume[start:stop] = magnitude(x.numpy())
+        volume[start:stop] = magnitude(problem.operator.direct_inverse(problem.y).numpy())
     return volume
 
 
