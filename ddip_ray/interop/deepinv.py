@@ -1,8 +1,8 @@
 """deepinv in and out: its physics and denoisers as ours, our operators as its physics.
 
-deepinv (https://deepinv.github.io) is needed for `as_physics` only: ``pip install 'ddip-ray[deepinv]'``. Its images
-are ``(batch, channel, y, x)``; a batch is our stack of slices, and the channels are one for real images and two, real
-and imaginary part, for complex ones.
+deepinv (https://deepinv.github.io) is needed for `as_physics` only: ``pip install 'ddip-ray[deepinv]'``. Its
+images are ``(batch, channel, y, x)``; a batch is our stack of slices, and the channels are one for real images
+and two, real and imaginary part, for complex ones.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class DeepinvDenoiser:
     """A deepinv denoiser as a prior for the methods that do not adapt it: DDS, DDNM, DiffPIR, DiffusionMBIR.
 
     Args:
-        model: called as ``model(x, sigma)`` on images (batch, 1, y, x) on 0…1 with noise of standard deviation
-            sigma.
+        model: called as ``model(x, sigma)`` on images (batch, 1, y, x) on 0…1 with noise of standard
+            deviation sigma.
         schedule: noise schedule of the trajectory; None is DDPM's linear one.
     """
 

@@ -36,8 +36,8 @@ class ScipyOperator(LinearOperator):
         shape = measurement_shape or (self.matrix.shape[0],)
         if self.matrix.shape != (np.prod(shape), np.prod(image_shape)):
             raise ValueError(
-                f"ScipyOperator: the operator has shape {self.matrix.shape}, expected (measurements, pixels) = "
-                f"({np.prod(shape)}, {np.prod(image_shape)})"
+                f"ScipyOperator: the operator has shape {self.matrix.shape}, expected (measurements, pixels) "
+                f"= ({np.prod(shape)}, {np.prod(image_shape)})"
             )
         is_complex = np.issubdtype(self.matrix.dtype, np.complexfloating)
         super().__init__(image_shape, shape, dtype=torch.complex64 if is_complex else torch.float32)

@@ -17,7 +17,9 @@ SHAPE = (8, 9)
 
 def matrix(dtype: type) -> scipy.sparse.csr_matrix:
     rng = np.random.default_rng(0)
-    values = rng.standard_normal((100, 72)) + (1j * rng.standard_normal((100, 72)) if dtype is np.complex64 else 0)
+    values = rng.standard_normal((100, 72)) + (
+        1j * rng.standard_normal((100, 72)) if dtype is np.complex64 else 0
+    )
     return scipy.sparse.csr_matrix(values.astype(dtype) * (rng.random((100, 72)) < 0.3))
 
 

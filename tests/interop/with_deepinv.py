@@ -24,14 +24,18 @@ SHAPE = (24, 24)
 def phantom() -> torch.Tensor:
     """Two slices of a disc with a hole, (z, y, x) on 0…1."""
     c = torch.linspace(-1, 1, SHAPE[0])
-    disc = (c[:, None] ** 2 + 1.3 * c**2 < 0.7).float() - 0.5 * ((c[:, None] - 0.2) ** 2 + c**2 < 0.05).float()
+    disc = (c[:, None] ** 2 + 1.3 * c**2 < 0.7).float() - 0.5 * (
+        (c[:, None] - 0.2) ** 2 + c**2 < 0.05
+    ).float()
     return 0.8 * disc.expand(2, -1, -1).contiguous()
 
 
 def physics_in() -> None:
     """A deepinv tomography and MRI as operators: adjoint, and one reconstruction each."""
     x = phantom()
-    A = DeepinvOperator(deepinv.physics.Blur(deepinv.physics.blur.gaussian_blur(1.0), padding="circular"), SHAPE)
+    A = DeepinvOperator(
+        deepinv.physics.Blur(deepinv.physics.blur.gaussian_blur(1.0), padding="circular"), SHAPE
+    )
     require_adjoint(A)
     found = dr.solve(A, A(x), method="cg", cg={"iterations": 60})
     assert dr.psnr(found, x) > dr.psnr(A(x)[:, 0], x) + 3
