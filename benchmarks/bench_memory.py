@@ -1,4 +1,4 @@
-"""How many arrays of a slab each method holds at its peak: what `engine.planning.footprint` counts with.
+"""How many arrays of a slab each method holds at its peak: what `engine.planning.memory` counts with.
 
     python benchmarks/bench_memory.py
 
@@ -21,7 +21,7 @@ from ddip_ray.config.load import load_config
 from ddip_ray.config.methods import METHODS as ROWS
 from ddip_ray.config.methods import overlaid
 from ddip_ray.config.settings import RunConfig
-from ddip_ray.engine.planning.footprint import SHADOW, adapter_bytes
+from ddip_ray.engine.planning.memory import VALIDATION_IMAGES, VALIDATION_MEASUREMENTS, adapter_bytes
 from ddip_ray.io.stores.acquisition import open_acquisition
 from ddip_ray.prior.load import save_prior
 from ddip_ray.prior.memory import LiveBytes
@@ -73,7 +73,7 @@ def main() -> None:
             images, measurements = arrays(method, Path(folder), str(prior))
             counted = ROWS[method].held_images, ROWS[method].held_measurements
             if method.endswith(AUTO):
-                counted = counted[0] + 4 * SHADOW[0], counted[1] + SHADOW[1]
+                counted = counted[0] + 4 * VALIDATION_IMAGES, counted[1] + VALIDATION_MEASUREMENTS
             if (adapters := ROWS[method].adapter_arrays_per_slice) > 0:
                 own = adapters * adapter_bytes(configured(method, str(prior))) / (4 * SIZE**2)
                 counted = counted[0] + round(own), counted[1]

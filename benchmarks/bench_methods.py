@@ -27,11 +27,12 @@ from abdomen import CT, binned
 from ddip_ray.config.load import load_config
 from ddip_ray.config.names import SamplingPattern
 from ddip_ray.config.settings import RunConfig
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
 from ddip_ray.tasks.acquire.measurement_noise import parse_noise
 from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
 from ddip_ray.tasks.acquire.simulate_mri import simulate_mri
-from ddip_ray.tasks.compare.compare import Layout, Run, compare
+from ddip_ray.tasks.compare.compare import Run, compare
 from ddip_ray.tasks.compare.files import ComparisonFiles
 from ddip_ray.tasks.compare.table import markdown, table
 

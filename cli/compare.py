@@ -64,8 +64,8 @@ def compare(
     """Run several methods on one acquisition and score them alike. What is done is not done again."""
     names = parse_methods(methods)
     from ddip_ray.config.load import given_settings, load_config
+    from ddip_ray.engine.planning.layout import Layout
     from ddip_ray.io.paths import is_remote, local_path
-    from ddip_ray.tasks.compare.compare import Layout
     from ddip_ray.tasks.compare.compare import compare as make
     from ddip_ray.tasks.compare.files import ComparisonFiles
     from ddip_ray.tasks.compare.table import table

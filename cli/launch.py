@@ -93,9 +93,9 @@ def wait(
     ] = None,
 ) -> None:
     """In a job: wait until the cluster at RAY_ADDRESS has all its nodes, and they are alike."""
-    from ddip_ray.engine.ray.wait_for_nodes import gather, is_alive
+    from ddip_ray.engine.ray.wait_for_nodes import is_alive, wait_for_nodes
 
-    found = gather(nodes, gpus_per_node, seconds, lambda: while_pid is None or is_alive(while_pid))
+    found = wait_for_nodes(nodes, gpus_per_node, seconds, lambda: while_pid is None or is_alive(while_pid))
     for node in found:
         print(f"ddip-ray: node {node}", flush=True)
 

@@ -30,20 +30,18 @@ def plan(
     """What a reconstruction will need, before it starts; an error if it cannot fit."""
     from ddip_ray.config.load import load_config
     from ddip_ray.engine.planning.forecast import forecast
-    from ddip_ray.engine.planning.layout import default_layout, make_plan
-    from ddip_ray.engine.ray import resources as machines
+    from ddip_ray.engine.planning.layout import Layout, make_plan
+    from ddip_ray.engine.ray import resources
     from ddip_ray.io.stores.acquisition import open_acquisition
 
     flags = {"method": method and method.value, "preset": preset and preset.value, "prior": prior}
     settings, acquisition = load_config(config, flags), open_acquisition(store)
-    if workers is None and gpus is None:
-        workers, gpus = default_layout(acquisition, settings)
-    planned, _ = make_plan(acquisition, workers, gpus, None, elsewhere=True)
+    planned = make_plan(acquisition, settings, Layout(workers, gpus), may_lack_gpus=True)
     memory: int | None = None
     if planned.device == "cpu":
-        memory = machines.host_bytes() // planned.num_workers
-    elif machines.num_gpus():
-        memory = machines.gpu_bytes()
+        memory = resources.total_host_bytes() // planned.num_workers
+    elif resources.num_gpus():
+        memory = resources.gpu_bytes()
     found = forecast(acquisition, settings, planned, memory)
     if as_json:
         slabs = [[slab.start, slab.stop] for slab in planned.slabs]

@@ -113,6 +113,8 @@ def reconstruct(
 ) -> None:
     """Reconstruct a volume from an acquisition; after an interruption, go on."""
     from ddip_ray.config.load import load_config
+    from ddip_ray.engine.planning.layout import Layout
+    from ddip_ray.engine.run import Resilience
     from ddip_ray.engine.run import reconstruct as run
     from ddip_ray.tasks.judge.volumes import default_output
 
@@ -132,14 +134,9 @@ def reconstruct(
             store,
             target,
             settings,
-            num_workers=workers,
-            num_gpus=gpus,
-            executor=executor.value if executor else None,
+            layout=Layout(workers, gpus, executor.value if executor else None, elastic=elastic),
+            resilience=Resilience(snapshot_every, restart, max_failures),
             overwrite=overwrite,
-            snapshot_every=snapshot_every,
-            restart=restart,
-            max_failures=max_failures,
-            elastic=elastic,
             on_event=watcher(report),
             should_stop=should_stop,
         )

@@ -19,7 +19,9 @@ __version__ = "0.1.0"
 # public name -> module that defines it; None: a module of that name in this package
 _PUBLIC: dict[str, str | None] = {
     "InputError": "ddip_ray.errors",
+    "Layout": "ddip_ray.engine.planning.layout",
     "OpenAcquisition": "ddip_ray.api",
+    "Resilience": "ddip_ray.engine.run",
     "RunConfig": "ddip_ray.config.settings",
     "Step": "ddip_ray.solvers.solve",
     "iterate": "ddip_ray.solvers.solve",
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from ddip_ray.api import OpenAcquisition, load_image, open_acquisition, reconstruct, simulate
     from ddip_ray.config.methods import METHODS as methods
     from ddip_ray.config.settings import RunConfig
+    from ddip_ray.engine.planning.layout import Layout
+    from ddip_ray.engine.run import Resilience
     from ddip_ray.errors import InputError
     from ddip_ray.io.stores.result import open_result
     from ddip_ray.prior.load import load_prior
@@ -48,7 +52,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InputError",
+    "Layout",
     "OpenAcquisition",
+    "Resilience",
     "RunConfig",
     "Step",
     "iterate",

@@ -155,7 +155,7 @@ def reconstruct(
         settings: fields of `RunConfig` that differ from the method's defaults, sections as mappings.
         progress: show a progress bar, in a terminal or a notebook.
         **engine: where and how it runs, as for `ddip_ray.engine.run.reconstruct`: ``num_gpus``,
-            ``num_workers``, ``executor``, ``overwrite``, ``snapshot_every``, ``elastic`` …
+            ``num_workers``, ``executor``, ``layout``, ``resilience``, ``overwrite`` …
 
     Returns:
         Where the result is, its residual, network calls and times.

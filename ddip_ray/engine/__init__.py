@@ -1,1 +1,1 @@
-"""When and where things run; knows no mathematics."""
+"""When and where things run; the engine knows no mathematics."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ddip_ray_cli.main import main
 
-from ddip_ray.engine.ray import resources as machines
+from ddip_ray.engine.ray import resources
 
 
 def plan(store: Path, prior: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
@@ -41,9 +41,9 @@ def test_a_plan_for_gpus_that_are_elsewhere(
 def test_a_plan_that_cannot_fit(
     small_scan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(machines, "host_bytes", lambda: 2**20)
+    monkeypatch.setattr(resources, "total_host_bytes", lambda: 2**20)
     assert main(["plan", str(small_scan), "--method", "tv", "--workers", "1"]) == 2
     said = capsys.readouterr().err
-    assert "12 slices a worker need" in said
+    assert "12 slices on a worker need" in said
     assert "there are 1 MiB" in said
     assert "Use fewer workers" in said

@@ -14,6 +14,7 @@ from small_runs import config, volume
 from ddip_ray.config.load import load_config
 from ddip_ray.config.methods import METHOD_NAMES
 from ddip_ray.engine.events import Event, StepEvent
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.result import load_file, open_result
@@ -35,7 +36,7 @@ def test_mri_in_every_layout(small_mri: Path, prior: str, method: str) -> None:
 
 def test_the_callers_threads_are_as_before(small_scan: Path, prior: str) -> None:
     before = torch.get_num_threads()
-    volume(small_scan, "here", config("fbp", prior), executor="local", num_threads=before + 1)
+    volume(small_scan, "here", config("fbp", prior), layout=Layout(executor="local", num_threads=before + 1))
     assert torch.get_num_threads() == before
 
 
@@ -133,7 +134,7 @@ def test_impossible_layouts(small_scan: Path, prior: str) -> None:
         reconstruct(str(small_scan), output, settings, num_workers=13)
     with pytest.raises(InputError, match="2 GPUs asked for, 0 in the machine"):
         reconstruct(str(small_scan), output, settings, num_gpus=2)
-    with pytest.raises(InputError, match="--gpus 2 and --workers 3 disagree"):
+    with pytest.raises(InputError, match="num_gpus 2 and num_workers 3 disagree"):
         reconstruct(str(small_scan), output, settings, num_gpus=2, num_workers=3)
     with pytest.raises(InputError, match="local executor is one worker, 2 asked for"):
         reconstruct(str(small_scan), output, settings, num_workers=2, executor="local")

@@ -15,7 +15,7 @@ from small_runs import LOCAL, config, folder, stopped, volume
 from ddip_ray.engine.events import Event, Message, StepEvent
 from ddip_ray.engine.executor import LocalExecutor
 from ddip_ray.engine.ray import executor as ray_executor
-from ddip_ray.engine.run import reconstruct
+from ddip_ray.engine.run import Resilience, reconstruct
 from ddip_ray.errors import InputError, WorkersLost
 from ddip_ray.io.stores.result import open_result
 
@@ -91,7 +91,7 @@ def test_workers_lost_too_often(small_scan: Path, prior: str, monkeypatch: pytes
     with monkeypatch.context() as patch:
         patch.setattr(ray_executor.RayExecutor, "each", kill_at(3, 1))
         with pytest.raises(WorkersLost, match="worker 1 was lost"):
-            volume(small_scan, "out", settings, num_workers=2, snapshot_every="2", max_failures=0)
+            volume(small_scan, "out", settings, num_workers=2, resilience=Resilience("2", max_failures=0))
     assert sorted(path.name for path in small_scan.parent.iterdir()) == [
         "out.zarr.snapshots", "vol.zarr", "whole.zarr",
     ]  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_result_that_could_not_be_written(
     with monkeypatch.context() as patch:
         patch.setattr(Worker, "write", full)
         with pytest.raises(InputError, match="no space left"):
-            volume(small_scan, "out", settings, snapshot_every="3", **LOCAL)
+            volume(small_scan, "out", settings, resilience=Resilience("3"), **LOCAL)
     found = volume(small_scan, "out", settings, on_event=events.append, **LOCAL)
     np.testing.assert_array_equal(found, whole)
     assert events == [Message("going on after step 4 of 4")]
@@ -139,7 +139,7 @@ def test_an_early_end_is_an_end(small_scan: Path, prior: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalExecutor, "each", each)
         with pytest.raises(InputError, match="no space left"):
-            volume(small_scan, "out", settings, snapshot_every="1", **LOCAL)
+            volume(small_scan, "out", settings, resilience=Resilience("1"), **LOCAL)
     np.testing.assert_array_equal(volume(small_scan, "out", settings, **LOCAL), whole)
 
 

@@ -223,13 +223,14 @@ def test_old_result_stays_until_the_new_one_is_complete(tmp_path, volume, snapsh
     path = tmp_path / "out.zarr"
     write(path, volume)
     before = snapshot(path)
-    handle = create_result(path, SHAPE, VOXEL, 10, overwrite=True)
-    handle.write_slab(0, volume + 1)
-    assert snapshot(path) == before
-    handle.finalise({})
+    with create_result(path, SHAPE, VOXEL, 10, overwrite=True) as handle:
+        handle.write_slab(0, volume + 1)
+        assert snapshot(path) == before
+        handle.finalise({})
     assert os.listdir(tmp_path) == ["out.zarr"]
     np.testing.assert_array_equal(open_result(path).read(0, 10), volume + 1)
-    create_result(path, SHAPE, VOXEL, 10, overwrite=True).abort()
+    with create_result(path, SHAPE, VOXEL, 10, overwrite=True) as handle:
+        handle.write_slab(0, volume + 2)
     assert os.listdir(tmp_path) == ["out.zarr"]
     np.testing.assert_array_equal(open_result(path).read(0, 10), volume + 1)
 

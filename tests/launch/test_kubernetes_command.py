@@ -11,7 +11,7 @@ from ddip_ray_cli.main import main
 from kubernetes_cluster import ELASTIC, OBJECTS, QUEUED, Object, schema_errors, site_file
 
 from ddip_ray.config.settings import RunConfig
-from ddip_ray.engine.planning.footprint import image_bytes, worker_bytes
+from ddip_ray.engine.planning.memory import image_bytes, worker_bytes
 from ddip_ray.io.stores.acquisition import open_acquisition
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "kubernetes" / "site.example.yaml"

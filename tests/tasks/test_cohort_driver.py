@@ -14,7 +14,7 @@ import pytest
 
 from ddip_ray.config.load import load_config
 from ddip_ray.engine.events import Event, Message
-from ddip_ray.engine.planning.footprint import worker_bytes
+from ddip_ray.engine.planning.memory import worker_bytes
 from ddip_ray.errors import InputError, Interrupted, Unavailable, WorkersLost
 from ddip_ray.io.stores.acquisition import open_acquisition
 from ddip_ray.tasks.cohort import driver as module

@@ -1,1 +1,1 @@
-"""What a run will need: layout, memory, network calls, time."""
+"""What a run will need and how it is spread over workers, known before it starts."""

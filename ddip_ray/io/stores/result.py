@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,7 @@ class ResultHandle:
     """A result that is being written, invisible until `finalise`.
 
     It pickles, so that every worker can write its own slab.
+    As a context manager it removes at the end whatever was not finalised.
     """
 
     staging: staging.Staging
@@ -159,6 +161,14 @@ class ResultHandle:
     def abort(self) -> None:
         """Remove what was written; a store that was at the target before stays."""
         staging.abort(self.staging)
+
+    def __enter__(self) -> ResultHandle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()  # harmless after `finalise`
 
 
 def create_result(

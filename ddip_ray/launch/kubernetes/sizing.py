@@ -89,8 +89,8 @@ def host_bytes(
     Raises:
         InputError: more workers than the volume has shards.
     """
-    from ddip_ray.engine.planning.footprint import image_bytes, worker_bytes
     from ddip_ray.engine.planning.layout import plan_slabs
+    from ddip_ray.engine.planning.memory import image_bytes, worker_bytes
     from ddip_ray.io.stores.acquisition import open_acquisition
 
     try:

@@ -14,10 +14,11 @@ from typing import Any
 from ddip_ray.config.load import load_config
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event, Message, StepEvent
-from ddip_ray.engine.planning.footprint import fewest_workers
-from ddip_ray.engine.ray import resources as machines
+from ddip_ray.engine.planning.layout import Layout
+from ddip_ray.engine.planning.memory import fewest_workers
+from ddip_ray.engine.ray import resources
 from ddip_ray.engine.ray.cluster import connected
-from ddip_ray.engine.run import reconstruct
+from ddip_ray.engine.run import Resilience, reconstruct
 from ddip_ray.engine.worker import ADAPTER_NAME
 from ddip_ray.errors import InputError, Interrupted, Unavailable
 from ddip_ray.io.stores.acquisition import open_acquisition
@@ -52,13 +53,13 @@ class Slots:
         if num_workers is not None and num_gpus is not None:
             raise InputError("--gpus and --workers are one or the other", "One worker drives one GPU.")
         if num_workers is None and num_gpus is None:
-            num_gpus = machines.num_gpus() or None
+            num_gpus = resources.num_gpus() or None
         if num_gpus is not None:
-            machines.require_gpus(num_gpus)
-            return cls(num_gpus, True, 1, machines.gpu_bytes())
-        cores = machines.num_cores()
+            resources.require_gpus(num_gpus)
+            return cls(num_gpus, True, 1, resources.gpu_bytes())
+        cores = resources.num_cores()
         number = num_workers or cores
-        return cls(number, False, max(1, cores // number), machines.host_bytes() // number)
+        return cls(number, False, max(1, cores // number), resources.total_host_bytes() // number)
 
 
 @dataclass(frozen=True)
@@ -238,11 +239,13 @@ class Cohort:
                 entry.store,
                 entry.output,
                 config,
-                num_workers=None if self.slots.on_gpus else number,
-                num_gpus=number if self.slots.on_gpus else None,
-                executor="ray",
-                num_threads=self.slots.num_threads,
-                snapshot_every=self.snapshot_every,
+                layout=Layout(
+                    num_workers=None if self.slots.on_gpus else number,
+                    num_gpus=number if self.slots.on_gpus else None,
+                    executor="ray",
+                    num_threads=self.slots.num_threads,
+                ),
+                resilience=Resilience(self.snapshot_every),
                 on_event=on_event,
                 should_stop=lambda: self.should_stop() or self.is_over or entry.name in self.lost,
             )

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.engine.provenance import contents, digest_of_adapter
-from ddip_ray.engine.run import reconstruct
+from ddip_ray.engine.run import Resilience, reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
@@ -21,7 +22,7 @@ from ddip_ray.io.stores.result import open_result
 from ddip_ray.prior.catalog import find_prior
 from ddip_ray.prior.load import load_prior
 from ddip_ray.problems.load import load_problem
-from ddip_ray.solvers.build import build_method
+from ddip_ray.solvers.build import build_method, read_adapter
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.tasks.judge.evaluate import evaluate, measurement_residual
@@ -47,14 +48,6 @@ class Run:
     psnr: float | None
     ssim: float | None
     planes: dict[str, tuple[float | None, float | None]]  # mean PSNR and SSIM over slices
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where each run is computed, as `ddip_ray.engine.run.reconstruct` takes it."""
-
-    num_workers: int | None = None
-    num_gpus: int | None = None
 
 
 def compare(
@@ -125,10 +118,9 @@ def compare(
                 store,
                 target,
                 config,
-                num_workers=layout.num_workers,
-                num_gpus=layout.num_gpus,
+                layout=layout,
+                resilience=Resilience(restart=restart),
                 overwrite=overwrite,
-                restart=restart,
                 should_stop=should_stop,
                 on_event=partial(on_event, f"{name}-seed{config.seed}"),
             )
@@ -170,7 +162,7 @@ def _left_there(folder: str, acquisition: Acquisition, configs: dict[str, RunCon
 
 def _kind(config: RunConfig) -> tuple[Any, ...]:
     """What results differ in by more than their seed: settings, prior and adapter."""
-    return _but_seed(config), _prior_digest(config), digest_of_adapter(config)
+    return _but_seed(config), _prior_digest(config), digest_of_adapter(read_adapter(config))
 
 
 def _kind_made(made: dict[str, Any]) -> tuple[Any, ...] | None:
@@ -223,7 +215,7 @@ def _other_scan(made: dict[str, Any], acquisition: Acquisition) -> list[str]:
 def _other_contents(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
     """What has another content than then, under the same name."""
     digests = acquisition.digests(0, acquisition.num_slices)
-    now = contents(digests, _prior_digest(config), digest_of_adapter(config))
+    now = contents(digests, _prior_digest(config), digest_of_adapter(read_adapter(config)))
     return [key.replace("_digest", " (contents)") for key in now if made.get(key) != now[key]]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddip_ray.config.load import load_config
-from ddip_ray.engine.ray.driver_files import Luggage
+from ddip_ray.engine.ray.driver_files import DriverFiles
 from ddip_ray.errors import InputError
 
 
@@ -21,13 +21,13 @@ def test_a_folder_and_an_adapter(untrained_prior: Path, tmp_path: Path) -> None:
     untrained_prior.rename(here)
     try:
         config = load_config(None, {"method": "d3ip", "prior": str(here), "adapter": str(adapter)})
-        luggage = Luggage.of(config)
-        with luggage.unpacked(config) as same:
+        files = DriverFiles.read(config, b"adapter")
+        with files.unpacked(config) as same:
             assert same == config
         before = contents(str(here))
         here.rename(untrained_prior)
         adapter.unlink()
-        with luggage.unpacked(config) as other:
+        with files.unpacked(config) as other:
             assert contents(other.prior) == before
             assert other.adapter is not None
             assert Path(other.adapter).read_bytes() == b"adapter"
@@ -43,9 +43,9 @@ def test_a_pipeline_with_folders_in_it(tmp_path: Path) -> None:
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).write_text(name)
     config = load_config(None, {"method": "dds", "prior": str(here)})
-    luggage = Luggage.of(config)
+    files = DriverFiles.read(config, None)
     here.rename(tmp_path / "elsewhere")
-    with luggage.unpacked(config) as other:
+    with files.unpacked(config) as other:
         assert (Path(other.prior) / "unet" / "config.json").read_text() == "unet/config.json"
         assert (Path(other.prior) / "scheduler" / "scheduler_config.json").is_file()
 
@@ -56,18 +56,18 @@ def test_a_checkpoint_and_what_stands_beside_it(tmp_path: Path, suffix: str) -> 
     (tmp_path / f"ema{suffix}").write_text("model: {num_head_channels: 8}\n")
     (tmp_path / "other.pt").write_bytes(b"not needed")
     config = load_config(None, {"method": "dds", "prior": str(tmp_path / "ema.pt")})
-    luggage = Luggage.of(config)
+    files = DriverFiles.read(config, None)
     (tmp_path / "ema.pt").unlink()
-    with luggage.unpacked(config) as other:
+    with files.unpacked(config) as other:
         assert Path(other.prior).name == "ema.pt"
         assert sorted(contents(str(Path(other.prior).parent))) == sorted(["ema.pt", f"ema{suffix}"])
 
 
 @pytest.mark.parametrize("values", [{"method": "dds"}, {"method": "tv", "prior": "nowhere"}])
 def test_nothing_to_carry(values: dict[str, str]) -> None:
-    assert Luggage.of(load_config(None, values)).files == {}
+    assert DriverFiles.read(load_config(None, values), None).files == {}
 
 
 def test_a_prior_that_is_not_there() -> None:
     with pytest.raises(InputError, match="no prior 'nowhere'"):
-        Luggage.of(load_config(None, {"method": "dds", "prior": "nowhere"}))
+        DriverFiles.read(load_config(None, {"method": "dds", "prior": "nowhere"}), None)

@@ -1,4 +1,4 @@
-"""How much memory a worker needs, and so how many workers a volume does."""
+"""The memory that a worker needs, and the number of workers that a volume needs."""
 
 from __future__ import annotations
 
@@ -10,44 +10,53 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition
 from ddip_ray.units import format_bytes
 
-SHADOW = (7, 2)  # of a slice that is reconstructed without some views: images for each strength; measurements
-_SCRATCH = 1.25  # of convolutions and of the allocator, times what tensors need
-_PROCESS = 700 * 2**20  # of a CPU worker's process with its libraries (peaks in results/methods/*.json)
+# Further arrays for a slice that is also reconstructed with some measurements held out.
+VALIDATION_IMAGES = 7  # for each strength
+VALIDATION_MEASUREMENTS = 2
+_SCRATCH = 1.25  # factor for the scratch space of convolutions and of the allocator
+_PROCESS = 700 * 2**20  # a CPU worker's process with its libraries (peaks in results/methods/*.json)
 
 
 def slice_bytes(acquisition: Acquisition, config: RunConfig) -> int:
-    """What each slice of a slab adds to the peak of a worker's device."""
+    """Bytes that each slice of a slab adds to the peak of a worker's device."""
     images, measurements = config.row.held_images, config.row.held_measurements
-    share = shadowed(config, acquisition.num_slices)
-    images += math.ceil(SHADOW[0] * len(config.validation.strengths) * share)
-    measurements += math.ceil(SHADOW[1] * share)
+    share = validated_share(config, acquisition.num_slices)
+    images += math.ceil(VALIDATION_IMAGES * len(config.validation.strengths) * share)
+    measurements += math.ceil(VALIDATION_MEASUREMENTS * share)
     adapters = config.row.adapter_arrays_per_slice
     own = adapters * adapter_bytes(config) if adapters else 0
     return images * image_bytes(acquisition) + measurements * acquisition.slice_bytes + own
 
 
-def shadowed(config: RunConfig, num_slices: int) -> float:
-    """The share of the slices that are reconstructed once more, without some views (`Validation`)."""
+def validated_share(config: RunConfig, num_slices: int) -> float:
+    """The share of the slices that are also reconstructed with some measurements held out (`Validation`)."""
     if config.adaptation.policy == "fixed":
         return 0.0
     return 1 / config.validation.spacing(num_slices, couples_slices=config.row.couples_slices)
 
 
 def image_bytes(acquisition: Acquisition) -> int:
-    """Of a slice of the image."""
+    """Bytes of one image slice."""
     pixels = math.prod(acquisition.metadata.acquisition.image_shape)
     return pixels * (8 if acquisition.is_complex else 4)
 
 
 def worker_bytes(acquisition: Acquisition, config: RunConfig, num_slices: int, device: str) -> int:
-    """At the peak of a worker's device ("cuda" or "cpu"), for a slab of ``num_slices``."""
+    """Peak bytes of a worker's device.
+
+    Args:
+        acquisition: the acquisition to reconstruct.
+        config: the method and its settings.
+        num_slices: number of slices in the worker's slab.
+        device: "cuda" or "cpu".
+    """
     slab = num_slices * slice_bytes(acquisition, config)
     process = _PROCESS if device == "cpu" else 0
     return process + math.ceil(_SCRATCH * (network_bytes(acquisition, config, device) + slab))
 
 
 def network_bytes(acquisition: Acquisition, config: RunConfig, device: str) -> int:
-    """Of the network and a batch of slices on their way through it; 0 for methods without one."""
+    """Peak bytes of the network and one micro-batch; 0 for methods without a network."""
     if not config.uses_prior:
         return 0
     shape, complex_ = acquisition.metadata.acquisition.image_shape, acquisition.is_complex
@@ -61,7 +70,7 @@ def network_bytes(acquisition: Acquisition, config: RunConfig, device: str) -> i
 
 
 def adapter_bytes(config: RunConfig) -> int:
-    """Of one adapter of the configured prior and rank."""
+    """Bytes of one adapter for the configured prior and rank."""
     return _adapter_bytes(config.prior, config.adaptation.lora_rank)
 
 
@@ -88,10 +97,16 @@ def _call_bytes(
 
 
 def fewest_workers(acquisition: Acquisition, config: RunConfig, memory: int, device: str) -> int:
-    """Workers, each with ``memory`` bytes, that a volume needs.
+    """The smallest number of workers that can hold a volume.
+
+    Args:
+        acquisition: the acquisition to reconstruct.
+        config: the method and its settings.
+        memory: bytes that each worker has.
+        device: "cuda" or "cpu".
 
     Raises:
-        InputError: not even a shard fits.
+        InputError: not even one shard fits into ``memory``.
     """
     num_shards = -(-acquisition.num_slices // acquisition.shard_slices)
     for number in range(1, num_shards + 1):
@@ -101,6 +116,6 @@ def fewest_workers(acquisition: Acquisition, config: RunConfig, memory: int, dev
     least = worker_bytes(acquisition, config, acquisition.shard_slices, device)
     raise InputError(
         f"{acquisition.path}: {config.method} on {acquisition.shard_slices} slices, the fewest a worker can "
-        f"have, needs {format_bytes(least)}, a worker has {format_bytes(memory)}",
+        f"have, needs {format_bytes(least)}; a worker has {format_bytes(memory)}",
         "Give each worker more memory: fewer workers on a machine, or larger GPUs.",
     )
