@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ddip_ray.launch.command import LaunchedCommand
     from ddip_ray.launch.kubernetes.kubectl import JobState
     from ddip_ray.launch.kubernetes.site import KubernetesSite
-    from ddip_ray.launch.kubernetes.sizing import Layout
+    from ddip_ray.launch.kubernetes.sizing import JobSize
 
 EXIT_FAILED = 1
 
@@ -49,7 +49,7 @@ def k8s(
     from ddip_ray.launch.kubernetes.kubectl import Kubectl
     from ddip_ray.launch.kubernetes.rayjob import as_yaml, rayjob
     from ddip_ray.launch.kubernetes.site import KubernetesSite
-    from ddip_ray.launch.kubernetes.sizing import Layout, node_memory
+    from ddip_ray.launch.kubernetes.sizing import JobSize, node_memory
     from ddip_ray.launch.site import load_site
 
     if site is None:
@@ -60,7 +60,7 @@ def k8s(
     where = load_site(site, KubernetesSite)
     command = LaunchedCommand.parse(context.args)
     given = options_of(command)
-    layout = Layout.asked_for(where, nodes, gpus_per_node, cpus_per_node)
+    layout = JobSize.asked_for(where, nodes, gpus_per_node, cpus_per_node)
     memory = node_memory(layout, worker_memory(command, given, where, layout))
     title = name or new_name(command)
     manifest = rayjob(where, title, layout.placed(command), layout, memory)
@@ -81,11 +81,11 @@ def k8s(
 
 
 def worker_memory(
-    command: LaunchedCommand, given: Mapping[str, Any], site: KubernetesSite, layout: Layout
+    command: LaunchedCommand, given: Mapping[str, Any], site: KubernetesSite, layout: JobSize
 ) -> int:
     """Host memory of a worker: of the volume where it can be opened from here, or as the site has it."""
     from ddip_ray.launch.kubernetes.paths import require_reachable
-    from ddip_ray.launch.kubernetes.sizing import default_bytes, host_bytes
+    from ddip_ray.launch.kubernetes.sizing import default_bytes, worker_host_bytes
 
     store = str(given.get("store") or given.get("source") or given.get("folder"))
     output = given.get("output")
@@ -93,7 +93,7 @@ def worker_memory(
     if command.name.startswith("cohort"):
         say("memory is the site's default: a cohort has volumes of any size")
         return default_bytes(site, layout)
-    found = host_bytes(store, lambda: settings_of(given), layout, say)
+    found = worker_host_bytes(store, lambda: settings_of(given), layout, say)
     return default_bytes(site, layout) if found is None else found
 
 

@@ -80,7 +80,9 @@ def reconstruct(
     if layout is None:
         layout = Layout(num_workers, num_gpus, executor)
     elif (num_workers, num_gpus, executor) != (None, None, None):
-        raise InputError("layout is given, and num_workers, num_gpus or executor, too: give one or the other")
+        raise InputError(
+            "`layout` is given, and `num_workers`, `num_gpus` or `executor`, too: give one or the other"
+        )
     timer = SnapshotTimer.every(resilience.snapshot_every)
     acquisition = open_acquisition(store)
     plan = make_plan(acquisition, config, layout)

@@ -134,7 +134,7 @@ def test_impossible_layouts(small_scan: Path, prior: str) -> None:
         reconstruct(str(small_scan), output, settings, num_workers=13)
     with pytest.raises(InputError, match="2 GPUs asked for, 0 in the machine"):
         reconstruct(str(small_scan), output, settings, num_gpus=2)
-    with pytest.raises(InputError, match="num_gpus 2 and num_workers 3 disagree"):
+    with pytest.raises(InputError, match="`num_gpus=2` and `num_workers=3` disagree"):
         reconstruct(str(small_scan), output, settings, num_gpus=2, num_workers=3)
     with pytest.raises(InputError, match="local executor is one worker, 2 asked for"):
         reconstruct(str(small_scan), output, settings, num_workers=2, executor="local")

@@ -24,7 +24,7 @@ def test_another_run_is_refused(small_scan: Path, prior: str, tmp_path: Path) ->
     other = settings.model_copy(update={"sampler": settings.sampler.model_copy(update={"num_steps": 5})})
     with pytest.raises(
         InputError,
-        match=r"snapshots: of another run: settings\.sampler\.num_steps: 4 there, 5 here.*\(restart\)",
+        match=r"snapshots: of another run: settings\.sampler\.num_steps: 4 there, 5 here.*`restart=True`",
     ):
         volume(small_scan, "out", other, **LOCAL)
     with pytest.raises(InputError, match=r"prior: '\w+' there, None here; settings\.method: 'dds' there"):

@@ -155,7 +155,7 @@ def test_bad_site_files(
 
 BAD_WORDS: list[tuple[list[str], list[str], str]] = [
     ([], VOLUME, "neither --gpus-per-node nor --cpus-per-node"),
-    ([*GPUS, "--cpus-per-node", "2"], VOLUME, "are one or the other"),
+    ([*GPUS, "--cpus-per-node", "2"], VOLUME, "give one or the other"),
     ([*GPUS, "--name", "Volume 7"], VOLUME, "expected lower-case letters"),
     (GPUS, [], "no command to launch"),
     (GPUS, ["simulate", "a"], "'simulate' cannot be launched"),
@@ -188,7 +188,7 @@ def test_bad_words(
     [
         (VOLUME, "vol.zarr: a path on a claim, and the site has no storage.claim"),
         (["reconstruct", "s3://b/vol.zarr", "-o", "out.zarr"], "out.zarr: a path on a claim"),
-        (["cohort", "run", "s3://b/scans", "-o", "out"], "cohort run keeps a folder with a ledger"),
+        (["cohort", "run", "s3://b/scans", "-o", "out"], "cohort run keeps a ledger in a folder"),
     ],
 )
 def test_an_object_store_alone(

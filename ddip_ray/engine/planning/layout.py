@@ -37,12 +37,12 @@ class Layout:
     def __post_init__(self) -> None:
         if None not in (self.num_gpus, self.num_workers) and self.num_gpus != self.num_workers:
             raise InputError(
-                f"num_gpus {self.num_gpus} and num_workers {self.num_workers} disagree",
+                f"`num_gpus={self.num_gpus}` and `num_workers={self.num_workers}` disagree",
                 "One worker drives one GPU.",
             )
         if self.executor == "local" and self.total > 1:
             raise InputError(
-                f"the local executor is one worker, {self.total} asked for", 'Use executor "ray".'
+                f"the local executor is one worker, {self.total} asked for", 'Use `executor="ray"`.'
             )
 
     @property

@@ -60,7 +60,7 @@ class RayExecutor:
         room = ", ".join(f"{free.get(r, 0):.0f} of {total.get(r, 0):.0f} {r}s free" for r in self.bundle)
         raise NoRoom(
             f"no room for {fewest} workers of {self.bundle} after {START_TIMEOUT:.0f} s ({room})",
-            "Ask for fewer, free what others hold, or set elastic to go on with fewer.",
+            "Ask for fewer, free what others hold, or go on with fewer (`elastic=True`).",
         )
 
     def _is_placed(self, num_workers: int, timeout: float) -> bool:

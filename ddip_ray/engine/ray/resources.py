@@ -40,7 +40,7 @@ def require_gpus(wanted: int) -> None:
     if cluster_address() is None and wanted > num_gpus():
         raise InputError(
             f"{wanted} GPUs asked for, {num_gpus()} in the machine",
-            "Use a smaller num_gpus, or num_workers for CPU workers.",
+            "Use fewer (`num_gpus`), or workers on CPUs (`num_workers`).",
         )
 
 

@@ -23,7 +23,7 @@ from ddip_ray.io.stores.snapshot_files import (
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.solvers.core.state import Record, SliceRows
 
-HOW_TO_GO_ON = "Give what it was begun with to go on, or delete it (restart) to begin anew."
+HOW_TO_GO_ON = "Give what it was begun with to go on, or delete it (`restart=True`) to begin anew."
 NUM_KEPT = 2  # a driver that dies while it publishes leaves the one before
 
 

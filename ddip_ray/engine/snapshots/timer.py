@@ -36,7 +36,7 @@ class SnapshotTimer:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", words)
         if match is None or float(match[1]) <= 0 or not (match[2] or match[1].isdigit()):
             raise InputError(
-                f"snapshot_every: found {words!r}, expected a number of steps, or of s, m or h",
+                f"`snapshot_every`: found {words!r}, expected a number of steps, or of s, m or h",
                 'For example "20", "90s" or "10m"; "never" for none.',
             )
         if not match[2]:
