@@ -111,7 +111,7 @@ def _no_start(error: Exception) -> Finding:
 
 
 def _without_ray() -> list[Finding]:
-    """What this process can find out where Ray does not start."""
+    """The findings that this process can make alone, where Ray does not start."""
     here, gpus = essential_versions(), gpu_facts()
     socket_path = Path(tempfile.gettempdir()) / "ray" / "session" / "sockets" / "plasma_store"
     return [

@@ -1,4 +1,4 @@
-"""What a check found, and how serious it is."""
+"""Findings of the checks, and answers that are missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Status(StrEnum):
-    """How serious a finding is; the most serious comes last."""
+    """The severity of a finding; the most serious comes last."""
 
     PASS = "pass"
     WARN = "warn"

@@ -180,7 +180,7 @@ class Probes:
         return self.request({name: ("ask", (function, *arguments)) for name in self.nodes})
 
     def clock_offset(self, name: str, num_rounds: int = 3) -> tuple[float, float] | Trouble:
-        """How far a node's clock is ahead of ours, and the round trip of the question, in seconds.
+        """The offset of a node's clock to ours, and the round trip of the question, in seconds.
 
         The fastest of ``num_rounds`` questions counts; both ways are assumed to take the same time.
         """

@@ -29,7 +29,7 @@ _LOCKS = "Mount it with locks (NFS: without nolock or local_lock), or keep cohor
 
 @dataclass(frozen=True)
 class StorageView:
-    """What one process saw of the storage.
+    """One process's view of the storage.
 
     Attributes:
         trouble: why it could not write; empty if it could.

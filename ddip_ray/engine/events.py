@@ -1,4 +1,4 @@
-"""What the engine reports to whoever watches a run, and what it returns at the end."""
+"""The reports of the engine during a run, and its result at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a result records about its making, and what tells one run from another."""
+"""The record that a result keeps of its making, and the identity of a run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def digest_of_adapter(adapter: bytes | None) -> str:
 def identity(
     acquisition: Acquisition, config: RunConfig, prior_digest: str | None, adapter_digest: str
 ) -> dict[str, Any]:
-    """What a run shares with the snapshots that it may go on from.
+    """The properties that a run shares with the snapshots from which it may go on.
 
     The measurements are not part of it: each worker compares those of its own slices.
 

@@ -25,7 +25,7 @@ from ddip_ray.solvers.build import read_adapter
 
 @dataclass(frozen=True)
 class Resilience:
-    """How a run survives interruptions and lost workers.
+    """The means by which a run survives interruptions and lost workers.
 
     Attributes:
         snapshot_every: interval between snapshots of the workers' state: a number of steps ("20"), a time
@@ -156,7 +156,7 @@ def _new_result(output: str, acquisition: Acquisition, overwrite: bool) -> Resul
 
 @dataclass(frozen=True)
 class Completed:
-    """What a completed attempt hands back to the driver.
+    """The outcome of a completed attempt, for the driver.
 
     Attributes:
         plan: the plan with the workers there was room for.
@@ -233,7 +233,7 @@ class Run:
             return Completed(plan, facts, progress, WriteReport.combined(reports), setup_seconds)
 
     def placed(self, workers: Executor) -> RunPlan:
-        """The plan with as many workers as there is room for."""
+        """Reserve room for the workers; the plan with the number for which there is room."""
         wanted = self.plan.num_workers
         placed = workers.place(wanted, self.plan.fewest_workers)
         if placed < wanted:

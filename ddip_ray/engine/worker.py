@@ -44,7 +44,7 @@ class WorkerTask:
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """What the driver needs to know about the method.
+    """The facts about a method that the driver needs.
 
     Attributes:
         num_steps: number of steps the method makes at most.
@@ -61,7 +61,7 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What one worker, or all workers together, wrote into the result.
+    """A report of what one worker, or all workers together, wrote into the result.
 
     Attributes:
         has_adapter: whether an adapter was written.

@@ -36,7 +36,7 @@ class LaunchedCommand:
             if word.partition("=")[0] in PLACEMENT:
                 raise InputError(
                     f"{word} after --: the job decides where its command runs",
-                    "Use --nodes and --gpus-per-node (or --cpus-per-node) before --",
+                    "Use `nodes` and `gpus_per_node` (or `cpus_per_node`) before --",
                 )
         if name == "reconstruct" and "--elastic" not in given:
             given.append("--elastic")  # a job gets no new node for one that is lost

@@ -50,7 +50,7 @@ class SlurmSite(Site):
 
 @dataclass(frozen=True)
 class SlurmRequest:
-    """What one user asks of a site.
+    """A user's request to a site.
 
     Attributes:
         command: the command to run.
@@ -155,7 +155,7 @@ class SlurmJob:
         return cls(_slurm("sbatch", "--parsable", input=script).partition(";")[0])
 
     def facts(self) -> dict[str, str]:
-        """What Slurm knows about the job, by the names of ``scontrol show job``."""
+        """Slurm's facts about the job, by the names of ``scontrol show job``."""
         return dict(_FACT.findall(_slurm("scontrol", "show", "job", self.number)))
 
     def follow(self, write: Callable[[str], None], wait: Callable[[], None]) -> int:

@@ -1,1 +1,1 @@
-"""What a run will need and how it is spread over workers, known before it starts."""
+"""The layout, memory and time of a run, known before it starts."""

@@ -26,7 +26,7 @@ BACKWARD = 3  # time of a network call with its gradient, in calls without
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will take. Where workers differ, it is the one with most slices.
+    """The memory, calls, messages and time of a run, for the worker with most slices.
 
     Attributes:
         num_slices: number of slices of the worker.

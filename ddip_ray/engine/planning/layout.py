@@ -1,4 +1,4 @@
-"""How a run is spread over workers: the layout a user asks for, and the plan made from it."""
+"""The layout of a run that a user asks for, and the plan that is made from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ExecutorName = Literal["ray", "local"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a run is to be computed. The default uses every GPU or, if there is none, every core.
+    """The place where a run is computed. The default uses every GPU or, if there is none, every core.
 
     Attributes:
         num_workers: number of workers on CPUs. None: one for each core that a method with a network can

@@ -26,7 +26,7 @@ class _Kind(IntEnum):
 
 @dataclass(frozen=True)
 class _Failure:
-    """How one worker failed."""
+    """The failure of one worker."""
 
     kind: _Kind
     rank: int

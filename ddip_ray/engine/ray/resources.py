@@ -92,7 +92,7 @@ def gpu_bytes() -> int:
 
 @cache
 def _resources(address: str) -> dict[str, float]:
-    """What all nodes of the cluster give to Ray, by Ray's names."""
+    """The resources that all nodes of the cluster give to Ray, by Ray's names."""
     import ray
 
     with connected(1):

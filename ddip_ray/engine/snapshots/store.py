@@ -70,7 +70,7 @@ class Attempt(Frozen):
 
 
 class Progress(Frozen):
-    """How far a run has come, and what it found on the way.
+    """The progress of a run, and its findings on the way.
 
     Attributes:
         step: number of steps made.

@@ -18,7 +18,7 @@ _SUCCEEDED = "SUCCEEDED"
 
 @dataclass(frozen=True)
 class JobState:
-    """What KubeRay reports about a RayJob.
+    """The state of a RayJob, as KubeRay reports it.
 
     Attributes:
         deployment: state of the job's cluster.

@@ -47,7 +47,7 @@ class ObjectStore(Site):
 
 
 class Storage(Site):
-    """Where acquisitions, results and snapshots are kept; files inside a pod are lost with it."""
+    """The place of acquisitions, results and snapshots; files inside a pod are lost with it."""
 
     claim: Claim | None = None
     object_store: ObjectStore | None = None

@@ -48,7 +48,7 @@ class JobSize:
             cpus_per_node: CPU workers on each node; None: none.
 
         Raises:
-            InputError: neither GPUs nor CPUs are given, or both, or the site does not allow as many nodes.
+            InputError: neither GPUs nor CPUs are given, or both, or the site allows no such number of nodes.
         """
         if gpus_per_node is None and cpus_per_node is None:
             raise InputError(
