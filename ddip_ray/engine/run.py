@@ -83,12 +83,15 @@ def reconstruct(
         raise InputError(
             "`layout` is given, and `num_workers`, `num_gpus` or `executor`, too: give one or the other"
         )
+
+    # Plan: slabs, device and executor, before anything starts.
     timer = SnapshotTimer.every(resilience.snapshot_every)
     acquisition = open_acquisition(store)
     plan = make_plan(acquisition, config, layout)
     snapshots = Snapshots.beside(output)
 
     with _new_result(output, acquisition, overwrite) as result:
+        # Start workers, make the steps, write the slabs; again with new workers if some are lost.
         earlier = snapshots.found()
         run = Run(
             acquisition=acquisition,
@@ -104,6 +107,8 @@ def reconstruct(
             should_stop=should_stop,
         )
         done = run.with_retries(resilience.max_failures)
+
+        # Publish the volume, with the record of its making.
         seconds = time.monotonic() - started
         before = 0.0 if resilience.restart or not earlier else earlier[0].progress.seconds
         result.finalise(
@@ -123,6 +128,7 @@ def reconstruct(
             )
         )
 
+    # Clean up.
     run.delete_snapshots()
     return RunResult(
         output=output,
