@@ -1,8 +1,8 @@
 """deepinv in and out: its physics and denoisers as ours, our operators as its physics.
 
-deepinv (https://deepinv.github.io) is needed for `as_physics` only: ``pip install 'ddip-ray[deepinv]'``. Its
-images are ``(batch, channel, y, x)``; a batch is our stack of slices, and the channels are one for real images
-and two, real and imaginary part, for complex ones.
+deepinv (https://deepinv.github.io) is needed for `as_physics` only: ``pip install 'ddip-ray[deepinv]'``.
+Its images are ``(batch, channel, y, x)``. A batch is our stack of slices; real images have one channel,
+complex ones two, real and imaginary part.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What test_deepinv.py runs in a process of its own: deepinv's physics in, ours out, its denoiser as a prior.
 
-deepinv imports torchvision, whose compiled part needs the torch that it was built for. Beside another build (a
-CPU-only torch, say) only the registration of shapes for its detection ops fails, which nothing here uses.
+deepinv imports torchvision, whose compiled part needs the torch that it was built for. Beside another build,
+such as a CPU-only torch, registering shapes for its detection ops fails, which nothing here uses.
 """
 
 from __future__ import annotations
