@@ -21,7 +21,7 @@ from ddip_ray.config.load import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.stores.result import open_result
-from ddip_ray.problems.load import build_operator
+from ddip_ray.problems.parallel_ct import build_operator
 from ddip_ray.tasks.acquire.import_ct import ImportSettings, ProjectionChoice, import_projections
 from ddip_ray.tasks.judge.evaluate import evaluate
 from ddip_ray.tasks.judge.volumes import read_result

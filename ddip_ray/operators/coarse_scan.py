@@ -1,4 +1,4 @@
-"""What an operator returns for a scan of the same object with larger pixels."""
+"""A scan of the same object with larger pixels."""
 
 from __future__ import annotations
 

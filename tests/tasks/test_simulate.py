@@ -12,7 +12,7 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.images.open import load_image
 from ddip_ray.io.stores.acquisition import open_acquisition
 from ddip_ray.io.stores.schema import GaussianNoise
-from ddip_ray.problems.load import build_operator
+from ddip_ray.problems.parallel_ct import build_operator
 from ddip_ray.tasks import slices
 from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
 from ddip_ray.tasks.acquire.simulate_ct import ImageChoice, Scan, scan_geometry, simulate

@@ -55,9 +55,9 @@ def coarse_mask(mask: Tensor, k: int) -> Tensor:
 def coarse_trajectory(trajectory: Tensor, mask: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the readouts, and the mask of their samples, that pixels k times larger are measured by.
 
-    Samples within the frequencies that the larger pixels resolve are kept, and as many readouts
-    (`fewer_readouts`) as give the same number of samples per pixel. That is one spoke in k; spirals spend
-    fewer samples there and keep nearly all their arms.
+    Samples within the frequencies that the larger pixels resolve are kept, and the number of readouts
+    (`fewer_readouts`) that gives the same number of samples per pixel. For spokes this is one in k. Spirals
+    have fewer samples there and keep nearly all their arms.
 
     Args:
         trajectory: cycles per pixel, (readout, sample, 2).

@@ -14,7 +14,7 @@ from ddip_ray.io.images.open import apply_window, open_image
 from ddip_ray.io.images.volume import ImageVolume
 from ddip_ray.io.stores.acquisition import Acquisition, AcquisitionWriter, create_acquisition
 from ddip_ray.io.stores.schema import AcquisitionMetadata, Intensity, ParallelCT
-from ddip_ray.problems.load import build_operator
+from ddip_ray.problems.parallel_ct import build_operator
 from ddip_ray.tasks.acquire.measurement_noise import (
     NO_NOISE,
     NoiseRequest,
