@@ -18,8 +18,8 @@ from .reconstruct import Adapt, Method, Preset
 
 if TYPE_CHECKING:
     from ddip_ray.engine.events import Event
-    from ddip_ray.tasks.cohort.driver import Slots
     from ddip_ray.tasks.cohort.ledger import Entry, Ledger
+    from ddip_ray.tasks.cohort.slots import Slots
 
 app = typer.Typer(no_args_is_help=True, help="Reconstruct many volumes, and survive the night.")
 
@@ -54,8 +54,8 @@ def run(
     """Reconstruct every volume of SOURCE; what is done is not done again."""
     from ddip_ray.config.load import given_settings
     from ddip_ray.engine.snapshots.timer import SnapshotTimer
-    from ddip_ray.tasks.cohort.driver import Slots
     from ddip_ray.tasks.cohort.ledger import Ledger
+    from ddip_ray.tasks.cohort.slots import Slots
     from ddip_ray.tasks.cohort.volumes import find_volumes
 
     flags = {
@@ -89,8 +89,8 @@ def resume(
     address: Address = None,
 ) -> None:
     """Go on with a cohort, as it was begun or on other GPUs or workers."""
-    from ddip_ray.tasks.cohort.driver import Slots
     from ddip_ray.tasks.cohort.ledger import Ledger
+    from ddip_ray.tasks.cohort.slots import Slots
 
     ledger = Ledger(folder)
     options = ledger.options
@@ -105,20 +105,22 @@ def resume(
 def drive(ledger: Ledger, slots: Slots, options: dict[str, Any]) -> None:
     """Until nothing waits; exit code 1 when volumes have failed."""
     from ddip_ray.tasks.cohort.adapter_library import AdapterLibrary
+    from ddip_ray.tasks.cohort.attempt import VolumeReconstruction
     from ddip_ray.tasks.cohort.driver import Cohort
-    from ddip_ray.tasks.cohort.ledger import State
+    from ddip_ray.tasks.cohort.ledger import VolumeState
 
     folder = ledger.path.parent
     library = AdapterLibrary((folder / "adapters").absolute()) if options["warm_start"] else None
     with stoppable() as should_stop:
-        Cohort(ledger, slots, options["attempts"], options["snapshot_every"], library, should_stop, say).run()
+        attempt = VolumeReconstruction(ledger, slots, options["snapshot_every"], library, say)
+        Cohort(ledger, slots, options["attempts"], attempt, should_stop, say).run()
     entries = ledger.entries()
     print(counts(entries))
     print(f"\nnext: ddip-ray cohort report {folder}")
-    if any(entry.state == State.RUNNING for entry in entries):
+    if any(entry.state == VolumeState.RUNNING for entry in entries):
         print("other drivers have the rest; `cohort resume` takes over what they lose", file=sys.stderr)
         raise typer.Exit(EXIT_CAN_RESUME)
-    if any(entry.state == State.FAILED for entry in entries):
+    if any(entry.state == VolumeState.FAILED for entry in entries):
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
@@ -159,13 +161,13 @@ def follow(ledger: Ledger, seconds: float) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from ddip_ray.tasks.cohort.ledger import State
+    from ddip_ray.tasks.cohort.ledger import VolumeState
 
     with Live(auto_refresh=False) as live:
         while True:
             entries = ledger.entries()
             live.update(Text(in_words(entries)), refresh=True)
-            if not any(entry.state in (State.WAITING, State.RUNNING) for entry in entries):
+            if not any(entry.state in (VolumeState.WAITING, VolumeState.RUNNING) for entry in entries):
                 return
             time.sleep(seconds)
 
@@ -192,9 +194,9 @@ def in_words(entries: list[Entry]) -> str:
 
 def counts(entries: list[Entry]) -> str:
     """How many volumes are in each state."""
-    from ddip_ray.tasks.cohort.ledger import State
+    from ddip_ray.tasks.cohort.ledger import VolumeState
 
-    found = {state: sum(entry.state == state for entry in entries) for state in State}
+    found = {state: sum(entry.state == state for entry in entries) for state in VolumeState}
     return f"{len(entries)} volumes: " + ", ".join(f"{n} {state}" for state, n in found.items() if n)
 
 

@@ -10,23 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ddip_ray.units import finite_or_null
+
 Report = Callable[[int, int, str], None]  # (done, total, a few words)
 MIN_SECONDS, MAX_SECONDS = 2.0, 10.0  # between two lines of a log
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; a number that is not finite becomes null."""
-    print(json.dumps(_finite(value), indent=1, ensure_ascii=False))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+    print(json.dumps(finite_or_null(value), indent=1, ensure_ascii=False))
 
 
 def print_acquisition(path: str, as_json: bool) -> None:
