@@ -177,7 +177,7 @@ def test_flags_that_no_run_can_have_leave_nothing(scans: Path, tmp_path: Path, f
         ("volumes: [{store: a.zarr, stoer: b}]", "stoer"),
         ("volumes: [{store: a.zarr}, {store: x/a.zarr}]", "several volumes are called a"),
         ("volumes: [{store: a.zarr, config: {method: magic}}]", "method"),
-        ("volumes: [{store: a.zarr, name: ../a}]", "a name is that of a file"),
+        ("volumes: [{store: a.zarr, name: ../a}]", "a name must be a file name"),
         ("volumes: [{store: a.zarr, tag: a/b}]", "tag 'a/b'"),
         ("volumes: [", "cannot be read"),
     ],
