@@ -15,7 +15,8 @@ from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import Interrupted
 from ddip_ray.io.stores.result import open_result
 
-LOCAL: dict[str, Any] = {"executor": "local"}
+# One thread: there is a process of tests for each core, and threads that share one wait for each other.
+LOCAL: dict[str, Any] = {"executor": "local", "num_threads": 1}
 
 
 def config(method: str, prior: str) -> RunConfig:

@@ -19,8 +19,6 @@ from ddip_ray.engine.run import Resilience, reconstruct
 from ddip_ray.errors import InputError, WorkersLost
 from ddip_ray.io.stores.result import open_result
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
-
 
 @pytest.mark.parametrize("method", ["dds", "d3ip"])
 def test_stopped_and_gone_on(small_scan: Path, prior: str, method: str) -> None:
@@ -40,6 +38,7 @@ def test_stopped_and_gone_on(small_scan: Path, prior: str, method: str) -> None:
     assert spans == [[0, 1], [1, 3], [3, events[1].num_steps]]  # type: ignore[union-attr]
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize(("method", "bound"), [("dds", 0), ("d3ip-mbir", 1e-5), ("tv", 1e-5)])
 def test_on_another_number_of_workers(small_scan: Path, prior: str, method: str, bound: float) -> None:
     settings = config(method, prior)
@@ -49,6 +48,7 @@ def test_on_another_number_of_workers(small_scan: Path, prior: str, method: str,
     assert np.abs(volume(small_scan, "out", settings, **LOCAL) - whole).max() <= bound
 
 
+@pytest.mark.usefixtures("processes")
 def test_mri_on_another_number_of_workers(small_mri: Path, prior: str) -> None:
     settings = config("d3ip", prior)
     whole = volume(small_mri, "whole", settings, **LOCAL)
@@ -71,6 +71,7 @@ def kill_at(step: int, rank: int) -> Callable[..., Any]:
     return killing
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_workers_lost_before_the_first_snapshot(
     small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +86,7 @@ def test_workers_lost_before_the_first_snapshot(
     assert re.fullmatch(r"worker 1 was lost: .*; new workers take over \(1 of 3\)", words[0])
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_workers_lost_too_often(small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config("dds", prior)
     whole = volume(small_scan, "whole", settings, **LOCAL)

@@ -103,7 +103,7 @@ def test_none_that_can_be_read(small_scan: Path, prior: str) -> None:
     assert events[0] == Message("going on after step 1 of 4")
 
 
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("processes")
 def test_two_are_kept(small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     keep_only = Snapshots.keep_only
