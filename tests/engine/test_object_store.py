@@ -21,7 +21,6 @@ def upload(folder: Path, url: str) -> None:
             paths.write_bytes(url, str(file.relative_to(folder)), file.read_bytes())
 
 
-@pytest.mark.timeout(300)
 def test_from_s3_to_s3_on_two_nodes(small_scan: Path, prior: str, s3: str) -> None:
     """Interrupted on the way, so that snapshots lie there, too."""
     settings = config("d3ip", prior)
