@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ray import cloudpickle
 
-from ddip_ray.engine.process_group import ProcessGroup, host_store, talk_through
+from ddip_ray.engine.ray.process_group import ProcessGroup, host_store, talk_through
 from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ T = TypeVar("T")
 HERE = "127.0.0.1"
 TIMEOUT = 600.0  # seconds, of a wait for another worker
 FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["ddip_ray.solvers.build", "ddip_ray.solvers.loading", __name__])
+FORKED.set_forkserver_preload(["ddip_ray.solvers.build", "ddip_ray.problems.load", __name__])
 
 
 class ProcessExecutor:
