@@ -23,8 +23,8 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = run.make_executor
 
-    def make_executor(plan: run.RunPlan, name: str) -> object:
-        return ProcessExecutor() if name == "ray" else original(plan, name)
+    def make_executor(plan: run.RunPlan, adapter: bytes | None) -> object:
+        return ProcessExecutor() if plan.executor == "ray" else original(plan, adapter)
 
     monkeypatch.setattr(run, "make_executor", make_executor)
 
