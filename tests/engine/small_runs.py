@@ -11,12 +11,13 @@ import pytest
 from ddip_ray.config.load import load_config
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event, StepEvent
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import Interrupted
 from ddip_ray.io.stores.result import open_result
 
 # One thread: there is a process of tests for each core, and threads that share one wait for each other.
-LOCAL: dict[str, Any] = {"executor": "local", "num_threads": 1}
+LOCAL: dict[str, Any] = {"layout": Layout(executor="local", num_threads=1)}
 
 
 def config(method: str, prior: str) -> RunConfig:
