@@ -71,7 +71,7 @@ def _candidates(name: str) -> Iterator[str]:
 def _words(parameter: Any, value: str | None) -> str | None:
     """The words of a command line that give ``parameter`` this value; None if there are none."""
     if parameter.param_type_name == "argument":
-        return str(parameter.name).upper()
+        return str(parameter.metavar or parameter.name.upper())
     names = [next(o for o in opts if o.startswith("--")) for opts in _spellings(parameter)]
     if value is None:
         return "/".join(names)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ddip_ray_cli import demo, reconstruct
+from ddip_ray_cli.commands import demo, reconstruct
 from ddip_ray_cli.main import main
 
 from ddip_ray.engine.events import StepEvent
@@ -193,10 +193,3 @@ def test_progress_words() -> None:
         (3, 50, "residual 0.0123  loss 0.5  1:34 left"),
         (4, 50, "residual 0.0123  1:32 left"),
     ]
-
-
-def test_method_names_are_those_of_the_configuration() -> None:
-
-    from ddip_ray.config.methods import METHOD_NAMES
-
-    assert [method.value for method in reconstruct.Method] == list(METHOD_NAMES)

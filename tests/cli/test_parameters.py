@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from ddip_ray_cli.main import app, main
+from ddip_ray_cli.app import app
+from ddip_ray_cli.main import main
 from ddip_ray_cli.parameters import OTHER_NAMES, command_of, with_options
 
 PARSER = typer.main.get_command(app)

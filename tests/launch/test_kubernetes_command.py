@@ -162,7 +162,7 @@ BAD_WORDS: list[tuple[list[str], list[str], str]] = [
     (GPUS, [*VOLUME, "--gpus", "3"], "the job decides where its command runs"),
     (GPUS, [*VOLUME, "--methd", "tv"], "No such option"),
     (GPUS, [*VOLUME, "--method", "magic"], "Invalid value for '--method'"),
-    (GPUS, ["reconstruct"], "Missing argument 'store'"),
+    (GPUS, ["reconstruct"], "Missing argument 'STORE'"),
     (GPUS, ["reconstruct", "/home/me/vol.zarr"], "/home/me/vol.zarr: pods do not see this path"),
     (GPUS, [*VOLUME, "-o", "/data/../tmp/out.zarr"], "pods do not see this path"),
     (GPUS, [*VOLUME, "--config=~/run.yaml"], "~/run.yaml: pods do not see this path"),

@@ -67,7 +67,7 @@ def test_a_job_is_sent_and_followed_to_its_end(
     said = capfd.readouterr()
     assert said.out == "step 1\nstep 2\n"
     assert "kubectl delete rayjob volume-7 --namespace ddip-ray" in said.err
-    assert "resume: the same launch once more" in said.err
+    assert "resume: launch it again" in said.err
     states = [line for line in said.err.splitlines() if line.startswith("volume-7: ")]
     assert states == [
         "volume-7: waiting to be admitted",

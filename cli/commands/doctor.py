@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Address, AsJson
-from .output import format_table, print_json
+from ..options import Address, AsJson
+from ..output import format_table, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,19 +16,28 @@ if TYPE_CHECKING:
     from ddip_ray.doctor.findings import Finding
 
 EXIT_FOUND = 1
-MAX_NAMES = 3  # of nodes of which the same was found
+MAX_NAMES = 3  # names of nodes with the same finding that are printed
 
 
 def doctor(
     cluster: Address = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="As many as reconstruct will be asked for.")] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of GPUs that runs will use. Default: not checked."),
+    ] = None,
     storage: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="A folder, or part of a bucket, that runs will use. Repeatable."),
+        typer.Option(
+            metavar="PATH",
+            help="Folder or part of a bucket (s3://…) that runs will use. Can be given several times.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Is this machine, or a Ray cluster, ready for runs? Exit code 1 when something is not."""
+    """Check whether this machine or a Ray cluster is ready.
+
+    Prints what is missing and how to fix it. The exit code is 1 if a check failed.
+    """
     from ddip_ray.doctor.checkup import check_cluster
 
     findings = check_cluster(storage or [], gpus)
@@ -41,7 +50,10 @@ def doctor(
 
 
 def in_words(findings: Sequence[Finding]) -> str:
-    """A table, nodes of which the same was found in one row; what to do about it; and the sum."""
+    """The findings as a table, a list of fixes and a line of counts.
+
+    Nodes with the same finding share a row.
+    """
     rows = merged(findings)
     table = [["check", "where", "", "found"]]
     table += [[check, where, status, found] for check, where, status, found, _ in rows]
@@ -55,7 +67,7 @@ def in_words(findings: Sequence[Finding]) -> str:
 
 
 def merged(findings: Sequence[Finding]) -> list[tuple[str, str, str, str, str]]:
-    """(check, where, status, found, fix) of each kind of finding, with all places where it was found."""
+    """Rows (check, where, status, found, fix), one for each kind of finding, which names all its places."""
     places: dict[tuple[str, str, str, str], list[str]] = {}
     for finding in findings:
         kind = (finding.check, finding.status.value, finding.found, finding.fix)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Address, AsJson, ConfigFile, Prior
-from .output import format_fields, format_seconds, print_json
-from .reconstruct import Method, Preset
+from ..options import Address, AsJson, ConfigFile, Gpus, Method, Preset, Prior, Workers
+from ..output import format_fields, format_seconds, print_json
 
 if TYPE_CHECKING:
     from ddip_ray.engine.planning.forecast import Forecast
@@ -17,17 +16,20 @@ if TYPE_CHECKING:
 
 
 def plan(
-    store: Annotated[str, typer.Argument(help="An acquisition.")],
-    method: Annotated[Method | None, typer.Option(help="As of reconstruct.")] = None,
-    preset: Annotated[Preset | None, typer.Option(help="As of reconstruct.")] = None,
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Acquisition to reconstruct.")],
+    method: Method = None,
+    preset: Preset = None,
     config: ConfigFile = None,
     prior: Prior = None,
-    gpus: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
-    workers: Annotated[int | None, typer.Option(help="As of reconstruct.")] = None,
+    gpus: Gpus = None,
+    workers: Workers = None,
     address: Address = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a reconstruction will need, before it starts; an error if it cannot fit."""
+    """Estimate the memory and time of a reconstruction.
+
+    The exit code is 2 if it cannot fit into the memory of the workers.
+    """
     from ddip_ray.config.load import load_config
     from ddip_ray.engine.planning.forecast import forecast
     from ddip_ray.engine.planning.layout import Layout, make_plan
@@ -52,29 +54,31 @@ def plan(
 
 
 def in_words(planned: RunPlan, found: Forecast, method: str) -> dict[str, str]:
-    """The same, for people."""
+    """The estimate as lines for a person, by topic."""
     from ddip_ray.units import format_bytes
 
     number = planned.num_workers
     kind = "GPU" if planned.device == "cuda" else "CPU worker"
     slabs = ", ".join(f"{slab.start} to {slab.stop - 1}" for slab in planned.slabs)
-    calls = f"{found.nfe} network calls a slice" if found.nfe else f"{found.num_steps} steps at most"
-    calls += f", {found.adapt_nfe} to adapt or decide" if found.adapt_nfe else ""
-    sent = f"{format_bytes(found.sent_bytes)} a step"
+    calls = f"{found.nfe} network calls per slice" if found.nfe else f"at most {found.num_steps} steps"
+    calls += f", {found.adapt_nfe} for adaptation and validation" if found.adapt_nfe else ""
+    sent = f"{format_bytes(found.sent_bytes)} per step"
     if found.adapter_bytes:
-        sent += f", and {format_bytes(found.adapter_bytes)} at each update of the adapter"
-    on = "the GPU" if planned.device == "cuda" else "the host"
+        sent += f", and {format_bytes(found.adapter_bytes)} for each update of the adapter"
+    on = "GPU memory" if planned.device == "cuda" else "host memory"
     time = (
-        "unknown: no such device here" if found.seconds is None else f"about {format_seconds(found.seconds)}"
+        "unknown: this machine has no such device"
+        if found.seconds is None
+        else f"about {format_seconds(found.seconds)}"
     )
-    memory = f"{format_bytes(found.device_bytes)} of {on} a worker"
+    memory = f"{format_bytes(found.device_bytes)} of {on} per worker"
     if found.memory is not None:
-        memory += f", of {format_bytes(found.memory)}"
+        memory += f"; {format_bytes(found.memory)} available"
     return {
         "method": f"{method}: {calls}",
         "workers": f"{number} {kind}{'s' if number > 1 else ''}, slices {slabs}",
         "memory": memory,
         "messages": sent if number > 1 else "none",
         "time": time,
-        "result": f"{format_bytes(found.result_bytes)}, a third more with coarser levels; snapshots on top",
+        "result": f"{format_bytes(found.result_bytes)}, plus a third for the coarser levels, plus snapshots",
     }

@@ -10,36 +10,55 @@ import typer
 
 from ddip_ray.errors import InputError
 
-from .output import format_table, print_json
+from ..options import Circle
+from ..output import format_table, print_json
 
 if TYPE_CHECKING:
     from ddip_ray.tasks.judge.evaluate import Evaluation
 
 
 def evaluate(
-    result: Annotated[str, typer.Argument(help="A result of `ddip-ray reconstruct`.")],
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="Result of `ddip-ray reconstruct`.")],
     reference: Annotated[
         str | None,
-        typer.Option(help="Another result, or an acquisition with a reference. Default: the result's own."),
+        typer.Option(
+            metavar="PATH",
+            help="Result or acquisition whose image is the reference. Default: the reference of the "
+            "acquisition that was reconstructed.",
+        ),
     ] = None,
-    png: Annotated[Path | None, typer.Option(help="Write a picture: reference, FBP, result, error.")] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Picture to write: reference, FBP (MRI: zero-filled), result and error."
+        ),
+    ] = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option(help="Show this result in the picture instead of FBP; may be repeated."),
+        typer.Option(
+            metavar="RESULT",
+            help="Result to show in the picture instead of FBP or zero-filled. Can be given several times.",
+        ),
     ] = None,
     data_range: Annotated[
-        float, typer.Option(help="Of PSNR and SSIM; 1 is the whole intensity window.")
+        float,
+        typer.Option(
+            metavar="VALUE", help="Data range of PSNR and SSIM; 1 is the whole intensity window of the image."
+        ),
     ] = 1.0,
-    circle: Annotated[
-        bool, typer.Option("--circle", help="Score the inscribed circle of slices only.")
+    circle: Circle = False,
+    per_slice: Annotated[
+        bool, typer.Option("--per-slice", help="Also print the scores of every axial slice.")
     ] = False,
-    per_slice: Annotated[bool, typer.Option("--per-slice", help="Also list every axial slice.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the picture if it exists.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, with every slice of every plane.")
+        bool,
+        typer.Option(
+            "--json", help="Print JSON instead of text, with the scores of every slice in all three planes."
+        ),
     ] = False,
 ) -> None:
-    """Score a result against its reference: PSNR, SSIM, residual."""
+    """Score a result against a reference: PSNR, SSIM, residual."""
     if png is not None:
         check_picture(png, overwrite)
     from ddip_ray.tasks.judge.evaluate import evaluate as run
@@ -60,7 +79,7 @@ def evaluate(
 
 
 def check_picture(png: Path, overwrite: bool) -> None:
-    """Before the work, not after it."""
+    """Refuse a picture that cannot be written, before any work is done."""
     if png.suffix.lower() != ".png":
         raise InputError(f"--png {png}: expected a name ending in .png")
     if png.exists() and not overwrite:
@@ -72,14 +91,16 @@ def check_picture(png: Path, overwrite: bool) -> None:
 
 
 def in_words(scores: Evaluation) -> str:
-    """Scores as a table under what was compared."""
+    """The scores as a table, below the names of the result and the reference."""
     rows = [["", "PSNR (dB)", "SSIM", ""], ["volume", number(scores.psnr, 2), number(scores.ssim, 4), ""]]
     for plane, means in scores.planes.items():
         note = f"mean of {means.num_averaged} slices"
         rows.append([plane, number(means.psnr, 2), number(means.ssim, 4), note])
     original = f"{scores.data_range_original:.6g} {scores.unit}".rstrip()
     residual = (
-        "" if scores.residual is None else f"\nresidual {scores.residual:.4f} of the measurements' norm"
+        ""
+        if scores.residual is None
+        else f"\nresidual {scores.residual:.4f}, relative to the norm of the measurements"
     )
     return (
         f"{scores.result}\nagainst {scores.reference}\n"
@@ -89,7 +110,7 @@ def in_words(scores: Evaluation) -> str:
 
 
 def slice_table(scores: Evaluation) -> str:
-    """Every axial slice."""
+    """A table with the scores of every axial slice."""
     axial = scores.planes["axial"]
     rows = [["slice", "PSNR (dB)", "SSIM"]]
     pairs = zip(axial.slice_psnr, axial.slice_ssim, strict=True)
@@ -98,5 +119,5 @@ def slice_table(scores: Evaluation) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A dash for what is not defined, as the SSIM of a volume thinner than its window."""
+    """``value`` as text; a dash if it is undefined, like the SSIM of a volume thinner than its window."""
     return "-" if value is None else f"{value:.{digits}f}"

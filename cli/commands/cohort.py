@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,47 +10,81 @@ import typer
 
 from ddip_ray.errors import InputError
 
-from .interrupts import EXIT_CAN_RESUME, stoppable
-from .options import Address, AsJson, ConfigFile, Prior
-from .output import format_seconds, format_table, print_json
-from .reconstruct import Adapt, Method, Preset
+from ..interrupts import EXIT_CAN_RESUME, stoppable
+from ..options import Adapt, Address, AsJson, ConfigFile, Method, Preset, Prior, RunSeed, SnapshotEvery
+from ..output import format_seconds, format_table, print_json, say
 
 if TYPE_CHECKING:
     from ddip_ray.engine.events import Event
     from ddip_ray.tasks.cohort.ledger import Entry, Ledger
     from ddip_ray.tasks.cohort.slots import Slots
 
-app = typer.Typer(no_args_is_help=True, help="Reconstruct many volumes, and survive the night.")
+app = typer.Typer(no_args_is_help=True, help="Reconstruct many volumes; failures do not stop the rest.")
 
-Folder = Annotated[Path, typer.Argument(help="The folder of a cohort.")]
-Gpus = Annotated[int | None, typer.Option(min=1, help="GPUs to use. Default: all there are.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a `cohort run`.")]
+Gpus = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Number of GPUs that the volumes share. Default: all GPUs."),
+]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Workers, when there is no GPU. Default: one a core.")
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Number of CPU workers that the volumes share, instead of GPUs. Default, without a GPU: one per "
+        "core.",
+    ),
 ]
 EXIT_SOME_FAILED = 1
 
 
 @app.command("run")
 def run(
-    source: Annotated[str, typer.Argument(help="A YAML file, a folder of stores, or a pattern of paths.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of results, and of the ledger.")],
-    method: Annotated[Method | None, typer.Option(help="As of reconstruct.")] = None,
-    preset: Annotated[Preset | None, typer.Option(help="As of reconstruct.")] = None,
-    adapt: Annotated[Adapt | None, typer.Option(help="As of reconstruct.")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Acquisitions: a folder of .zarr stores, a pattern of paths, or a YAML file that lists them."
+            "",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FOLDER", help="Folder for results and the record of progress."
+        ),
+    ],
+    method: Method = None,
+    preset: Preset = None,
+    adapt: Adapt = None,
     config: ConfigFile = None,
     prior: Prior = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    seed: RunSeed = None,
     gpus: Gpus = None,
     workers: Workers = None,
     address: Address = None,
-    attempts: Annotated[int, typer.Option(min=1, help="At a volume whose workers or machine fail.")] = 3,
-    snapshot_every: Annotated[str, typer.Option(metavar="20|10m|never", help="As of reconstruct.")] = "10m",
+    attempts: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Attempts at a volume whose workers or machine fail before it is given up.",
+        ),
+    ] = 3,
+    snapshot_every: SnapshotEvery = "10m",
     warm_start: Annotated[
         bool,
-        typer.Option("--warm-start", help="Adapt from the mean adapter of the tag's earlier volumes (D3IP)."),
+        typer.Option(
+            "--warm-start",
+            help="Start the adaptation of each volume from the mean adapter of finished volumes with the "
+            "same tag (D3IP methods).",
+        ),
     ] = False,
 ) -> None:
-    """Reconstruct every volume of SOURCE; what is done is not done again."""
+    """Reconstruct every volume of SOURCE.
+
+    Volumes that are already done are skipped. The exit code is 1 if some failed.
+    """
     from ddip_ray.config.load import given_settings
     from ddip_ray.engine.snapshots.timer import SnapshotTimer
     from ddip_ray.tasks.cohort.ledger import Ledger
@@ -83,12 +116,20 @@ def run(
 @app.command("resume")
 def resume(
     folder: Folder,
-    failed: Annotated[bool, typer.Option("--failed", help="Also what failed, once more.")] = False,
-    gpus: Gpus = None,
-    workers: Workers = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Try volumes that failed once more.")] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of GPUs that the volumes share. Default: as begun."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Number of CPU workers that the volumes share. Default: as begun."
+        ),
+    ] = None,
     address: Address = None,
 ) -> None:
-    """Go on with a cohort, as it was begun or on other GPUs or workers."""
+    """Continue a cohort, on the same or other GPUs or workers."""
     from ddip_ray.tasks.cohort.ledger import Ledger
     from ddip_ray.tasks.cohort.slots import Slots
 
@@ -98,12 +139,12 @@ def resume(
         options |= {"gpus": gpus, "workers": workers}
     slots = Slots.asked_for(options["workers"], options["gpus"])
     if failed:
-        print(f"{ledger.retry_failed()} that failed wait again", file=sys.stderr)
+        say(f"volumes that failed and are tried again: {ledger.retry_failed()}")
     drive(ledger, slots, options)
 
 
 def drive(ledger: Ledger, slots: Slots, options: dict[str, Any]) -> None:
-    """Until nothing waits; exit code 1 when volumes have failed."""
+    """Reconstruct until no volume is waiting; exit code 1 if volumes have failed."""
     from ddip_ray.tasks.cohort.adapter_library import AdapterLibrary
     from ddip_ray.tasks.cohort.attempt import VolumeReconstruction
     from ddip_ray.tasks.cohort.driver import Cohort
@@ -112,38 +153,42 @@ def drive(ledger: Ledger, slots: Slots, options: dict[str, Any]) -> None:
     folder = ledger.path.parent
     library = AdapterLibrary((folder / "adapters").absolute()) if options["warm_start"] else None
     with stoppable() as should_stop:
-        attempt = VolumeReconstruction(ledger, slots, options["snapshot_every"], library, say)
-        Cohort(ledger, slots, options["attempts"], attempt, should_stop, say).run()
+        attempt = VolumeReconstruction(ledger, slots, options["snapshot_every"], library, tell)
+        Cohort(ledger, slots, options["attempts"], attempt, should_stop, tell).run()
     entries = ledger.entries()
     print(counts(entries))
     print(f"\nnext: ddip-ray cohort report {folder}")
     if any(entry.state == VolumeState.RUNNING for entry in entries):
-        print("other drivers have the rest; `cohort resume` takes over what they lose", file=sys.stderr)
+        say("other drivers work on the rest; `cohort resume` takes over volumes that they lose")
         raise typer.Exit(EXIT_CAN_RESUME)
     if any(entry.state == VolumeState.FAILED for entry in entries):
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def say(name: str, event: Event) -> None:
+def tell(name: str, event: Event) -> None:
+    """Print a message about the volume ``name``; steps are not shown."""
     from ddip_ray.engine.events import Message
 
     if isinstance(event, Message):
-        print(f"{name}: {event.text}", file=sys.stderr, flush=True)
+        say(f"{name}: {event.text}")
 
 
 @app.command("status")
 def status(
     folder: Folder,
     watch: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.2, help="Look again so often, until all is done.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.2, help="Refresh the table at this interval until all volumes are done."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which volumes wait, run, are done or have failed."""
+    """Show which volumes are waiting, running, done or failed."""
     from ddip_ray.tasks.cohort.ledger import Ledger
 
     if watch is not None and as_json:
-        raise InputError("--watch is for people, --json for programs", "Give one of them.")
+        raise InputError("--watch and --json exclude each other", "Give one of them.")
     ledger = Ledger(folder)
     entries = ledger.entries()
     if as_json:
@@ -155,7 +200,7 @@ def status(
 
 
 def follow(ledger: Ledger, seconds: float) -> None:
-    """A table that changes in place."""
+    """Show the table of volumes and refresh it in place every ``seconds`` until all are done."""
     import time
 
     from rich.live import Live
@@ -173,7 +218,7 @@ def follow(ledger: Ledger, seconds: float) -> None:
 
 
 def in_words(entries: list[Entry]) -> str:
-    """A line a volume, and how many there are of each kind."""
+    """A table with a line for each volume, and how many are in each state."""
     rows = [["volume", "state", "attempts", "workers", "step", "time", "residual", "PSNR", ""]]
     for entry in entries:
         rows.append(
@@ -193,7 +238,7 @@ def in_words(entries: list[Entry]) -> str:
 
 
 def counts(entries: list[Entry]) -> str:
-    """How many volumes are in each state."""
+    """The number of volumes in each state, as a line."""
     from ddip_ray.tasks.cohort.ledger import VolumeState
 
     found = {state: sum(entry.state == state for entry in entries) for state in VolumeState}
@@ -203,9 +248,9 @@ def counts(entries: list[Entry]) -> str:
 @app.command("report")
 def report(
     folder: Folder,
-    pictures: Annotated[bool, typer.Option(help="Draw every volume that is done.")] = True,
+    pictures: Annotated[bool, typer.Option(help="Also draw a picture of every volume that is done.")] = True,
 ) -> None:
-    """A table for a spreadsheet, report.csv, and a picture a volume."""
+    """Write a table of all volumes, report.csv, and pictures."""
     from ddip_ray.tasks.cohort.ledger import Ledger
     from ddip_ray.tasks.cohort.report import write_csv, write_pictures
 
@@ -214,5 +259,5 @@ def report(
     print(counts(entries))
     print(folder / "report.csv")
     if pictures:
-        drawn = write_pictures(entries, folder / "pictures", lambda text: print(text, file=sys.stderr))
+        drawn = write_pictures(entries, folder / "pictures", say)
         print(f"{len(drawn)} pictures in {folder / 'pictures'}")

@@ -6,17 +6,20 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson
-from .output import format_fields, print_json
+from ..options import AsJson
+from ..output import format_fields, print_json
 
 
 def info(
     store: Annotated[
-        str, typer.Argument(help="An acquisition or a result: a path, s3://, gs:// or http(s)://.")
+        str,
+        typer.Argument(
+            metavar="STORE", help="Acquisition or result: a path, or an s3://, gs:// or http(s):// address."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in an acquisition or a result."""
+    """Show what an acquisition or a result contains."""
     from ddip_ray.io.stores.summary import summarize
     from ddip_ray.tasks.describe import in_words
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from ddip_ray.errors import InputError
 
+from ..output import say
 from .launched import options_of
 
 if TYPE_CHECKING:
@@ -26,24 +26,40 @@ EXIT_FAILED = 1
 def k8s(
     context: typer.Context,
     site: Annotated[
-        Path | None, typer.Option(help="YAML: what the cluster is like; see deploy/kubernetes/README.md.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML file that describes the cluster, required; see deploy/kubernetes/README.md.",
+        ),
     ] = None,
     nodes: Annotated[
-        int | None, typer.Option(min=1, help="Worker pods. Default: 1 or, of an elastic site, all it allows.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of worker pods. Default: 1; for a site with elastic scheduling its max_nodes.",
+        ),
     ] = None,
-    gpus_per_node: Annotated[int | None, typer.Option(min=1, help="GPUs of each, one worker each.")] = None,
+    gpus_per_node: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of GPUs of each pod, one worker each.")
+    ] = None,
     cpus_per_node: Annotated[
-        int | None, typer.Option(min=1, help="CPU workers of each, where there are no GPUs.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of CPU workers of each pod, instead of GPUs."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the RayJob. Default: the command's, and a number.")
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the RayJob. Default: the command and a random number."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the manifest, and submit nothing.")
+        bool, typer.Option("--dry-run", help="Print the manifest instead of submitting it.")
     ] = False,
-    follow: Annotated[bool, typer.Option(help="Show what the job writes, until it ends.")] = True,
+    follow: Annotated[bool, typer.Option(help="Show the job's output until it ends.")] = True,
 ) -> None:
-    """Submit what stands after -- as a RayJob: launch k8s --site site.yaml … -- reconstruct vol.zarr"""
+    """Submit the command that follows -- as a RayJob of Kubernetes.
+
+    Example: ddip-ray launch k8s --site site.yaml --nodes 2 --gpus-per-node 4 -- reconstruct vol.zarr
+    """
     from ddip_ray.launch.command import LaunchedCommand
     from ddip_ray.launch.kubernetes.checks import check_rayjob
     from ddip_ray.launch.kubernetes.kubectl import Kubectl
@@ -54,8 +70,8 @@ def k8s(
 
     if site is None:
         raise InputError(
-            "no --site: a job needs an image and a place for its data",
-            "See deploy/kubernetes/site.example.yaml.",
+            "no --site: it names the container image and where the data are",
+            "See deploy/kubernetes/site.example.yaml",
         )
     where = load_site(site, KubernetesSite)
     command = LaunchedCommand.parse(context.args)
@@ -74,7 +90,7 @@ def k8s(
     say(
         f"rayjob {title} in namespace {where.namespace}\n"
         f"  cancel, with a snapshot: kubectl delete rayjob {title} --namespace {where.namespace}\n"
-        "  resume: the same launch once more; it goes on from the last snapshot"
+        "  resume: launch it again; it continues from the last snapshot"
     )
     if follow:
         raise typer.Exit(followed(kubectl.namespace, title))
@@ -83,7 +99,7 @@ def k8s(
 def worker_memory(
     command: LaunchedCommand, given: Mapping[str, Any], site: KubernetesSite, layout: JobSize
 ) -> int:
-    """Host memory of a worker: of the volume where it can be opened from here, or as the site has it."""
+    """Bytes of host memory per worker: estimated if the volume opens here, otherwise the site's default."""
     from ddip_ray.launch.kubernetes.paths import require_reachable
     from ddip_ray.launch.kubernetes.sizing import default_bytes, worker_host_bytes
 
@@ -91,14 +107,14 @@ def worker_memory(
     output = given.get("output")
     require_reachable(command, store, None if output is None else str(output), site.storage)
     if command.name.startswith("cohort"):
-        say("memory is the site's default: a cohort has volumes of any size")
+        say("memory is the site's default: the volumes of a cohort can have any size")
         return default_bytes(site, layout)
     found = worker_host_bytes(store, lambda: settings_of(given), layout, say)
     return default_bytes(site, layout) if found is None else found
 
 
 def settings_of(given: Mapping[str, Any]) -> RunConfig:
-    """Of `reconstruct`, as it would have them."""
+    """The configuration that `reconstruct` would make of these options."""
     from ddip_ray.config.load import load_config
 
     chosen = {name: given[name] and given[name].value for name in ("method", "preset")}
@@ -106,32 +122,29 @@ def settings_of(given: Mapping[str, Any]) -> RunConfig:
 
 
 def new_name(command: LaunchedCommand) -> str:
-    """A job that is over keeps its name until it is deleted, so every one has a name of its own."""
+    """A new name for a job, because a job that has ended keeps its name until it is deleted."""
     import secrets
 
     return f"{command.name.replace(' ', '-')}-{secrets.token_hex(4)}"
 
 
 def followed(namespace: str, name: str) -> int:
-    """The exit code; Ctrl-C leaves the job alone."""
+    """The exit code of a job, whose output is shown until it ends; Ctrl-C leaves the job running."""
     from ddip_ray.launch.kubernetes.kubectl import Kubectl, follow
 
     try:
         end = follow(Kubectl(namespace), name, say)
     except KeyboardInterrupt:
-        say(f"rayjob {name} goes on; see kubectl logs --follow job/{name} --namespace {namespace}")
+        say(f"rayjob {name} keeps running; see kubectl logs --follow job/{name} --namespace {namespace}")
         return 0
     return report(end)
 
 
 def report(end: JobState) -> int:
+    """The exit code of a job that has ended; a failure is explained on stderr."""
     if end.has_succeeded:
         return 0
     if end.message:
         say(end.message)
-    say("  go on with the same launch: it begins at the last snapshot")
+    say("  launch it again: it continues from the last snapshot")
     return EXIT_FAILED
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

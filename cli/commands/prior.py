@@ -9,8 +9,8 @@ import typer
 
 from ddip_ray.errors import InputError
 
-from .options import AsJson
-from .output import format_fields, format_seconds, format_table, print_json, progress
+from ..options import AsJson
+from ..output import format_fields, format_seconds, format_table, print_json, progress
 
 if TYPE_CHECKING:
     from ddip_ray.prior.training.train import TrainingProgress
@@ -35,15 +35,17 @@ def list_priors(as_json: AsJson = False) -> None:
         rows.append(
             [name, f"{size} x {size}", str(card["steps_done"]), str(card["hours"]), card["digest"][:12]]
         )
-    print(format_table(rows) if cards else "no prior comes with this installation")
+    print(format_table(rows) if cards else "this installation has no priors")
 
 
 @app.command("info")
 def info(
-    name: Annotated[str, typer.Argument(help="A shipped prior, a directory or a checkpoint.")],
+    name: Annotated[
+        str, typer.Argument(metavar="PRIOR", help="Name of a shipped prior, directory, or checkpoint file.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Describe one prior."""
+    """Show what is known about a prior."""
     from ddip_ray.prior.catalog import find_prior
     from ddip_ray.tasks.prior_card import read_card
 
@@ -64,27 +66,58 @@ def _in_words(value: Any) -> str:
 
 @app.command("train")
 def train(
-    output: Annotated[Path, typer.Argument(help="Directory of the prior; the same command resumes it.")],
-    size: Annotated[int, typer.Option(help="Pixels a side of the phantoms.")] = 128,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 5000,
-    batch: Annotated[int, typer.Option(help="Phantoms a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 8e-4,
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Directory to write the prior to.")],
+    size: Annotated[
+        int, typer.Option(metavar="N", help="Side of the square training images in pixels.")
+    ] = 128,
+    steps: Annotated[int, typer.Option(metavar="N", help="Number of optimiser steps.")] = 5000,
+    batch: Annotated[int, typer.Option(metavar="N", help="Number of images per optimiser step.")] = 16,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="RATE", help="Peak learning rate, after a short warm-up.")
+    ] = 8e-4,
     low_noise_power: Annotated[
-        float, typer.Option(help="Noise levels are drawn as u to this power: 1 uniform, 2 prefers low noise.")
+        float,
+        typer.Option(
+            metavar="P",
+            help="Power p of the training timesteps, drawn as T u^p with u uniform in 0 to 1: 1 is uniform, "
+            "2 prefers low noise.",
+        ),
     ] = 1.0,
     ema_decay: Annotated[
-        float, typer.Option(help="Of the averaged weights, which are the ones kept.")
+        float,
+        typer.Option(
+            metavar="DECAY",
+            help="Decay per step of the exponential moving average of the weights, which is what is saved.",
+        ),
     ] = 0.999,
-    channels: Annotated[str, typer.Option(help="Of the U-Net's levels.")] = "32,64,96,128",
-    layers: Annotated[int, typer.Option(help="Blocks a level.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of weights, phantoms and noise.")] = 0,
+    channels: Annotated[
+        str,
+        typer.Option(
+            metavar="N,N,…",
+            help="Channels of each level of the U-Net, multiples of 8, the last one a multiple of 32.",
+        ),
+    ] = "32,64,96,128",
+    layers: Annotated[
+        int, typer.Option(metavar="N", help="Number of residual blocks per level of the U-Net.")
+    ] = 1,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Random seed of initial weights, training images and noise.")
+    ] = 0,
     init_from: Annotated[
-        Path | None, typer.Option(help="Start from the weights of this run, e.g. one at a smaller size.")
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Earlier training run to take the initial weights from, for example one at a smaller size. "
+            "Default: random weights.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 250,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Device to train on.")] = "cpu",
+    save_every: Annotated[int, typer.Option(metavar="N", help="Number of steps between checkpoints.")] = 250,
 ) -> None:
-    """Train a prior on random ellipses; resumes what is in OUTPUT."""
+    """Train a prior on images of random ellipses.
+
+    The same command continues an interrupted training from the last checkpoint in OUTPUT.
+    """
     levels = parse_channels(channels)
     from ddip_ray.prior.network import NetworkConfig
     from ddip_ray.prior.training.train import TrainingConfig, train_prior
@@ -112,7 +145,10 @@ def train(
 
 
 def parse_channels(text: str) -> tuple[int, ...]:
-    """``"32,64,96"`` as numbers that normalisation groups (8) and, last, attention heads (32) divide."""
+    """The numbers in ``"32,64,96"``.
+
+    Normalisation groups need multiples of 8; attention heads, at the last level, need a multiple of 32.
+    """
     words = text.split(",")
     levels = tuple(int(word) if word.strip().isdigit() else 0 for word in words)
     if not all(level > 0 and level % 8 == 0 for level in levels) or levels[-1] % 32:
