@@ -17,8 +17,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # plain help: instant, and readable in a pipe
     pretty_exceptions_enable=False,
-    help="Reconstruct 3D CT and MRI volumes from few measurements with a diffusion prior adapted to the scan."
-    "",
+    help="Reconstruct 3D CT and MRI volumes from few measurements, using a diffusion prior "
+    "adapted to the scan.",
     epilog="Add --debug to any command to see where in the program an error came from.",
 )
 app.command("info")(info.info)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -10,7 +14,11 @@ from ddip_ray_cli.app import app
 from ddip_ray_cli.main import main
 from ddip_ray_cli.parameters import OTHER_NAMES, command_of, with_options
 
+import ddip_ray
+
 PARSER = typer.main.get_command(app)
+ERRORS = ("InputError", "Unavailable", "NoRoom", "WorkersLost")
+PYTHON_ONLY: set[str] = set()  # parameters that no command sets
 
 
 def shown(message: str, *words: str) -> str:
@@ -80,6 +88,34 @@ def test_every_other_name_is_of_some_command() -> None:
         return {p.name for p in command.params if p.name}.union(*map(parameters, below))
 
     assert set(OTHER_NAMES.values()) <= parameters(PARSER)  # type: ignore[arg-type]
+
+
+def _leaves(command: Any) -> Iterator[Any]:
+    below = getattr(command, "commands", {}).values()
+    for child in below:
+        yield from _leaves(child)
+    if not below:
+        yield command
+
+
+def _quoted_in_messages() -> set[str]:
+    """The parameters in backquotes where the library raises an error."""
+    found: set[str] = set()
+    for path in Path(ddip_ray.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS:
+                texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+                found.update(*(re.findall(r"`[a-z_.]+(?:=[^`]+)?`", t) for t in texts if isinstance(t, str)))
+    return found
+
+
+def test_every_parameter_in_an_error_is_an_option_of_some_command() -> None:
+    quoted = _quoted_in_messages()
+    assert len(quoted) > 20
+    untranslated = {
+        text for text in quoted if all(with_options(text, leaf) == text for leaf in _leaves(PARSER))
+    }
+    assert untranslated <= PYTHON_ONLY
 
 
 def test_a_command_shows_its_options(
