@@ -97,7 +97,7 @@ def test_a_job_that_fails_fails_here(
         assert launch(tmp_path) == 1
     said = capfd.readouterr().err
     assert "volume-7: failed: AppFailed\nexit code 75\n" in said
-    assert "begins at the last snapshot" in said
+    assert "it continues from the last snapshot" in said
 
 
 @real_kubectl
