@@ -18,7 +18,7 @@ import ddip_ray
 
 PARSER = typer.main.get_command(app)
 ERRORS = ("InputError", "Unavailable", "NoRoom", "WorkersLost")
-PYTHON_ONLY: set[str] = set()  # parameters that no command sets
+PYTHON_ONLY = {"`layout`"}  # no command gives it beside its parts
 
 
 def shown(message: str, *words: str) -> str:
