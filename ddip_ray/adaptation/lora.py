@@ -15,13 +15,23 @@ from ddip_ray.errors import InputError
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Which weights are adapted, and with how many degrees of freedom (Hu et al., 2106.09685)."""
+    """Which weights are adapted, and with how many degrees of freedom.
+
+    Hu et al. (LoRA: Low-Rank Adaptation of Large Language Models, ICLR 2022, 2106.09685).
+
+    Attributes:
+        rank: rank of the change of each weight.
+        scale: factor on the product of the two factors.
+        convolutions: whether convolutions are adapted.
+        attention: whether attention projections are adapted.
+        init_std: standard deviation of the down factors at initialisation; None is 1/√fan_in.
+    """
 
     rank: int = 4
     scale: float = 1.0
     convolutions: bool = True
     attention: bool = True
-    init_std: float | None = None  # of the down factors; None: 1/√(inputs of the weight)
+    init_std: float | None = None
 
 
 def adapted_weights(network: nn.Module, config: LoraConfig) -> list[str]:
@@ -48,7 +58,7 @@ class Adapter:
 
     @classmethod
     def create(cls, network: nn.Module, config: LoraConfig, seed: int) -> Adapter:
-        """Up factors start at zero, so the adapted network starts as the plain one."""
+        """A fresh adapter: its up factors are zero, so the adapted network is the plain one."""
         generator = torch.Generator().manual_seed(seed)
         weights = dict(network.named_parameters())
         parameters: dict[str, Tensor] = {}
@@ -89,7 +99,7 @@ class Adapter:
         return Adapter(parameters, self.config)
 
     def at_strength(self, strength: float) -> Adapter:
-        """A copy whose change is so many times as large; at 0 as if fresh, and as able to learn."""
+        """A copy with ``strength`` times the change; 0 gives a fresh adapter, which can still be trained."""
         other = self.copy()
         with torch.no_grad():
             for name, parameter in other.parameters.items():
@@ -98,7 +108,7 @@ class Adapter:
         return other
 
     def changes_weights(self) -> bool:
-        """Whether the adapted network is another than the plain one."""
+        """Whether the adapted network differs from the plain one."""
         return any(bool(p.any()) for name, p in self.parameters.items() if name.endswith(".lora_up"))
 
     def flat(self) -> Tensor:
@@ -123,6 +133,7 @@ class Adapter:
         return [part.reshape(p.shape) for part, p in zip(parts, self.parameters.values(), strict=True)]
 
     def num_parameters(self) -> int:
+        """The number of all values."""
         return sum(p.numel() for p in self.parameters.values())
 
     def to_bytes(self, prior_digest: str) -> bytes:
@@ -136,6 +147,12 @@ class Adapter:
     @classmethod
     def from_bytes(cls, data: bytes, network: nn.Module, prior_digest: str, name: str = "adapter") -> Adapter:
         """Read what `to_bytes` wrote.
+
+        Args:
+            data: contents of an adapter file.
+            network: the network that it is for.
+            prior_digest: digest of that network's weights.
+            name: what to call the adapter in messages.
 
         Raises:
             InputError: not an adapter file, made for another prior, or shapes that do not fit.

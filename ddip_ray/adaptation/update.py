@@ -15,8 +15,8 @@ from ddip_ray.numerics.threads import one_thread
 def draw_slices(num_slices: int, num_drawn: int, generator: torch.Generator) -> list[int]:
     """One slice out of each of ``num_drawn`` equal parts of the volume (fewer if it is thinner).
 
-    Stratified, so that every part is seen at each step and workers get equal shares; drawn over
-    the volume, so that the draw does not know how many workers there are.
+    The draw is stratified, so that every part is seen at each step and workers get equal shares; it is made
+    over the volume, so that it does not depend on the number of workers.
     """
     count = min(num_drawn, num_slices)
     edges = [i * num_slices // count for i in range(count + 1)]
@@ -25,8 +25,8 @@ def draw_slices(num_slices: int, num_drawn: int, generator: torch.Generator) -> 
     ]
 
 
-def draw_run(num_slices: int, num_drawn: int, generator: torch.Generator) -> list[int]:
-    """A run of ``num_drawn`` neighbours, anywhere in the volume (all of it if it is thinner)."""
+def draw_block(num_slices: int, num_drawn: int, generator: torch.Generator) -> list[int]:
+    """A block of ``num_drawn`` neighbours, anywhere in the volume (all of it if it is thinner)."""
     count = min(num_drawn, num_slices)
     first = int(torch.randint(0, num_slices - count + 1, (1,), generator=generator))
     return list(range(first, first + count))
@@ -41,8 +41,12 @@ def adapt_step(
 ) -> float:
     """Minimise the mean of ``slice_loss`` over ``slices`` by one optimiser step; returns that mean.
 
-    ``slice_loss`` gives the loss of a global slice index where this worker holds the slice and
-    None elsewhere; the sum over them is that of `mean_over_slices`.
+    Args:
+        adapter: what is trained.
+        optimizer: optimiser of its parameters.
+        slices: indices of slices in the volume.
+        slice_loss: loss of a slice; None where another worker holds it.
+        all_reduce: sum over the workers, in place.
     """
     parameters = list(adapter.parameters.values())
     size = adapter.num_parameters()
@@ -74,10 +78,15 @@ def mean_over_slices(
     zeros: Tensor,
     all_reduce: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Mean of a vector, of the shape of ``zeros``, that each slice's worker knows; None elsewhere.
+    """The mean over slices of a vector that only the slice's worker knows.
 
-    Each is reduced on its own and they are summed in slice order, so the sum does not depend on how the
-    slices are spread over workers.
+    The vectors are summed in slice order, so the mean does not depend on how slices are spread over workers.
+
+    Args:
+        slices: indices of slices in the volume.
+        of_slice: vector of a slice; None where another worker holds it.
+        zeros: zeros of the vectors' shape.
+        all_reduce: sum over the workers, in place.
     """
     gathered = zeros.detach().expand(len(slices), -1).clone()
     for row, z in enumerate(slices):

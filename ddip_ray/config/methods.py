@@ -72,7 +72,7 @@ METHODS: dict[str, MethodRow] = {
     "d3ip": MethodRow(
         title="One low-rank adapter for the volume, trained on rescans of a first reconstruction",
         paper=_D3IP_PAPER,
-        builder="ddip_ray.solvers.build:build_adaptive",
+        builder="ddip_ray.solvers.adapting.d3ip:build",
         sections=("sampler", "adaptation", "validation", "scd"),
         default={"adaptation": {"policy": "auto"}},
         paper_settings=published.D3IP,
@@ -82,7 +82,7 @@ METHODS: dict[str, MethodRow] = {
         title="D3IP (meta): the volume's adapter by Reptile, refined briefly on each slice",
         paper=f"{_D3IP_PAPER}; A. Nichol, J. Achiam and J. Schulman, On First-Order Meta-Learning "
         "Algorithms, 2018, arXiv 1803.02999",
-        builder="ddip_ray.solvers.build:build_adaptive",
+        builder="ddip_ray.solvers.adapting.reptile:build",
         sections=("sampler", "adaptation", "meta", "scd"),
         default={"adaptation": {"num_adapt_steps": 2}},  # outer steps, each of ``inner_steps`` inner ones
         paper_settings=published.D3IP_META,
@@ -91,7 +91,7 @@ METHODS: dict[str, MethodRow] = {
     "d3ip-mbir": MethodRow(
         title="D3IP (mbir): D3IP with total variation along z in the data consistency",
         paper=_D3IP_PAPER,
-        builder="ddip_ray.solvers.build:build_adaptive",
+        builder="ddip_ray.solvers.adapting.d3ip:build_mbir",
         sections=("sampler", "adaptation", "validation", "mbir", "scd"),
         paper_settings=published.D3IP_MBIR,
         adapts=True,
@@ -100,7 +100,7 @@ METHODS: dict[str, MethodRow] = {
     "ddip": MethodRow(
         title="An adapter for every slice, trained on rescans of that slice",
         paper=_D3IP_PAPER,
-        builder="ddip_ray.solvers.build:build_adaptive",
+        builder="ddip_ray.solvers.adapting.ddip:build",
         sections=("sampler", "adaptation", "scd"),
         paper_settings=published.DDIP,
         adapts=True,
@@ -110,7 +110,7 @@ METHODS: dict[str, MethodRow] = {
         title="An adapter for every slice, trained on the slice's measurements",
         paper="R. Barbano et al., Steerable Conditional Diffusion for Out-of-Distribution Adaptation in "
         "Medical Image Reconstruction, IEEE Transactions on Medical Imaging 2025, arXiv 2308.14409",
-        builder="ddip_ray.solvers.build:build_adaptive",
+        builder="ddip_ray.solvers.adapting.scd:build",
         sections=("sampler", "adaptation", "scd"),
         # Few and small steps: at ten times the rate, or four steps a timestep, it ended below DDS.
         default={
@@ -131,7 +131,7 @@ METHODS: dict[str, MethodRow] = {
         title="Decomposed diffusion sampling: data consistency by conjugate gradients",
         paper="H. Chung, S. Lee and J. C. Ye, Decomposed Diffusion Sampler for Accelerating Large-Scale "
         "Inverse Problems, ICLR 2024, arXiv 2303.05754",
-        builder="ddip_ray.solvers.build:build_sampler",
+        builder="ddip_ray.solvers.sampling.dds:build",
         sections=("sampler",),
         paper_settings=published.DDS,
     ),
@@ -139,7 +139,7 @@ METHODS: dict[str, MethodRow] = {
         title="Denoising diffusion null-space model: data consistency by the pseudo-inverse",
         paper="Y. Wang, J. Yu and J. Zhang, Zero-Shot Image Restoration Using Denoising Diffusion "
         "Null-Space Model, ICLR 2023, arXiv 2212.00490",
-        builder="ddip_ray.solvers.build:build_sampler",
+        builder="ddip_ray.solvers.sampling.ddnm:build",
         sections=("sampler",),
         paper_settings=published.DDNM,
     ),
@@ -147,7 +147,7 @@ METHODS: dict[str, MethodRow] = {
         title="Plug-and-play image restoration on a diffusion trajectory",
         paper="Y. Zhu et al., Denoising Diffusion Models for Plug-and-Play Image Restoration, "
         "CVPR Workshops 2023, arXiv 2305.08995",
-        builder="ddip_ray.solvers.build:build_sampler",
+        builder="ddip_ray.solvers.sampling.diffpir:build",
         sections=("sampler", "diffpir"),
         paper_settings=published.DIFFPIR,
     ),
@@ -155,7 +155,7 @@ METHODS: dict[str, MethodRow] = {
         title="Ancestral sampling, pulled down the gradient of the measurement misfit",
         paper="H. Chung, J. Kim, M. T. McCann, M. L. Klasky and J. C. Ye, Diffusion Posterior Sampling for "
         "General Noisy Inverse Problems, ICLR 2023, arXiv 2209.14687",
-        builder="ddip_ray.solvers.build:build_dps",
+        builder="ddip_ray.solvers.sampling.dps:build",
         sections=("dps",),
         paper_settings=published.DPS,
         differentiates_sampling=True,
@@ -165,7 +165,7 @@ METHODS: dict[str, MethodRow] = {
     "diffusionmbir": MethodRow(
         title="DDS with total variation along z, its dual kept from timestep to timestep",
         paper=_MBIR_PAPER,
-        builder="ddip_ray.solvers.build:build_sampler",
+        builder="ddip_ray.solvers.sampling.mbir:build",
         sections=("sampler", "mbir", "predictor_corrector"),
         paper_settings=published.DIFFUSION_MBIR,
         couples_slices=True,
@@ -174,7 +174,7 @@ METHODS: dict[str, MethodRow] = {
         title="Predictor-corrector sampling of the VE-SDE with data consistency",
         paper="Y. Song, L. Shen, L. Xing and S. Ermon, Solving Inverse Problems in Medical Imaging with "
         "Score-Based Generative Models, ICLR 2022, arXiv 2111.08005",
-        builder="ddip_ray.solvers.build:build_sampler",
+        builder="ddip_ray.solvers.sampling.predictor_corrector:build",
         sections=("sampler", "predictor_corrector"),
         # A thousand data consistencies, each of a noisy state: few CG iterations are enough for each.
         default={"sampler": {"final_cg_iterations": 20}},
@@ -186,7 +186,7 @@ METHODS: dict[str, MethodRow] = {
         title="3D total variation by ADMM",
         paper="L. I. Rudin, S. Osher and E. Fatemi, Nonlinear Total Variation Based Noise Removal "
         "Algorithms, Physica D 1992, doi:10.1016/0167-2789(92)90242-F",
-        builder="ddip_ray.solvers.build:build_tv",
+        builder="ddip_ray.solvers.classical.total_variation:build",
         sections=("tv",),
         uses_prior=False,
         couples_slices=True,
@@ -198,7 +198,7 @@ METHODS: dict[str, MethodRow] = {
         title="Least squares by conjugate gradients, regularised by stopping early",
         paper="M. R. Hestenes and E. Stiefel, Methods of Conjugate Gradients for Solving Linear Systems, "
         "Journal of Research of the National Bureau of Standards 1952, doi:10.6028/jres.049.044",
-        builder="ddip_ray.solvers.build:build_cg",
+        builder="ddip_ray.solvers.classical.direct:build_cg",
         sections=("cg",),
         uses_prior=False,
         takes_initial_image=False,
@@ -208,7 +208,7 @@ METHODS: dict[str, MethodRow] = {
     "fbp": MethodRow(
         title="Filtered back-projection, for CT",
         paper="",
-        builder="ddip_ray.solvers.build:build_fbp",
+        builder="ddip_ray.solvers.classical.direct:build_fbp",
         sections=("fbp",),
         uses_prior=False,
         takes_initial_image=False,
@@ -218,7 +218,7 @@ METHODS: dict[str, MethodRow] = {
     "zero-filled": MethodRow(
         title="Zero filling, or density-compensated gridding, for MRI",
         paper="",
-        builder="ddip_ray.solvers.build:build_zero_filled",
+        builder="ddip_ray.solvers.classical.direct:build_zero_filled",
         uses_prior=False,
         takes_initial_image=False,
         held_images=1,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
+from ddip_ray.adaptation.load import read_adapter
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event, Message, RunResult
 from ddip_ray.engine.executor import Executor, LocalExecutor
@@ -20,7 +21,6 @@ from ddip_ray.engine.worker import ADAPTER_NAME, MethodFacts, Worker, WorkerTask
 from ddip_ray.errors import InputError, WorkersLost
 from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.stores.result import ResultHandle, create_result
-from ddip_ray.solvers.build import read_adapter
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class Run:
             setup_seconds = time.monotonic() - self.started
             progress = self.steps_on(workers, plan, facts).run_steps()
             reports = workers.each(partial(Worker.write, handle=self.result))
-            facts = workers.each(Worker.facts)[0]  # fewer network calls where adaptation stopped early
+            facts = workers.each(Worker.final_facts)[0]
             return Completed(plan, facts, progress, WriteReport.combined(reports), setup_seconds)
 
     def placed(self, workers: Executor) -> RunPlan:

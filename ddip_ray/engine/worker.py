@@ -16,8 +16,9 @@ from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.stores.result import ResultHandle
 from ddip_ray.solvers.core.communicator import Communicator
 from ddip_ray.solvers.core.method import StepReport
+from ddip_ray.solvers.core.network_calls import NetworkCalls
 from ddip_ray.solvers.core.slab import Slab
-from ddip_ray.solvers.core.state import Record, SliceRows, State
+from ddip_ray.solvers.core.state import Record, Recorder, SliceRows
 
 ADAPTER_NAME = "adapter.safetensors"
 _MEASUREMENTS = "measurements"  # name of their digests in a snapshot
@@ -103,9 +104,18 @@ class Worker:
             self.method = build_method(task.config, self.problem, communicator)
 
     def facts(self) -> MethodFacts:
-        """The facts about the method as they are now; adaptation may stop early, and calls be fewer."""
+        """The facts about the method before it starts; its network calls are those planned."""
+        return self._facts(self.method.planned)
+
+    def final_facts(self) -> MethodFacts:
+        """The facts about the method with the network calls that were made; every worker is asked at once."""
+        return self._facts(self.method.network_calls())
+
+    def _facts(self, calls: NetworkCalls) -> MethodFacts:
         method = self.method
-        return MethodFacts(method.num_steps, method.nfe, method.adapt_nfe, method.prior_digest)
+        return MethodFacts(
+            method.num_steps, calls.calls_per_slice, calls.adaptation_calls, method.prior_digest
+        )
 
     def step(self, i: int) -> StepReport:
         """Make step ``i`` of the method, at the same time as all other workers.
@@ -123,7 +133,7 @@ class Worker:
             InputError: it cannot be written.
         """
         record = Record()
-        self.method.keep(State(record))
+        self.method.save_or_restore(Recorder(record))
         record.slices[_MEASUREMENTS] = SliceRows(self.task.slab, self.digests)
         try:
             return snapshots.write_part(name, self.task.slab, record)
@@ -150,7 +160,7 @@ class Worker:
 
     def restore(self) -> None:
         """Give the method the state that `load` has read."""
-        self.method.keep(State(self.loaded, restoring=True, device=self.task.device))
+        self.method.save_or_restore(Recorder(self.loaded, restoring=True, device=self.task.device))
         del self.loaded
 
     def write(self, handle: ResultHandle) -> WriteReport:

@@ -1,9 +1,9 @@
-"""A diffusion network read as a denoiser: Tweedie's formula, and nothing that reads files."""
+"""What methods ask of a prior, and a diffusion network read as one: Tweedie's formula."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,88 @@ from ddip_ray.numerics.threads import one_thread
 from ddip_ray.prior.schedule import NoiseSchedule
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "ve_score"]
+Network = Callable[[Tensor, Tensor], Tensor]  # (z, channel, y, x) and timesteps (z,) -> (z, channel, y, x)
+
+
+class Denoiser(Protocol):
+    """Everything that a method with a fixed prior needs: a Gaussian denoiser for every noise level.
+
+    Attributes:
+        schedule: ᾱ at each timestep.
+        image_range: values that 0 and 1 of the acquisition's normalised images have here.
+    """
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """ᾱ at each timestep."""
+        ...
+
+    @property
+    def image_range(self) -> tuple[float, float]:
+        """Values that 0 and 1 of the acquisition's normalised images have here."""
+        ...
+
+    def denoise(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """(x0_hat, eps_hat) of noisy slices at timestep ``t``, with x_t = √ᾱ x0_hat + √(1−ᾱ) eps_hat.
+
+        All are (z, y, x). Slices are independent, and any number of them is accepted.
+        """
+        ...
+
+
+class Prior(Denoiser, Protocol):
+    """A denoiser whose network can be exchanged; `as_prior` makes one of any `Denoiser`.
+
+    Attributes:
+        name: name for messages.
+        digest: what identifies the weights.
+        micro_batch: slices in each call of the network.
+        num_channels: 2 where real and imaginary part are denoised together, else 1.
+    """
+
+    name: str
+    digest: str
+    micro_batch: int
+    num_channels: int
+
+    def denoise(self, x_t: Tensor, t: int, network: Network | None = None) -> tuple[Tensor, Tensor]:
+        """`Denoiser.denoise`, by another ``network`` if given."""
+        ...
+
+    def network_forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """The plain network: (z, channel, y, x) and (z,) -> (z, channel, y, x)."""
+        ...
+
+
+def as_prior(denoiser: Denoiser) -> Prior:
+    """``denoiser`` itself if it is a `Prior`, else a prior that calls it."""
+    if hasattr(denoiser, "network_forward"):
+        return cast(Prior, denoiser)
+    return _DenoiserPrior(denoiser)
+
+
+class _DenoiserPrior:
+    """A `Prior` of which the network is a denoiser with two channels out: x0_hat and eps_hat.
+
+    A name, digest, micro_batch or num_channels that the denoiser has is taken over.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.schedule, self.image_range = denoiser.schedule, denoiser.image_range
+        self.name: str = getattr(denoiser, "name", type(denoiser).__name__)
+        self.digest: str = getattr(denoiser, "digest", "")
+        self.micro_batch: int = getattr(denoiser, "micro_batch", 1)
+        self.num_channels: int = getattr(denoiser, "num_channels", 1)
+
+    def denoise(self, x_t: Tensor, t: int, network: Network | None = None) -> tuple[Tensor, Tensor]:
+        """Implements `Prior`."""
+        out = (network or self.network_forward)(x_t[:, None], torch.full((len(x_t),), t))
+        return out[:, 0], out[:, 1]
+
+    def network_forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Implements `Prior`."""
+        return torch.stack(self.denoiser.denoise(x[:, 0], int(t[0])), dim=1)
 
 
 def channels_last(network: nn.Module) -> nn.Module:

@@ -46,7 +46,7 @@ def load_problem(
     if start_from is None:
         return problem
     image = _initial_image(start_from, acquisition, slab).to(device)
-    return replace(problem, earlier=problem.without_phase(image))
+    return replace(problem, initial_image=problem.without_phase(image))
 
 
 def _initial_image(path: str, acquisition: Acquisition, slab: Slab) -> Tensor:

@@ -81,7 +81,7 @@ def load_mri(
         noise_std(metadata.noise) / scale,
         noise_is_estimated=is_estimated(metadata.noise),
         phase=own.phase,
-        typical=kind.operator(central.sampled[0], central.maps[0]),
+        central_operator=kind.operator(central.sampled[0], central.maps[0]),
     )
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.operators.base import LinearOperator
-from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.prior.denoiser import Denoiser
 from ddip_ray.prior.load import load_prior
-from ddip_ray.solvers.build import build_method, with_prior
+from ddip_ray.solvers.build import build_method, build_with_prior
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.method import Method
 from ddip_ray.solvers.core.problem import SlabProblem
@@ -43,7 +43,7 @@ class Step:
 def solve(
     A: LinearOperator,
     y: Tensor,
-    prior: DiffusionPrior | str | None = "default",
+    prior: Denoiser | str | None = "default",
     *,
     method: str = "d3ip",
     noise_std: float = 0.0,
@@ -88,7 +88,7 @@ def solve(
 def iterate(
     A: LinearOperator,
     y: Tensor,
-    prior: DiffusionPrior | str | None = "default",
+    prior: Denoiser | str | None = "default",
     *,
     method: str = "d3ip",
     noise_std: float = 0.0,
@@ -121,10 +121,10 @@ def _problem(A: LinearOperator, y: Tensor, noise_std: float, initial_image: Tens
     if initial_image is not None and tuple(initial_image.shape) != image_shape:
         found = tuple(initial_image.shape)
         raise ValueError(f"solve: `initial_image` has shape {found}, expected {image_shape}")
-    return SlabProblem(A, y, Slab(0, len(y)), len(y), float(noise_std), earlier=initial_image)
+    return SlabProblem(A, y, Slab(0, len(y)), len(y), float(noise_std), initial_image=initial_image)
 
 
-def _build(config: RunConfig, problem: SlabProblem, prior: DiffusionPrior | str | None) -> Method:
+def _build(config: RunConfig, problem: SlabProblem, prior: Denoiser | str | None) -> Method:
     """The configured method, with the prior loaded if it is only named."""
     if not config.uses_prior:
         return build_method(config, problem, Alone())
@@ -133,7 +133,7 @@ def _build(config: RunConfig, problem: SlabProblem, prior: DiffusionPrior | str 
     if isinstance(prior, str):
         config = config.model_copy(update={"prior": prior})
         prior = load_prior(prior, problem.y.device, config.micro_batch)
-    return with_prior(config, problem, Alone(), prior)
+    return build_with_prior(config, problem, Alone(), prior)
 
 
 def _last(steps: Iterator[Step]) -> Step:

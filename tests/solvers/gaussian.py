@@ -14,10 +14,9 @@ SIZE = 8
 
 
 class GaussianPrior:
-    """N(mean, covariance) over images of SIZE x SIZE, read as a Tweedie denoiser like `DiffusionPrior`."""
+    """N(mean, covariance) over images of SIZE x SIZE, as a `Denoiser`."""
 
-    image_range, schedule, digest, micro_batch = (0.0, 1.0), NoiseSchedule.linear(), "", 100
-    num_channels = 1
+    image_range, schedule, micro_batch = (0.0, 1.0), NoiseSchedule.linear(), 100
 
     def __init__(self) -> None:
         c = torch.arange(SIZE, dtype=torch.float64)
@@ -27,16 +26,13 @@ class GaussianPrior:
         self.mean = 0.5 + 0.03 * (row - column)
         self.variances, self.axes = torch.linalg.eigh(self.covariance)
 
-    def denoise(self, x_t: Tensor, t: int, network: object = None) -> tuple[Tensor, Tensor]:
+    def denoise(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
         alpha_bar = self.schedule.at(t)
         shrink = alpha_bar**0.5 * self.variances / (alpha_bar * self.variances + 1 - alpha_bar)
         gain = ((self.axes * shrink) @ self.axes.T).to(x_t.dtype)
         mean = self.mean.to(x_t.dtype)
         x0_hat = (mean + (x_t.flatten(1) - alpha_bar**0.5 * mean) @ gain).reshape(x_t.shape)
         return x0_hat, (x_t - alpha_bar**0.5 * x0_hat) / (1 - alpha_bar) ** 0.5
-
-    def network_forward(self, x: Tensor, t: Tensor) -> Tensor:
-        raise AssertionError("everything is known, no network is asked")
 
     def posterior(self, A: Tensor, y: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
         """Mean (n,) and covariance (n, n) of x given y = A x + n."""

@@ -12,8 +12,8 @@ from ddip_ray.config.methods import overlaid
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
 from ddip_ray.operators.ct.parallel_beam import ParallelBeam
-from ddip_ray.prior.denoiser import DiffusionPrior
-from ddip_ray.solvers.build import with_prior
+from ddip_ray.prior.denoiser import Denoiser
+from ddip_ray.solvers.build import build_with_prior
 from ddip_ray.solvers.core.communicator import Alone, Communicator
 from ddip_ray.solvers.core.method import Method
 from ddip_ray.solvers.core.problem import SlabProblem
@@ -49,14 +49,14 @@ def problem(x: Tensor, slab: Slab | None = None, views: int = 20, noise_std: flo
 def build(
     name: str,
     scan: SlabProblem,
-    prior: DiffusionPrior,
+    prior: Denoiser,
     communicator: Communicator | None = None,
     **settings: Any,
 ) -> Any:
     """The method ``name`` on ``scan``; ``settings`` of `RunConfig`, policy: fixed unless given."""
     settings = overlaid({"adaptation": {"policy": "fixed"}}, settings)
     config = RunConfig.for_method(name, **settings)
-    return with_prior(config, scan, communicator or Alone(), prior)
+    return build_with_prior(config, scan, communicator or Alone(), prior)
 
 
 def psnr(result: Tensor, x: Tensor) -> float:

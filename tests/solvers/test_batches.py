@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ddip_ray.solvers.core.micro_batches import in_batches
+from ddip_ray.solvers.core.micro_batches import in_micro_batches
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_the_batch_is_halved_until_it_fits(room: int, sizes: list[int]) -> None:
         return x[slices] + 1, -x[slices]
 
     prior = SimpleNamespace(micro_batch=8)
-    first, second = in_batches(prior, x, of)  # type: ignore[arg-type]
+    first, second = in_micro_batches(prior, x, of)  # type: ignore[arg-type]
     torch.testing.assert_close(first, x + 1)
     torch.testing.assert_close(second, -x)
     assert seen == sizes
@@ -35,4 +35,4 @@ def test_a_slice_that_does_not_fit() -> None:
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):
-        in_batches(SimpleNamespace(micro_batch=2), torch.zeros(2, 2, 2), of)  # type: ignore[arg-type]
+        in_micro_batches(SimpleNamespace(micro_batch=2), torch.zeros(2, 2, 2), of)  # type: ignore[arg-type]

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
 import torch
 from small_problem import phantom, problem, psnr, solve
 from torch import Tensor
-from workers import on_workers
 
 from ddip_ray.config.settings import CGSettings, FBPSettings, TVSettings
 from ddip_ray.solvers.classical.direct import CG, FBP
 from ddip_ray.solvers.classical.total_variation import TotalVariation
 from ddip_ray.solvers.core.communicator import Alone
-from ddip_ray.solvers.core.slab import Slab
 
 
 def test_classical_methods_find_the_phantom() -> None:
@@ -73,13 +68,3 @@ def test_tv_says_when_it_has_converged() -> None:
     assert reports[-1]
     assert not any(never)
     assert float((stopped.result() - full.result()).norm() / full.result().norm()) < 3e-3
-
-
-@pytest.mark.parametrize("edges", [[0, 3, 6], [0, 1, 4, 6]])
-def test_tv_is_the_same_volume_on_any_workers(edges: list[int]) -> None:
-    x = phantom()
-
-    def tv(slab: Slab, communicator: Any) -> Tensor:
-        return solve(TotalVariation(problem(x, slab), communicator, TVSettings(iterations=10)))
-
-    assert (on_workers(edges, tv) - tv(Slab(0, 6), Alone())).abs().max() <= 1e-5

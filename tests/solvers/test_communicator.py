@@ -10,10 +10,10 @@ from multiprocessing.connection import Connection
 from typing import Any, ClassVar
 
 import pytest
-from workers import Threads
 
 from ddip_ray.engine.ray.process_group import ProcessGroup, host_store
 from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.testing import Threads
 from ddip_ray.testing.communicator_contract import CommunicatorContract, Work
 
 TIMEOUT = 120.0  # seconds; starting a process takes long on a busy machine

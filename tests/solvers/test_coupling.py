@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from workers import Member, on_workers
 
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.solvers.core.slice_coupling import SliceCoupling
+from ddip_ray.testing import Member, on_workers
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4))

@@ -74,8 +74,8 @@ def test_maps_that_are_missing_are_estimated(store: Acquisition, tmp_path: Path)
     assert SENSITIVITY_MAPS not in bare.names
     problem, known = load_problem(bare, Slab(4, 8)), load_problem(store, Slab(4, 8))
     x = torch.from_numpy(store.reference(4, 8))
-    found = correction(problem.operator, problem.y, problem.nothing(), float("inf"), 20)
-    best = correction(known.operator, known.y, known.nothing(), float("inf"), 20)
+    found = correction(problem.operator, problem.y, problem.zeros(), float("inf"), 20)
+    best = correction(known.operator, known.y, known.zeros(), float("inf"), 20)
     assert torch.allclose(best.abs(), x.abs(), atol=1e-3)
     inside = x.abs() > 0.5
     assert (found.abs() - x.abs())[inside].abs().mean() < 0.05

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
 import pytest
 import torch
 from scipy.optimize import nnls
-from small_problem import build, operator, phantom, problem, solve
+from small_problem import build, operator, phantom, problem
 from torch import Tensor
-from workers import on_workers
 
 from ddip_ray.config.settings import MBIRSettings, SamplerSettings
 from ddip_ray.numerics.conjugate_gradient import CGResult, cgls
 from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.problem import SlabProblem
-from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.solvers.sampling.dds import DDS
 from ddip_ray.solvers.sampling.mbir import DiffusionMBIR
 from ddip_ray.solvers.sampling.mbir_published import ADMM
-from ddip_ray.solvers.sampling.sampler import Denoised, Rule
 
 
-def rule(scan: SlabProblem, prior: DiffusionPrior, *, image_scale: float = 1.0, **settings: Any) -> Rule:
+def data_consistency(
+    scan: SlabProblem, prior: DiffusionPrior, *, image_scale: float = 1.0, **settings: Any
+) -> DiffusionMBIR | ADMM:
     dds, mbir = DDS(SamplerSettings(cg_iterations=60), prior.schedule, scan), MBIRSettings(**settings)
     if mbir.admm is None:
         return DiffusionMBIR(mbir, dds, Alone(), scan)
     return ADMM(mbir, mbir.admm, dds, Alone(), scan, image_scale=image_scale)
 
 
-def start(x: Tensor) -> Denoised:
-    return Denoised(200, 199, x, x, x)
+def applied(method: DiffusionMBIR | ADMM, x0_hat: Tensor) -> Tensor:
+    """x0 in a step from timestep 200 to 199, the first one."""
+    return method.apply(x0_hat, 200, 199, {})[0]
 
 
 def dual_minimum(inverse: Tensor, free: Tensor, lam: float) -> Tensor:
@@ -83,7 +82,7 @@ def test_sweeps_find_the_dense_minimum(prior: DiffusionPrior, noise_std: float, 
     scan, x0_hat, A = small_scan(noise_std, views)
     gamma = DDS(SamplerSettings(), prior.schedule, scan).gamma(200)
     expected, without = dense_minimum(scan, x0_hat, A, gamma, weight)
-    got = rule(scan, prior, weight=weight / sigma, sweeps=24, tol=0, cold=True).consistent(start(x0_hat))
+    got = applied(data_consistency(scan, prior, weight=weight / sigma, sweeps=24, tol=0, cold=True), x0_hat)
     # Views that show everything leave total variation nothing to choose.
     changed = float((got - without).abs().max())
     assert changed < 2e-3 if (noise_std, views) == (0.0, 12) else changed > 0.01
@@ -111,8 +110,8 @@ def test_sweeps_end_when_they_are_as_near_as_asked(prior: DiffusionPrior, correc
 
     def distance(tol: float) -> tuple[float, int]:
         corrections.clear()
-        mbir = rule(scan, prior, weight=theta / sigma, sweeps=400, tol=tol, cold=True)
-        away = mbir.consistent(start(x0_hat)).double() - expected
+        mbir = data_consistency(scan, prior, weight=theta / sigma, sweeps=400, tol=tol, cold=True)
+        away = applied(mbir, x0_hat).double() - expected
         return float(away.square().mean().sqrt()) / theta, len(corrections)
 
     (loose, few), (tight, more) = distance(0.1), distance(0.005)
@@ -125,20 +124,23 @@ def test_a_great_weight_takes_some_hundred_sweeps(prior: DiffusionPrior, correct
     """It flattens all of the volume, along which news goes by a slice a sweep; 342 without momentum."""
     theta, sigma = 3.0, math.sqrt(1 / prior.schedule.at(200) - 1)
     scan, x0_hat, _ = small_scan(0.0, views=2, num_slices=12)
-    rule(scan, prior, weight=theta / sigma, sweeps=400, cold=True).consistent(start(x0_hat))
+    applied(data_consistency(scan, prior, weight=theta / sigma, sweeps=400, cold=True), x0_hat)
     assert 50 < len(corrections) < 170
 
 
-def test_quiet_steps_find_the_dense_minimum_above_zero(prior: DiffusionPrior) -> None:
+def test_noise_free_steps_find_the_dense_minimum_above_zero(prior: DiffusionPrior) -> None:
     """Of an estimate that stays as it is; total variation's dual and the constraint's move together."""
     theta, sigma = 0.1, math.sqrt(1 / prior.schedule.at(60) - 1)
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(3, 4, 4, generator=generator) * (torch.rand(3, 4, 4, generator=generator) > 0.5)
-    mbir = build("diffusionmbir", problem(x, views=2), prior, mbir={"weight": theta / sigma})
+    mbir, carried = (
+        build("diffusionmbir", problem(x, views=2), prior, mbir={"weight": theta / sigma}).sampler,
+        {},
+    )
     low = mbir.low
     x0_hat = low + torch.rand(3, 4, 4, generator=generator)
     for _ in range(3000):
-        x0 = mbir.consistent(Denoised(60, 50, x0_hat, x0_hat, x0_hat))
+        x0, carried = mbir.data_consistency.apply(x0_hat, 60, 50, carried)
 
     # Non-negative least squares in x − low and both parts of D_z x = up − down, whose sum costs θ.
     A = operator(4, 2).forward(torch.eye(16).reshape(16, 4, 4)).reshape(16, -1).T.double()
@@ -167,7 +169,7 @@ def test_quiet_steps_find_the_dense_minimum_above_zero(prior: DiffusionPrior) ->
 def test_admm_finds_the_dense_minimum(prior: DiffusionPrior, noise_std: float) -> None:
     lam = 0.02
     scan, x0_hat, A = small_scan(noise_std, views=12)
-    mbir = rule(scan, prior, admm={"lam": lam, "rho": 0.05}, sweeps=250, tol=0, cold=True)
+    mbir = data_consistency(scan, prior, admm={"lam": lam, "rho": 0.05}, sweeps=250, tol=0, cold=True)
     assert isinstance(mbir, ADMM)
     scale, gamma = mbir.scale**2, mbir.dds.gamma(200)
     pull = 0.0 if noise_std == 0 else scale / gamma
@@ -175,7 +177,7 @@ def test_admm_finds_the_dense_minimum(prior: DiffusionPrior, noise_std: float) -
     b = scale * scan.y.flatten(1).double() @ A + pull * x0_hat.flatten(1)
     expected = dual_minimum(inverse, b @ inverse, lam)
     assert float((expected[1:] - expected[:-1]).abs().min()) < 1e-3  # λ is large enough to matter
-    torch.testing.assert_close(mbir.consistent(start(x0_hat)).double(), expected, atol=2e-3, rtol=0)
+    torch.testing.assert_close(applied(mbir, x0_hat).double(), expected, atol=2e-3, rtol=0)
 
 
 def test_admm_ends_when_its_residuals_are_small(
@@ -193,7 +195,7 @@ def test_admm_ends_when_its_residuals_are_small(
     def solved(tol: float) -> tuple[Tensor, int]:
         calls.clear()
         settings = {"admm": {"lam": 0.02, "rho": 0.05}, "sweeps": 1000, "tol": tol, "cold": True}
-        return rule(scan, prior, **settings).consistent(start(x0_hat)), len(calls)
+        return applied(data_consistency(scan, prior, **settings), x0_hat), len(calls)
 
     (exact, _), (loose, few), (tight, more) = solved(1e-6), solved(0.1), solved(0.01)
     assert 1 < few < more < 1000
@@ -203,9 +205,9 @@ def test_admm_ends_when_its_residuals_are_small(
 def test_admm_does_not_depend_on_the_range_of_the_prior(prior: DiffusionPrior) -> None:
     scan, x0_hat, _ = small_scan(0.0, views=12)
     settings: dict[str, Any] = {"admm": {"lam": 0.02, "rho": 0.05}, "sweeps": 5}
-    plain = rule(scan, prior, **settings).consistent(start(x0_hat))
-    ranged = rule(scan.in_image_range(-1, 1), prior, image_scale=2.0, **settings)
-    torch.testing.assert_close(ranged.consistent(start(2 * x0_hat - 1)), 2 * plain - 1, atol=1e-5, rtol=0)
+    plain = applied(data_consistency(scan, prior, **settings), x0_hat)
+    ranged = data_consistency(scan.in_image_range(-1, 1), prior, image_scale=2.0, **settings)
+    torch.testing.assert_close(applied(ranged, 2 * x0_hat - 1), 2 * plain - 1, atol=1e-5, rtol=0)
 
 
 ADMM_SETTINGS = {"admm": {"lam": 1e-3, "rho": 1e-2}}
@@ -216,47 +218,22 @@ def test_fast_goes_on_where_it_was_and_slow_begins_anew(
     prior: DiffusionPrior, settings: dict[str, Any]
 ) -> None:
     x = phantom(size=12)
-    fast, slow = (rule(problem(x, views=4), prior, sweeps=2, cold=cold, **settings) for cold in (False, True))
-    first = [mbir.consistent(start(0 * x)) for mbir in (fast, slow)]
-    assert torch.equal(*first)
-    assert torch.equal(slow.consistent(start(0 * x)), first[1])
-    assert not torch.equal(fast.consistent(start(0 * x)), first[0])
+    fast, slow = (
+        data_consistency(problem(x, views=4), prior, sweeps=2, cold=cold, **settings)
+        for cold in (False, True)
+    )
+    (first, carried), (slow_first, slow_carried) = (mbir.apply(0 * x, 200, 199, {}) for mbir in (fast, slow))
+    assert torch.equal(first, slow_first)
+    assert torch.equal(slow.apply(0 * x, 200, 199, slow_carried)[0], first)
+    assert not torch.equal(fast.apply(0 * x, 200, 199, carried)[0], first)
 
 
-METHODS: dict[str, dict[str, Any]] = {
-    "diffusionmbir": {"method": "diffusionmbir"},
-    "diffusionmbir slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 40, "tol": 0.3}},
-    "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": ADMM_SETTINGS},
-    "d3ip-mbir": {"method": "d3ip-mbir"},
-    "d3ip-mbir by measurements": {"method": "d3ip-mbir", "adaptation": {"loss": "measurements"}},
-}
-
-
-@pytest.mark.parametrize("name", list(METHODS))
-@pytest.mark.parametrize("edges", [[0, 3, 6], [0, 1, 4, 6]])
-def test_mbir_is_the_same_volume_on_any_workers(prior: DiffusionPrior, name: str, edges: list[int]) -> None:
-    x, config = phantom(), METHODS[name]
-    adaptation = {"num_adapt_steps": 2, "num_adapt_slices": 3, "lora_rank": 2, "adapt_start_t": 999}
-    sampler = SamplerSettings(num_steps=4, cg_iterations=5, final_cg_iterations=5)
-    settings: dict[str, Any] = {
-        "sampler": sampler,
-        "adaptation": adaptation | config.get("adaptation", {}),
-        "mbir": config.get("mbir", {}),
-    }
-
-    def work(slab: Slab, communicator: Any) -> Tensor:
-        own = copy.deepcopy(prior)  # a functional call swaps weights in the module: one a thread
-        return solve(build(config["method"], problem(x, slab), own, communicator, seed=3, **settings))
-
-    assert (on_workers(edges, work) - work(Slab(0, 6), Alone())).abs().max() <= 1e-5
-
-
-def test_a_run_of_neighbours_teaches_what_it_would_as_one_batch(prior: DiffusionPrior) -> None:
+def test_a_block_of_neighbours_has_the_gradient_that_it_has_as_one_batch(prior: DiffusionPrior) -> None:
     """The shares of its slices against the gradient through the coupled data consistency itself."""
     sampler = {"num_steps": 4, "cg_iterations": 5, "final_cg_iterations": 5}
     adaptation = {"loss": "measurements", "lora_rank": 2, "adapt_start_t": 999, "loss_cg_iterations": 3}
     method = build("d3ip-mbir", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
-    adapter, judge, run = method.learner.adapter, method.judge, [1, 2, 3]
+    adapter, block_loss, block = method.trainer.adapter, method.loss(0), [1, 2, 3]
     adapter.add(0.05 * torch.randn(adapter.num_parameters(), generator=torch.Generator().manual_seed(0)))
     parameters = list(adapter.parameters.values())
 
@@ -266,11 +243,12 @@ def test_a_run_of_neighbours_teaches_what_it_would_as_one_batch(prior: Diffusion
     def gradient(loss: Tensor) -> Tensor:
         return torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters)])
 
-    loss_of = judge.slice_loss(0, run, network, 0)
-    shares = [loss_of(z) for z in run]
+    loss_of = block_loss.slice_loss(block, network, 0)
+    shares = [loss_of(z) for z in block]
     scan = method.sampler.problem
-    whole = judge.loss(0, method.sampler.estimate(0, run, network()), scan.only(scan.y[run]))
+    estimate = method.sampler.estimate(method.state, 0, block, network())
+    whole = block_loss.loss(estimate, scan.with_data(scan.y[block]))
     for share in shares:
         torch.testing.assert_close(share, whole, rtol=1e-4, atol=0)
-    expected, got = gradient(whole), sum(gradient(share) for share in shares) / len(run)
+    expected, got = gradient(whole), sum(gradient(share) for share in shares) / len(block)
     assert float((got - expected).norm() / expected.norm()) < 0.01

@@ -10,7 +10,6 @@ import pytest
 import torch
 from small_problem import build, solve
 from torch import Tensor
-from workers import on_workers
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import open_acquisition
@@ -26,7 +25,8 @@ from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.random import slab_noise
 from ddip_ray.solvers.core.slab import Slab
-from ddip_ray.solvers.validating.held_out import clear_gain, held_out, least
+from ddip_ray.solvers.validating.held_out import hold_out, log_gain_lower_bound, parabola_minimum
+from ddip_ray.testing import on_workers
 
 ADAPTATION = {
     "num_adapt_steps": 1,
@@ -108,7 +108,7 @@ def test_nothing_left_of_the_slices(scan: SlabProblem) -> None:
 
 
 def test_lines_are_held_out_but_not_the_centre(scan: SlabProblem) -> None:
-    held = held_out(scan, 5, 0.2, seed=0)
+    held = hold_out(scan, 5, 0.2, seed=0)
     seen, mask = held.seen, held.mask
     assert len(seen.y) == 3
     for row, z in enumerate((0, 5, 10)):
@@ -121,16 +121,14 @@ def test_lines_are_held_out_but_not_the_centre(scan: SlabProblem) -> None:
         assert not dropped[10 - size // 2 :][:size].any()
         kept = (taken & ~dropped)[None, :, None]
         assert torch.equal(seen.y[row], scan.y[z] * kept)
-        assert torch.equal(
-            seen.operator.forward(seen.nothing() + 1)[row] * ~kept, torch.zeros_like(scan.y[z])
-        )
+        assert torch.equal(seen.operator.forward(seen.zeros() + 1)[row] * ~kept, torch.zeros_like(scan.y[z]))
 
 
-def test_points_are_held_out(scan: SlabProblem) -> None:
+def test_points_are_hold_out(scan: SlabProblem) -> None:
     mask = (torch.rand(20, 24, generator=torch.Generator().manual_seed(0)) > 0.5).float()
     mask[6:14, 8:16] = 1
     points = Sense(mask, sense(scan).sensitivity_maps)
-    kept = held_out(SlabProblem(**{**vars(scan), "operator": points}), 5, 0.1, seed=0).mask
+    kept = hold_out(SlabProblem(**{**vars(scan), "operator": points}), 5, 0.1, seed=0).mask
     dropped = kept[:, 0] == 0
     outside = mask.clone()
     size = calibration_size(mask)
@@ -142,7 +140,7 @@ def test_points_are_held_out(scan: SlabProblem) -> None:
 
 def test_neighbours_are_not_judged_by_measurements(scan: SlabProblem, prior: DiffusionPrior) -> None:
     settings = {**FEW, "adaptation": {**ADAPTATION, "loss": "measurements"}}
-    with pytest.raises(InputError, match="loss: measurements judges neighbours only where"):
+    with pytest.raises(InputError, match="loss: measurements takes neighbours together only where"):
         build("d3ip-mbir", scan, prior, **settings)
 
 
@@ -153,8 +151,8 @@ def test_auto_decides_for_mri(scan: SlabProblem, prior: DiffusionPrior) -> None:
     assert method.validation is not None
     squared = method.validation.squared_misfits()
     misfits = {s: float(slices.sum()) ** 0.5 for s, slices in squared.items()}
-    clear = [s for s in squared if s == 0 or clear_gain(squared[s], squared[0.0]) > 0]
-    assert method.validation.strength == least({s: misfits[s] for s in clear})
+    clear = [s for s in squared if s == 0 or log_gain_lower_bound(squared[s], squared[0.0]) > 0]
+    assert method.validation.strength == parabola_minimum({s: misfits[s] for s in clear})
 
 
 @pytest.mark.parametrize("method", ["dds", "d3ip", "dps"])

@@ -13,17 +13,17 @@ import torch
 from gaussian import SIZE, GaussianPrior
 from small_problem import build, operator, phantom, problem, solve
 from torch import Tensor
-from workers import on_workers
 
 from ddip_ray.config.load import load_config
 from ddip_ray.io.stores.acquisition import open_acquisition
 from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.problems.load import load_problem
-from ddip_ray.solvers.build import searches_noise
+from ddip_ray.solvers.build import searches_noise_level
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.solvers.validating.noise_level import NoiseSearch
+from ddip_ray.testing import on_workers
 
 SAMPLER = {"num_steps": 4, "cg_iterations": 5, "final_cg_iterations": 5}
 NOISE = 0.3
@@ -43,37 +43,27 @@ def gaussian_scan(estimate: float) -> SlabProblem:
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.25])
 def test_finds_the_noise_of_a_known_prior(share: float) -> None:
-    trajectory = {"num_steps": 50, "data_trust": 1, "nonnegative": False, "noise_free_below_t": 1000}
+    trajectory = {
+        "num_steps": 50,
+        "data_trust": 1,
+        "nonnegative": False,
+        "noise_free_below_t": 1000,
+        "self_ensemble": False,
+    }
     method: Any = build(
         "dds",
         gaussian_scan(share * NOISE),
-        GaussianPrior(),  # type: ignore[arg-type]
+        GaussianPrior(),
         sampler=trajectory,
         noise={"num_slices": 12, "factors": [0.5, 1, 2, 4, 8]},
     )
     solve(method)
-    found = method.method.problem.noise_std
+    found = method.method.sampler.problem.noise_std
     assert found / NOISE == pytest.approx(1, rel=0.4)
 
 
 def measured(x: Tensor, slab: Slab | None = None) -> SlabProblem:
     return replace(problem(x, slab, noise_std=0.05), noise_is_estimated=True)
-
-
-@pytest.mark.parametrize("method", ["dds", "d3ip-mbir"])
-@pytest.mark.parametrize("edges", [[0, 3, 6], [0, 1, 2, 6]])
-def test_same_volume_on_any_workers(prior: DiffusionPrior, method: str, edges: list[int]) -> None:
-    """With the slices 0, 2 and 4 of six; a worker may have none of them."""
-    x = phantom()
-    adaptation = {"num_adapt_steps": 1, "lora_rank": 2, "adapt_start_t": 10, "policy": "auto"}
-    settings = {"sampler": SAMPLER, "noise": {"num_slices": 3}, "adaptation": adaptation}
-    if method == "dds":
-        settings.pop("adaptation")
-
-    def work(slab: Slab, communicator: Any) -> Tensor:
-        return solve(build(method, measured(x, slab), copy.deepcopy(prior), communicator, **settings))
-
-    assert (on_workers(edges, work) - work(Slab(0, 6), Alone())).abs().max() <= 1e-5
 
 
 def test_mri_on_a_worker_without_any_of_these_slices(prior: DiffusionPrior, small_mri: Path) -> None:
@@ -93,17 +83,16 @@ def test_the_rest_goes_as_with_the_noise_that_was_found(prior: DiffusionPrior) -
     notes = [search.step(i).note for i in range(search.num_steps)]
     assert [i for i, note in enumerate(notes) if note] == [11]  # three trials of four steps
     assert notes[11] is not None
-    found = search.method.problem.noise_std  # in the prior's range, from -1 to 1
+    found = search.method.sampler.problem.noise_std  # in the prior's range, from -1 to 1
     assert notes[11].startswith(f"noise {found / 0.1:.3g} times the store's estimate; misfit of held-out")
     known = build("dds", replace(scan, noise_std=found / 2, noise_is_estimated=False), prior, sampler=SAMPLER)
     assert torch.equal(search.result(), solve(known))
-    assert (search.nfe, search.adapt_nfe) == (4, 6 * 3 * 4)  # of six slices every one is tried
 
 
 def test_an_earlier_result_which_saw_all_is_not_shown_to_the_trials(prior: DiffusionPrior) -> None:
     x = phantom()
     sampler = {**SAMPLER, "start": "reconstruction", "start_t": 300}
-    scans = [replace(measured(x), earlier=earlier) for earlier in (x, torch.zeros_like(x))]
+    scans = [replace(measured(x), initial_image=earlier) for earlier in (x, torch.zeros_like(x))]
     searches = [build("dds", scan, prior, sampler=sampler, start_from="vol.zarr") for scan in scans]
     for search in searches:
         solve(search)
@@ -133,7 +122,7 @@ def test_nothing_to_search(
 def test_settings_of_a_paper_are_not_searched_for() -> None:
     for method in ("dds", "ddnm", "diffpir", "d3ip", "ddip", "scd", "d3ip-mbir", "diffusionmbir"):
         config = load_config(None, {"method": method, "preset": "paper"})
-        assert not searches_noise(config, measured(phantom())), method
+        assert not searches_noise_level(config, measured(phantom())), method
 
 
 def test_only_measured_noise_is_an_estimate(small_scan: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from small_problem import build, solve
 from torch import Tensor
-from workers import on_workers
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition, create_acquisition, open_acquisition
@@ -28,11 +27,12 @@ from ddip_ray.solvers.classical.direct import ZeroFilled
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.solvers.core.steps import pseudo_inverse
-from ddip_ray.solvers.validating.held_out import held_out
+from ddip_ray.solvers.validating.held_out import hold_out
 from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
 from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
 from ddip_ray.tasks.acquire.simulate_mri import simulate_mri
 from ddip_ray.tasks.describe import in_words
+from ddip_ray.testing import on_workers
 
 SPOKES = KSpaceScan("radial", 1.0, num_coils=3, brightest=1.0, off_grid=True)
 METHODS = ["dds", "scd", "ddip", "dps", "ddnm", "diffpir", "diffusionmbir", "score-sde", "d3ip-meta"]
@@ -174,8 +174,8 @@ def test_every_method_runs(prior: DiffusionPrior, store: Acquisition, method: st
     assert bool(torch.isfinite(torch.view_as_real(x)).all())
 
 
-def test_readouts_are_held_out(store: Acquisition) -> None:
-    held = held_out(load_problem(store, Slab(0, 12)), 5, 0.2, seed=0)
+def test_readouts_are_hold_out(store: Acquisition) -> None:
+    held = hold_out(load_problem(store, Slab(0, 12)), 5, 0.2, seed=0)
     num_readouts = held.y.shape[2]
     assert held.mask.shape == (3, 1, num_readouts, 1)
     assert ((held.mask == 0).sum((1, 2, 3)) == round(0.2 * num_readouts)).all()
@@ -187,7 +187,7 @@ def test_one_readout_leaves_none_to_hold_out(store: Acquisition) -> None:
     operator = NonCartesianSense(torch.zeros(1, 8, 2), torch.ones(3, 20, 24, dtype=torch.complex64))
     single = replace(problem, operator=operator, y=problem.y[:, :, :1, :8])
     with pytest.raises(InputError, match="k-space in one readout"):
-        held_out(single, 1, 0.1, seed=0)
+        hold_out(single, 1, 0.1, seed=0)
 
 
 @pytest.mark.parametrize("pattern", ["radial", "spiral"])

@@ -15,19 +15,19 @@ from ddip_ray.config.methods import METHOD_NAMES, overlaid
 from ddip_ray.config.settings import RunConfig, SamplerSettings
 from ddip_ray.errors import InputError
 from ddip_ray.prior.denoiser import DiffusionPrior
-from ddip_ray.solvers.build import with_prior
+from ddip_ray.solvers.build import build_with_prior
 from ddip_ray.solvers.core.communicator import Alone
 
 
 def test_starts(prior: DiffusionPrior) -> None:
     x = phantom()
-    scan = replace(problem(x), earlier=x)
+    scan = replace(problem(x), initial_image=x)
     starts = {"noise": None, "same_noise": None, "pseudo_inverse": 100, "reconstruction": 100}
     begin = {}
     for name, t in starts.items():
         start_from = "a result" if name == "reconstruction" else None
         sampler = {"start": name, "start_t": t}
-        begin[name] = build("dds", scan, prior, sampler=sampler, start_from=start_from).x_t
+        begin[name] = build("dds", scan, prior, sampler=sampler, start_from=start_from).state.x_t
     assert not torch.equal(begin["noise"][0], begin["noise"][1])
     assert all(torch.equal(begin["same_noise"][0], x_t) for x_t in begin["same_noise"])
     alpha_bar = prior.schedule.at(100)
@@ -40,10 +40,10 @@ def test_starts(prior: DiffusionPrior) -> None:
 def test_a_late_start_keeps_the_reconstruction_it_is_given(prior: DiffusionPrior) -> None:
     """An untrained network from pure noise is far off; three small steps from the truth are not."""
     x = phantom()
-    scan = replace(problem(x, views=4), earlier=x)
+    scan = replace(problem(x, views=4), initial_image=x)
     late = {"num_steps": 3, "start": "reconstruction", "start_t": 2}
     method = build("dds", scan, prior, sampler=late, start_from="a result")
-    assert method.timesteps[0] == 2
+    assert method.sampler.timesteps[0] == 2
     assert psnr(solve(method), x) > 30
 
 
@@ -75,7 +75,7 @@ def test_every_method_has_a_paper_and_a_default(prior: DiffusionPrior, method: s
         config = load_config(None, {"method": method, "preset": preset})
         json.dumps(config.model_dump(mode="json"), allow_nan=False)  # it is saved with the result
         if config.uses_prior:
-            assert with_prior(config, problem(phantom(num_slices=2)), Alone(), prior).num_steps > 1
+            assert build_with_prior(config, problem(phantom(num_slices=2)), Alone(), prior).num_steps > 1
 
 
 def test_overlay_goes_section_by_section() -> None:
@@ -85,9 +85,13 @@ def test_overlay_goes_section_by_section() -> None:
 def test_ddnm_without_fresh_noise_takes_nothing_from_noisy_data(prior: DiffusionPrior) -> None:
     scan = problem(phantom(num_slices=2), noise_std=0.1)
     with pytest.raises(InputError, match=r"sampler\.eta is 0"):
-        with_prior(RunConfig.model_validate({"method": "ddnm", "sampler": {"eta": 0}}), scan, Alone(), prior)
+        build_with_prior(
+            RunConfig.model_validate({"method": "ddnm", "sampler": {"eta": 0}}), scan, Alone(), prior
+        )
     clean = problem(phantom(num_slices=2))
-    with_prior(RunConfig.model_validate({"method": "ddnm", "sampler": {"eta": 0}}), clean, Alone(), prior)
+    build_with_prior(
+        RunConfig.model_validate({"method": "ddnm", "sampler": {"eta": 0}}), clean, Alone(), prior
+    )
 
 
 def test_the_published_trajectory_is_of_diffusionmbir_alone() -> None:

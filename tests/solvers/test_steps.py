@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +14,11 @@ from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
 from ddip_ray.operators.ct.parallel_beam import ParallelBeam
 from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.prior.schedule import NoiseSchedule
-from ddip_ray.solvers.build import rule_for
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.slab import Slab
-from ddip_ray.solvers.core.steps import NUM_ORIENTATIONS, correction, move_on, oriented
-from ddip_ray.solvers.sampling.sampler import Denoised
+from ddip_ray.solvers.core.steps import NUM_ORIENTATIONS, correction, ddim_step, reoriented
+from ddip_ray.solvers.sampling import ddnm, dds, diffpir, mbir
 
 
 def dense_problem() -> tuple[ParallelBeam, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -59,17 +59,18 @@ def test_a_correction_is_found_again_at_once(gamma: float) -> None:
     )
 
 
-@pytest.mark.parametrize("method", ["dds", "ddnm", "diffpir", "diffusionmbir"])
-def test_the_last_correction_is_where_the_next_begins(method: str) -> None:
+@pytest.mark.parametrize("method", [dds, ddnm, diffpir, mbir])
+def test_the_last_correction_is_where_the_next_begins(method: Any) -> None:
     """Few iterations a step go as far as twice as many at the second, of the same denoised image."""
 
     def misfits(cg_warm_start: bool) -> list[float]:
         settings = SamplerSettings(final_cg_iterations=4, cg_warm_start=cg_warm_start)
-        config = RunConfig(method=method, sampler=settings)  # type: ignore[arg-type]
+        config = RunConfig(method="dds", sampler=settings)
         prior = DiffusionPrior(nn.Identity(), NoiseSchedule.linear(), "epsilon", image_range=(0, 1))
-        rule = rule_for(config, prior)(problem, Alone())
-        denoised = Denoised(2, 1, x0_hat, x0_hat, 0 * x0_hat)
-        return [float((A.forward(rule.consistent(denoised)) - y).norm()) for _ in range(2)]
+        data_consistency = method.data_consistency_for(config, prior)(problem, Alone())
+        first, carried = data_consistency.apply(x0_hat, 2, 1, {})
+        second, _ = data_consistency.apply(x0_hat, 2, 1, carried)
+        return [float((A.forward(x) - y).norm()) for x in (first, second)]
 
     A, y, x0_hat, _ = dense_problem()
     problem = SlabProblem(A, y, Slab(0, 2), 2, noise_std=0.0)
@@ -81,22 +82,22 @@ def test_the_last_correction_is_where_the_next_begins(method: str) -> None:
 def test_moving_on_keeps_the_variance() -> None:
     x0 = torch.zeros(1, 200, 200)
     eps, noise = torch.randn(1, 200, 200), torch.randn(1, 200, 200)
-    assert float(move_on(x0, eps, noise, 0.36, 0.85).std()) == pytest.approx(0.8, rel=0.02)
-    assert torch.equal(move_on(eps, noise, noise, 1.0, 0.85), eps)
+    assert float(ddim_step(x0, eps, noise, 0.36, 0.85).std()) == pytest.approx(0.8, rel=0.02)
+    assert torch.equal(ddim_step(eps, noise, noise, 1.0, 0.85), eps)
 
 
 def test_orientations_are_the_eight_of_a_square_and_are_undone() -> None:
     x, t = torch.rand(2, 1, 6, 10), torch.zeros(2)
     marks = set()
     for k in range(NUM_ORIENTATIONS):
-        assert torch.equal(oriented(lambda x, t: 2 * x, k)(x, t), 2 * x)
+        assert torch.equal(reoriented(lambda x, t: 2 * x, k)(x, t), 2 * x)
 
         def mark_a_corner(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             mark = torch.zeros_like(x)
             mark[..., 0, 1] = 1.0
             return mark
 
-        marks.add(tuple(oriented(mark_a_corner, k)(x, t)[0, 0].nonzero().flatten().tolist()))
+        marks.add(tuple(reoriented(mark_a_corner, k)(x, t)[0, 0].nonzero().flatten().tolist()))
     assert marks == {(row, column) for row in (0, 5) for column in (1, 8)} | {
         (row, column) for row in (1, 4) for column in (0, 9)
     }

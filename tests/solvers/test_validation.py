@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import copy
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 from small_problem import build, phantom, problem, solve
 from torch import Tensor
-from workers import on_workers
 
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.prior.denoiser import DiffusionPrior
-from ddip_ray.solvers.core.communicator import Alone
+from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.slab import Slab
-from ddip_ray.solvers.validating.held_out import clear_gain, held_out, least
+from ddip_ray.solvers.validating.adaptation_strength import choose_strength
+from ddip_ray.solvers.validating.held_out import hold_out, log_gain_lower_bound, parabola_minimum
 
 SAMPLER = {"num_steps": 4, "cg_iterations": 5, "final_cg_iterations": 5}
 ADAPTATION = {"num_adapt_steps": 3, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 1e-2}
 AUTO = {**ADAPTATION, "policy": "auto"}
-
-
-@pytest.mark.parametrize("method", ["d3ip", "d3ip-mbir"])
-@pytest.mark.parametrize("edges", [[0, 3, 6], [0, 1, 2, 6]])
-def test_same_volume_on_any_workers(prior: DiffusionPrior, method: str, edges: list[int]) -> None:
-    """With three validated slices of six, 0, 2 and 4; a worker may have none of them."""
-    x = phantom()
-    validation = {"num_slices": 3, "strengths": [0.0, 1.0]}
-
-    def work(slab: Slab, communicator: Any) -> Tensor:
-        own = copy.deepcopy(prior)  # a functional call swaps weights in the module: one a thread
-        scan = problem(x, slab)
-        settings = {"sampler": SAMPLER, "adaptation": AUTO, "validation": validation, "seed": 3}
-        return solve(build(method, scan, own, communicator, **settings))
-
-    assert (on_workers(edges, work) - work(Slab(0, 6), Alone())).abs().max() <= 1e-5
 
 
 def test_full_strength_is_the_fixed_policy(prior: DiffusionPrior) -> None:
@@ -59,88 +43,90 @@ def test_the_strength_with_the_least_misfit_is_used_and_saved(prior: DiffusionPr
     assert list(squared) == [0.0, 0.5, 1.0, 1.5]
     misfits = {s: math.sqrt(float(slices.sum())) for s, slices in squared.items()}
     assert len(set(misfits.values())) == 4
-    clear = [s for s in squared if s == 0 or clear_gain(squared[s], squared[0.0]) > 0]
-    assert method.validation.strength == least({s: misfits[s] for s in clear}) > 0
+    clear = [s for s in squared if s == 0 or log_gain_lower_bound(squared[s], squared[0.0]) > 0]
+    assert method.validation.strength == parabola_minimum({s: misfits[s] for s in clear}) > 0
     assert notes[8] is not None
     assert notes[8].startswith(f"adapted at strength {method.validation.strength:.3g};")
-    saved, learned = method.adapter.parameters, method.learner.adapter.parameters
+    saved, learned = method.adapter.parameters, method.trainer.adapter.parameters
     for name in saved:
         factor = method.validation.strength if name.endswith("lora_up") else 1
         torch.testing.assert_close(saved[name], factor * learned[name])
-    judged = 4 * 3 * 6 * 2  # timesteps, updates, slices, twins
-    assert method.adapt_nfe == judged + 6 * 4 * 4  # and all slices at four strengths, all steps being late
 
 
 def test_the_least_misfit_between_strengths() -> None:
     def bowl(strength: float) -> float:
         return (0.01 + (strength - 0.7) ** 2) ** 0.5
 
-    assert least({s: bowl(s) for s in (0.0, 0.5, 1.0, 1.5)}) == pytest.approx(0.7)
-    assert least({s: bowl(s) for s in (0.0, 0.4, 1.5)}) == pytest.approx(0.7)
-    assert least({0.0: 1.0, 0.5: 2.0, 1.0: 3.0}) == 0.0
-    assert least({0.0: 3.0, 0.5: 2.0, 1.0: 1.0}) == 1.0
-    assert least({0.0: 1.0, 0.5: 1.0, 1.0: 1.0}) == 0.0
-    assert least({0.0: 2.0, 0.5: 1.0, 1.0: 1.0}) == pytest.approx(0.75)
-    assert least({1.0: 5.0}) == 1.0
+    assert parabola_minimum({s: bowl(s) for s in (0.0, 0.5, 1.0, 1.5)}) == pytest.approx(0.7)
+    assert parabola_minimum({s: bowl(s) for s in (0.0, 0.4, 1.5)}) == pytest.approx(0.7)
+    assert parabola_minimum({0.0: 1.0, 0.5: 2.0, 1.0: 3.0}) == 0.0
+    assert parabola_minimum({0.0: 3.0, 0.5: 2.0, 1.0: 1.0}) == 1.0
+    assert parabola_minimum({0.0: 1.0, 0.5: 1.0, 1.0: 1.0}) == 0.0
+    assert parabola_minimum({0.0: 2.0, 0.5: 1.0, 1.0: 1.0}) == pytest.approx(0.75)
+    assert parabola_minimum({1.0: 5.0}) == 1.0
 
 
 def test_a_clear_gain() -> None:
     """In every slice a little is clear, in half of them as much again is not."""
     than = torch.arange(1.0, 9, dtype=torch.float64)
-    assert clear_gain(than * (1 - 1e-3), than) > 0
-    assert clear_gain(than, than) <= 0
-    assert clear_gain(than * (1 + 1e-3), than) <= 0
+    assert log_gain_lower_bound(than * (1 - 1e-3), than) > 0
+    assert log_gain_lower_bound(than, than) <= 0
+    assert log_gain_lower_bound(than * (1 + 1e-3), than) <= 0
     chance = torch.tensor([3.0, -1, 3, -1, 3, -1, 3, -1], dtype=torch.float64)  # 1 +- 0.76
-    assert clear_gain(than * (-chance).exp(), than) <= 0
-    assert clear_gain(than * (-chance - 1.2).exp(), than) <= 0  # by 2.9 standard errors
-    assert clear_gain(than * (-chance - 1.4).exp(), than) > 0
-    assert clear_gain(than[:1] - 1e-3, than[:1]) > 0
-    assert clear_gain(than[:1], than[:1]) <= 0
+    assert log_gain_lower_bound(than * (-chance).exp(), than) <= 0
+    assert log_gain_lower_bound(than * (-chance - 1.2).exp(), than) <= 0  # by 2.9 standard errors
+    assert log_gain_lower_bound(than * (-chance - 1.4).exp(), than) > 0
+    assert log_gain_lower_bound(than[:1] - 1e-3, than[:1]) > 0
+    assert log_gain_lower_bound(than[:1], than[:1]) <= 0
 
 
 def test_a_slice_of_large_measurements_does_not_hide_what_all_slices_gain() -> None:
     than = torch.tensor([900.0, 1, 2, 3, 1, 2, 3, 1], dtype=torch.float64)
     less = torch.tensor([0.93, 0.9, 0.92, 0.9, 0.91, 0.93, 0.9, 0.92], dtype=torch.float64)
-    assert clear_gain(less * than, than) > 0
+    assert log_gain_lower_bound(less * than, than) > 0
     held = torch.cat([than, torch.zeros(3, dtype=torch.float64)])  # three slices with nothing held out
-    assert clear_gain(held * 0.9, held) > 0
-    assert clear_gain(torch.zeros(3), torch.zeros(3)) <= 0
+    assert log_gain_lower_bound(held * 0.9, held) > 0
+    assert log_gain_lower_bound(torch.zeros(3), torch.zeros(3)) <= 0
 
 
-def test_an_unclear_gain_is_not_taken(prior: DiffusionPrior) -> None:
-    method = build("d3ip", problem(phantom()), prior, sampler=SAMPLER, adaptation=AUTO)
-    gains = {0.0: [0, 0, 0, 0], 0.5: [3, -1, 3, -1], 1.0: [0, 0, 0, 0], 1.5: [-1, -1, -1, -1]}
-    squared = {s: 10 - torch.tensor(g, dtype=torch.float64) for s, g in gains.items()}
-    method.validation.squared_misfits = lambda: squared
-    note = method.validation.choose(False)
-    assert method.validation.strength == 0
-    assert note == (
-        "not adapted, for no clear gain; misfit of held-out views "
-        "6.32456 at 0, 6.00000 at 0.5, 6.32456 at 1, 6.63325 at 1.5"
-    )
-    squared[0.5] = 10 - torch.tensor([3.0, 2, 3, 2], dtype=torch.float64)
-    method.validation.choose(False)
-    assert method.validation.strength == 0.5
-    squared[1.0] = 10 - torch.tensor([2.0, 1, 2, 1], dtype=torch.float64)
-    note = method.validation.choose(False)
-    assert 0.5 < method.validation.strength < 1
-    assert note.startswith("adapted at strength 0.")
+def squared_misfits(gains: dict[float, list[float]]) -> dict[float, Tensor]:
+    """Squared misfits of four slices at each strength, which are 10 without any gain."""
+    return {strength: 10 - torch.tensor(gain, dtype=torch.float64) for strength, gain in gains.items()}
 
 
-def test_a_clear_gain_is_taken_though_another_unclear_one_is_larger(prior: DiffusionPrior) -> None:
-    method = build("d3ip", problem(phantom()), prior, sampler=SAMPLER, adaptation=AUTO)
-    gains = {0.0: [0, 0, 0, 0], 0.5: [1, 1.1, 1, 1.1], 1.0: [9, -1, -1, -1], 1.5: [-1, -1, -1, -1]}
-    squared = {s: 10 - torch.tensor(g, dtype=torch.float64) for s, g in gains.items()}
-    method.validation.squared_misfits = lambda: squared
-    method.validation.choose(False)
-    assert method.validation.strength == 0.5
+UNCLEAR = {0.0: [0.0, 0, 0, 0], 0.5: [3.0, -1, 3, -1], 1.0: [0.0, 0, 0, 0], 1.5: [-1.0, -1, -1, -1]}
+
+
+def test_an_unclear_gain_is_not_taken() -> None:
+    strength, misfits = choose_strength(squared_misfits(UNCLEAR))
+    assert strength == 0
+    assert misfits == "6.32456 at 0, 6.00000 at 0.5, 6.32456 at 1, 6.63325 at 1.5"
+    clear = {**UNCLEAR, 0.5: [3.0, 2, 3, 2]}
+    assert choose_strength(squared_misfits(clear))[0] == 0.5
+    both = {**clear, 1.0: [2.0, 1, 2, 1]}
+    assert 0.5 < choose_strength(squared_misfits(both))[0] < 1
+
+
+def test_a_clear_gain_is_taken_though_another_unclear_one_is_larger() -> None:
+    gains = {0.0: [0.0, 0, 0, 0], 0.5: [1, 1.1, 1, 1.1], 1.0: [9.0, -1, -1, -1], 1.5: [-1.0, -1, -1, -1]}
+    assert choose_strength(squared_misfits(gains))[0] == 0.5
+
+
+class ScriptedMisfits:
+    """In place of held-out measurements: misfits that are made up, for one strength after the other."""
+
+    def __init__(self, seen: SlabProblem, script: Iterator[Tensor]) -> None:
+        self.seen, self.script = seen, script
+
+    def squared_misfits(self, x: Tensor, communicator: object) -> Tensor:
+        return next(self.script)
 
 
 def test_an_adapter_that_harms_is_taken_back(prior: DiffusionPrior) -> None:
     """One that blows the weights up, before it learns."""
     x = phantom()
     method = build("d3ip", problem(x), prior, sampler=SAMPLER, adaptation=AUTO)
-    method.learner.adapter.add(torch.ones(method.learner.adapter.num_parameters()))
+    method.trainer.adapter.add(torch.ones(method.trainer.adapter.num_parameters()))
     for i in range(method.num_steps):
         method.step(i)
     assert method.validation.strength == 0
@@ -149,47 +135,49 @@ def test_an_adapter_that_harms_is_taken_back(prior: DiffusionPrior) -> None:
     torch.testing.assert_close(method.result(), plain, atol=5e-3, rtol=0)
 
 
-def test_what_gained_once_is_not_given_up(prior: DiffusionPrior) -> None:
-    """By misfits made up: a clear gain at the second of six late steps, and never again."""
+def test_adapting_that_gained_once_is_not_stopped(prior: DiffusionPrior) -> None:
+    """A clear gain at the second of six adapted steps, and never again."""
     settings = {"sampler": {**SAMPLER, "num_steps": 6}, "adaptation": AUTO, "validation": {"patience": 2}}
     method = build("d3ip", problem(phantom()), prior, **settings)
-    plain, shares = torch.full((6,), 10.0).double(), iter([1.0, 0.9])
+    plain, gain = torch.full((6,), 10.0).double(), [1.0, 0.9, 1.0]
 
-    def misfits() -> dict[float, Tensor]:
-        return {0.0: plain, 0.5: next(shares, 1.0) * plain, 1.0: 2 * plain, 1.5: 3 * plain}
+    def script() -> Iterator[Tensor]:
+        for share in gain:  # at two adapted steps and at the choice: after a gain nobody asks between them
+            yield from (plain, share * plain, 2 * plain, 3 * plain)
 
-    method.validation.squared_misfits = misfits
-    most = method.nfe, method.adapt_nfe
+    method.validation.held_out = ScriptedMisfits(method.validation.held_out.seen, script())
     notes = [method.step(i).note for i in range(method.num_steps)]
     assert [note.partition(";")[0] for note in notes if note] == ["not adapted, for no clear gain"]
-    assert method.learner.updates == 18
-    assert (method.nfe, method.adapt_nfe) == most
+    assert method.trainer.updates == 18
+    assert method.network_calls() == method.planned
 
 
-def test_learning_is_given_up_where_nothing_is_clear(prior: DiffusionPrior) -> None:
-    """By misfits made up: half of the slices gain as much as the others lose."""
+def test_adapting_stops_where_nothing_is_clear(prior: DiffusionPrior) -> None:
+    """Half of the slices gain as much as the others lose."""
     sampler, x = {**SAMPLER, "num_steps": 6}, phantom()
     settings = {"sampler": sampler, "adaptation": AUTO, "validation": {"patience": 3}}
     method = build("d3ip", problem(x), prior, **settings)
     validation, plain = method.validation, torch.full((6,), 10.0).double()
     chance = torch.tensor([3.0, -3, 3, -3, 3, -3])
-    validation.squared_misfits = lambda: {s: plain + chance * s for s in (0.0, 0.5, 1.0, 1.5)}
-    most, notes, moved = (method.nfe, method.adapt_nfe), [], []
+    script = itertools.cycle([plain + chance * strength for strength in (0.0, 0.5, 1.0, 1.5)])
+    validation.held_out = ScriptedMisfits(validation.held_out.seen, script)
+    notes, states = [], []
     for i in range(method.num_steps):
         notes.append(method.step(i).note)
-        moved.append(validation.late[0].x_t if validation.late else None)
+        states.append(validation.at_strength.get(0.0))
     assert notes[8] == "adapting given up after step 3 of 6"
     assert notes[12] is not None
     assert notes[12].startswith("not adapted, for no clear gain")
-    assert method.learner.updates == 9
-    assert moved[9] is moved[8]
-    assert (method.nfe, method.adapt_nfe) == (most[0] - 3 * 4, most[1] - 3 * (3 * 6 * 2 + 6 * 4))
-    assert method.validation.strength == 0
+    assert method.trainer.updates == 9
+    assert states[9] is states[8]
+    assert method.network_calls().calls_per_slice < method.planned.calls_per_slice
+    assert method.network_calls().adaptation_calls < method.planned.adaptation_calls
+    assert validation.strength == 0
     plain_result = solve(build("dds", problem(x), prior, sampler=sampler))
     torch.testing.assert_close(method.result(), plain_result, atol=5e-3, rtol=0)
 
 
-def test_the_shadow_begins_with_the_adapter_that_was_given(prior: DiffusionPrior, tmp_path: Path) -> None:
+def test_the_validation_begins_with_the_initial_adapter(prior: DiffusionPrior, tmp_path: Path) -> None:
     """Otherwise strengths would be judged on another trajectory than the real one."""
     adapter = Adapter.create(prior.network, LoraConfig(rank=2), seed=0)
     adapter.add(0.1 * torch.ones(adapter.num_parameters()))
@@ -200,14 +188,14 @@ def test_the_shadow_begins_with_the_adapter_that_was_given(prior: DiffusionPrior
     given = build("d3ip", problem(phantom()), prior, adapter=str(path), **settings)
     for method in (plain, given):
         method.step(0)
-    assert not torch.equal(plain.validation.shadow.x_t, given.validation.shadow.x_t)
+    assert not torch.equal(plain.validation.state.x_t, given.validation.state.x_t)
     path.write_bytes(adapter.at_strength(0).to_bytes(prior.digest))  # of a volume that was not adapted
     assert build("d3ip", problem(phantom()), prior, adapter=str(path), **settings).first_network is None
 
 
 def test_held_out_views_are_not_seen(prior: DiffusionPrior) -> None:
     scan = problem(phantom())
-    held = held_out(scan, 2, 0.1, seed=5)
+    held = hold_out(scan, 2, 0.1, seed=5)
     seen, mask = held.seen, held.mask
     assert seen.slab == Slab(0, 3)
     assert mask.shape == (3, 20, 1)
@@ -215,7 +203,7 @@ def test_held_out_views_are_not_seen(prior: DiffusionPrior) -> None:
     assert len({tuple(row.flatten().tolist()) for row in mask}) > 1  # not the same views everywhere
     spoilt = scan.y.clone()
     spoilt[::2] = torch.where(mask == 0, 100.0, spoilt[::2])
-    other = held_out(replace(scan, y=spoilt), 2, 0.1, seed=5)
+    other = hold_out(replace(scan, y=spoilt), 2, 0.1, seed=5)
     assert torch.equal(other.seen.y, seen.y)
     x = torch.rand(3, 24, 24)
     assert not ((1 - mask) * seen.operator.forward(x)).any()
@@ -223,7 +211,7 @@ def test_held_out_views_are_not_seen(prior: DiffusionPrior) -> None:
 
 def test_masked_adjoint() -> None:
     scan = problem(phantom())
-    A = held_out(scan, 1, 0.2, seed=1).seen.operator
+    A = hold_out(scan, 1, 0.2, seed=1).seen.operator
     x, y = torch.rand(6, 24, 24), torch.rand_like(scan.y)
     left, right = (A.forward(x) * y).double().sum(), (x * A.adjoint(y)).double().sum()
     assert float(left) == pytest.approx(float(right), rel=1e-5)
@@ -232,23 +220,23 @@ def test_masked_adjoint() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"loss": "measurements"}, {}])
-def test_auto_needs_one_adapter_and_twins(prior: DiffusionPrior, changes: dict[str, str]) -> None:
+def test_auto_needs_one_adapter_and_copies(prior: DiffusionPrior, changes: dict[str, str]) -> None:
     name = "d3ip" if changes else "d3ip-meta"
     with pytest.raises(ValidationError, match="policy: auto weighs the one adapter"):
         build(name, problem(phantom()), prior, adaptation={**AUTO, **changes})
 
 
-def test_an_earlier_reconstruction_tells_the_shadow_nothing(prior: DiffusionPrior) -> None:
+def test_an_initial_image_tells_the_validation_nothing(prior: DiffusionPrior) -> None:
     """It was made of the views that are held out."""
     scan = problem(phantom())
     sampler = {**SAMPLER, "start": "reconstruction", "start_t": 300}
-    shadows = []
+    starts = []
     for earlier in (phantom(), torch.zeros_like(phantom())):
         config = {"sampler": sampler, "adaptation": AUTO, "start_from": "earlier.zarr"}
-        method = build("d3ip", replace(scan, earlier=earlier), prior, **config)
+        method = build("d3ip", replace(scan, initial_image=earlier), prior, **config)
         assert method.sampler.settings.start == "reconstruction"
-        shadows.append(method.validation.shadow.x_t)
-    assert torch.equal(*shadows)
+        starts.append(method.validation.state.x_t)
+    assert torch.equal(*starts)
 
 
 def test_what_a_given_adapter_did_is_not_denied(prior: DiffusionPrior, tmp_path: Path) -> None:

@@ -108,11 +108,12 @@ def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory:
     counting.sent_bytes, started = 0, time.monotonic()
     stepping.step(min(1, stepping.num_steps - 1))
     slice_seconds = (time.monotonic() - started) / len(pilot.slab)
+    planned = method.planned
     return Forecast(
         num_slices=most,
         num_steps=method.num_steps,
-        nfe=method.nfe,
-        adapt_nfe=method.adapt_nfe,
+        nfe=planned.calls_per_slice,
+        adapt_nfe=planned.adaptation_calls,
         device_bytes=needed,
         memory=memory,
         sent_bytes=counting.sent_bytes if plan.num_workers > 1 else 0,
@@ -131,7 +132,8 @@ def _without_decisions(config: RunConfig) -> RunConfig:
 
 def _seconds(method: Method, config: RunConfig, plan: RunPlan, most: int, slice_seconds: float) -> float:
     """Seconds of the run; ``slice_seconds`` is the time of one step (and one network call) for one slice."""
-    steps = (method.nfe or method.num_steps) * most * slice_seconds
+    planned = method.planned
+    steps = (planned.calls_per_slice or method.num_steps) * most * slice_seconds
     # Rescan copies are smaller than the slices, by the same factor in both directions.
     shrunk = config.adaptation.downsampling**2 if config.adaptation.loss == "rescan" else 1
-    return steps + BACKWARD * method.adapt_nfe * slice_seconds / shrunk / plan.num_workers
+    return steps + BACKWARD * planned.adaptation_calls * slice_seconds / shrunk / plan.num_workers

@@ -1,128 +1,261 @@
-"""D3IP: one low-rank adapter for the whole volume, adapted along the trajectory."""
+"""D3IP: one low-rank adapter for the whole volume, trained along the trajectory."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
-from ddip_ray.solvers.adapting.per_slice import PerSlice
-from ddip_ray.solvers.adapting.reptile import Reptile
-from ddip_ray.solvers.adapting.rescan_loss import TwinPlan, Twins
-from ddip_ray.solvers.adapting.trainer import Learner
-from ddip_ray.solvers.core.method import StepReport
-from ddip_ray.solvers.core.state import State
-from ddip_ray.solvers.sampling.sampler import Sampler
+from ddip_ray.config.settings import RunConfig
+from ddip_ray.prior.denoiser import DiffusionPrior, Prior
+from ddip_ray.solvers.adapting.rescan_loss import RescanCopies, RescanPlan
+from ddip_ray.solvers.adapting.scd import SCD, loss_config
+from ddip_ray.solvers.adapting.trainer import Trainer, volume_trainer
+from ddip_ray.solvers.core.communicator import Communicator
+from ddip_ray.solvers.core.data_consistency import DataConsistencyFor
+from ddip_ray.solvers.core.method import Method, StepReport
+from ddip_ray.solvers.core.network_calls import NetworkCalls, Networks, count_calls
+from ddip_ray.solvers.core.problem import SlabProblem
+from ddip_ray.solvers.core.state import Recorder
+from ddip_ray.solvers.sampling import dds, mbir
+from ddip_ray.solvers.sampling.sampler import Sampler, SamplerState, build_sampler
 from ddip_ray.solvers.validating.adaptation_strength import Validation
 
 
 class D3IP:
-    """Reconstruct, scan the result again, and learn from how well that is reconstructed.
+    """Reconstruct, scan the result again, and learn from how well that rescan is reconstructed.
 
-    The first pass is the plain sampler. Smaller copies of its result are scanned (`rescan`), and in the
-    second pass these twins are reconstructed. Before each of their late steps the ``learner`` takes a few
-    optimiser steps on the twins of slices drawn at random over the volume; the real reconstruction
-    repeats its late steps with the same adapter. The published loss judges by the views that made the
-    estimate, which an adapter can satisfy by not denoising at all (`SCD`).
+    Chung and Ye (Deep Diffusion Image Prior for Efficient OOD Adaptation in 3D Inverse Problems, ECCV 2024,
+    2407.10641, section 3) alternate between adapting the network to the volume and sampling with it. Their
+    loss is the misfit to the measurements that made the estimate (`SCD`), which an adapter can satisfy
+    without denoising. Here the loss is the error of rescan copies, of which the image is known:
 
-    With a ``validation`` the real late steps wait until it has decided how strongly to adapt; learning ends
-    when it gives up.
-    With a sampler that couples neighbours this is D3IP (mbir), with `Reptile` as learner D3IP (meta), with
-    `PerSlice` DDIP, which has no adapter for the volume.
+    1. First pass: the plain sampler reconstructs the volume.
+    2. Its result is scanned again, as smaller and rotated copies of each slice.
+    3. Second pass, at each timestep: adapt the network on copies of slices drawn over the volume; step the
+       copies; if the timestep is one of the adapted ones, repeat the real step with the adapted network.
+    4. With a ``validation`` the real steps wait until held-out views have decided how strongly to adapt: a
+       third pass makes them then. Adapting ends when the validation stops it early.
+
+    With a data consistency that couples slices this is D3IP (mbir), with `Reptile` as trainer D3IP (meta),
+    with `PerSlice` DDIP.
     """
 
     def __init__(
-        self,
-        sampler: Sampler,
-        learner: Learner | Reptile | PerSlice,
-        plan: TwinPlan,
-        validation: Validation | None = None,
+        self, sampler: Sampler, trainer: Trainer, plan: RescanPlan, validation: Validation | None = None
     ) -> None:
-        self.sampler, self.learner, self.plan, self.validation = sampler, learner, plan, validation
-        # An adapter given at the start helps from the first step; the learner changes it later.
-        self.first_network = learner.network() if learner.started else None
-        self.prior_digest = sampler.prior.digest
-        self.scanned: Tensor | None = None  # the first pass's result, once there is one
-        self.twins: Twins | None = None  # made of it
-        self.late: Sampler | None = None  # the sampler as it was before the first pass's late steps
-        self.residual = math.nan
+        """D3IP for one slab, at its start.
 
-        num_late = sum(self.is_late(i) for i in range(sampler.num_steps))
-        self.num_steps = 2 * sampler.num_steps + (num_late if validation else 0)
-        self.nfe = sampler.nfe + num_late + plan.num_copies * sampler.nfe
-        self.adapt_nfe = learner.num_judged * plan.num_drawn
-        self.adapt_nfe_a_step = self.adapt_nfe // max(1, len(learner.adapting_steps))
-        if validation is not None:
-            self.adapt_nfe += validation.num_calls(sampler.num_steps - num_late, num_late)
+        Args:
+            sampler: sampler of the real reconstruction.
+            trainer: trainer of the adapter.
+            plan: how to make and reconstruct rescan copies.
+            validation: decides how strongly to adapt; None adapts at full strength.
+        """
+        self.sampler, self.trainer, self.plan, self.validation = sampler, trainer, plan, validation
+        # An initial adapter helps from the first step; the trainer changes it later.
+        self.first_network = trainer.network() if trainer.has_initial_adapter else None
+        self.prior_digest, self.residual = sampler.prior.digest, math.nan
+        self.adapted_steps = [
+            i for i, t in enumerate(sampler.timesteps) if t <= trainer.settings.adapt_start_t
+        ]
+        self.num_steps = 2 * sampler.num_steps + (len(self.adapted_steps) if validation else 0)
+        self.state = sampler.initial_state()
+        self.before_adapting: SamplerState | None = None  # state before the first of the adapted steps
+        self.first_result: Tensor | None = None  # x0 after the first pass
+        self.copies: RescanCopies | None = None  # scanned of it
+        self.copies_state: SamplerState  # once there are copies
 
     def step(self, i: int) -> StepReport:
+        """Take step ``i``: one of the first, the second or the validated pass."""
         if i < self.sampler.num_steps:
             return self.first_pass(i)
-        if self.twins is None:
-            self.twins = self.scan_again(self.sampler.x0)
+        copies = self.copies or self.rescan(self.state.x0)
         if i < 2 * self.sampler.num_steps:
-            return self.second_pass(i - self.sampler.num_steps, self.twins)
-        assert self.validation is not None
-        return self.validated_pass(i - 2 * self.sampler.num_steps, self.validation)
+            return self.second_pass(i - self.sampler.num_steps, copies)
+        return self.validated_pass(i - 2 * self.sampler.num_steps)
 
     def first_pass(self, i: int) -> StepReport:
-        if self.late is None and self.is_late(i):
-            self.late = self.sampler.fork()
+        """Take step ``i`` of the plain sampler, which remembers the state before the adapted steps."""
+        is_adapted = self.is_adapted_step(i)
+        if is_adapted and self.before_adapting is None:
+            self.before_adapting = self.state
         if self.validation is not None:
-            self.validation.first_pass(i, self.is_late(i), self.first_network)
-        self.residual = self.sampler.step(i, self.first_network).residual
-        return StepReport(self.residual)
+            self.validation.first_pass(i, is_adapted, self.first_network)
+        return self.step_real(i, self.first_network)
 
-    def scan_again(self, x0: Tensor) -> Twins:
-        """Twins of ``x0``, the first pass's result; the real sampler goes back to before its late steps."""
-        self.scanned, self.sampler = x0, self.late or self.sampler
-        return self.plan.twins(x0, self.sampler)
+    def rescan(self, first_result: Tensor) -> RescanCopies:
+        """Make copies of the first result; the real reconstruction goes back to before its adapted steps."""
+        self.first_result, self.state = first_result, self.before_adapting or self.state
+        self.before_adapting = None
+        self.copies = self.plan.rescan(first_result, self.sampler)
+        self.copies_state = self.copies.sampler.initial_state()
+        return self.copies
 
-    def second_pass(self, i: int, twins: Twins) -> StepReport:
-        loss, validation, adapts = None, self.validation, i in self.learner.adapting_steps
-        if validation is not None and validation.given_up:
-            self.nfe -= self.plan.num_copies
-            self.adapt_nfe -= validation.num_calls(0, 1) + (self.adapt_nfe_a_step if adapts else 0)
-        else:
-            loss = self.learner.adapt(i, twins) if adapts else None
-            twins.sampler.advance(i, self.learner.network_for_twins(self.plan.num_copies))
-        if not self.is_late(i):
+    def second_pass(self, i: int, copies: RescanCopies) -> StepReport:
+        """Adapt, step the copies, and step the real reconstruction or its validation."""
+        loss, validation = None, self.validation
+        if validation is None or not validation.stopped_early:
+            if i in self.trainer.adapting_steps:
+                loss = self.trainer.adapt(i, copies.loss(self.copies_state, i))
+            network = self.trainer.network_for_copies(self.plan.num_copies)
+            self.copies_state = copies.sampler.step(self.copies_state, i, network)
+        if not self.is_adapted_step(i):
             return StepReport(self.residual)
         if validation is not None:
-            return StepReport(self.residual, loss, validation.watch(i))
-        self.residual = self.sampler.step(i, self.learner.network_for(i, twins)).residual
-        return StepReport(self.residual, loss)
+            return StepReport(self.residual, loss, validation.update(i))
+        # A refinement on single slices (`Reptile`) has the loss of the copies after their step.
+        return self.step_real(i, self.trainer.network_for(i, copies.loss(self.copies_state, i)), loss=loss)
 
-    def validated_pass(self, k: int, validation: Validation) -> StepReport:
-        """The ``k``-th of the late steps, at the strength that was found to be best."""
-        note = validation.choose(self.first_network is not None) if k == 0 else None
-        i, network = validation.network(k)
-        return StepReport(self.sampler.step(i, network).residual, note=note)
+    def validated_pass(self, k: int) -> StepReport:
+        """Take the ``k``-th of the adapted steps, at the strength that was found to be best."""
+        assert self.validation is not None
+        note = self.validation.choose(self.first_network is not None) if k == 0 else None
+        i, network = self.validation.network(k)
+        return self.step_real(i, network, note=note)
 
-    def keep(self, state: State) -> None:
-        self.residual = state.value("residual", self.residual)
-        self.nfe, self.adapt_nfe = state.value("nfe", [self.nfe, self.adapt_nfe])
-        self.learner.keep(state.within("learner"))
-        if self.validation is not None:
-            self.validation.keep(state.within("validation"))
-        if state.value("is_scanned", self.scanned is not None):
-            before = self.sampler.x0 if self.scanned is None else self.scanned
-            scanned = state.slices("scanned", before, self.sampler.problem.slab)
-            self.twins = self.twins or self.scan_again(scanned)
-            self.twins.sampler.keep(state.within("twins"))
-        elif state.value("is_late", self.late is not None):
-            self.late = self.late or self.sampler.fork()
-            self.late.keep(state.within("late"))
-        self.sampler.keep(state.within("sampler"))
+    def step_real(
+        self, i: int, network: Networks | None, loss: float | None = None, note: str | None = None
+    ) -> StepReport:
+        """Take step ``i`` of the real reconstruction by ``network``; ``loss`` and ``note`` are reported."""
+        self.state = self.sampler.step(self.state, i, network)
+        self.residual = self.sampler.residual(self.state)
+        return StepReport(self.residual, loss, note)
+
+    def is_adapted_step(self, i: int) -> bool:
+        """Whether step ``i`` is repeated with an adapted network."""
+        return i in self.adapted_steps
 
     def result(self) -> Tensor:
-        return self.sampler.result()
+        """The slab in the acquisition's normalised units, (z, y, x)."""
+        return self.sampler.result(self.state)
 
     @property
     def adapter(self) -> Adapter | None:
-        adapter, validation = self.learner.adapter, self.validation
+        """The adapter of the whole volume, at the chosen strength; None where each slice has its own."""
+        adapter, validation = self.trainer.adapter, self.validation
         return adapter.at_strength(validation.strength) if adapter and validation else adapter
 
-    def is_late(self, i: int) -> bool:
-        return self.sampler.timesteps[i] <= self.learner.settings.adapt_start_t
+    @property
+    def planned(self) -> NetworkCalls:
+        """Network calls of a run that adapts to the end."""
+        num_steps, num_adapted = self.sampler.num_steps, len(self.adapted_steps)
+        adaptation = self.trainer.num_slice_losses * self.plan.num_drawn
+        if self.validation is not None:
+            adaptation += self.validation.planned_calls(num_steps - num_adapted, num_adapted)
+        return NetworkCalls(num_steps + num_adapted + self.plan.num_copies * num_steps, adaptation)
+
+    def network_calls(self) -> NetworkCalls:
+        """Network calls that were made so far, counted."""
+        steps, adaptation = [self.sampler.denoiser.calls], []
+        if self.copies is not None:
+            steps.append(self.copies.sampler.denoiser.calls)
+            adaptation.append(self.copies.sampler.loss_denoiser.calls)
+        if self.validation is not None:
+            adaptation.append(self.validation.sampler.denoiser.calls)
+        return count_calls(self.sampler.problem, self.sampler.communicator, steps, adaptation) or self.planned
+
+    def save_or_restore(self, recorder: Recorder) -> None:
+        """Hand the states to ``recorder``, or take them from there; names are as they were from the start."""
+        slab, state = self.sampler.problem.slab, self.state
+        self.residual = recorder.value("residual", self.residual)
+        self.trainer.save_or_restore(recorder.within("learner"))
+        if self.validation is not None:
+            self.validation.save_or_restore(recorder.within("validation"))
+        if recorder.value("is_scanned", self.copies is not None):
+            first_result = state.x0 if self.first_result is None else self.first_result
+            first_result = recorder.slices("scanned", first_result, slab)
+            copies, of_copies = self.copies or self.rescan(first_result), recorder.within("twins")
+            self.copies_state = self.copies_state.save_or_restore(of_copies, copies.sampler.problem.slab)
+            copies.sampler.save_or_restore_calls(of_copies)
+        elif recorder.value("is_late", self.before_adapting is not None):
+            before = self.before_adapting or state
+            self.before_adapting = before.save_or_restore(recorder.within("late"), slab)
+        self.state = state.save_or_restore(recorder.within("sampler"), slab)
+        self.sampler.save_or_restore_calls(recorder.within("sampler"))
+
+
+TrainerFor = Callable[[RunConfig, Sampler, DiffusionPrior], Trainer]
+DataConsistencyOf = Callable[[RunConfig, Prior], DataConsistencyFor]
+
+
+def build_adaptive(
+    config: RunConfig,
+    problem: SlabProblem,
+    communicator: Communicator,
+    prior: DiffusionPrior,
+    *,
+    data_consistency_of: DataConsistencyOf,
+    trainer_for: TrainerFor,
+) -> Method:
+    """A sampler whose network is adapted by the configured loss.
+
+    Args:
+        config: configuration of the run.
+        problem: measurements of the slab, in the acquisition's normalised units.
+        communicator: the workers of the other slabs.
+        prior: the network that is adapted.
+        data_consistency_of: the data consistency of a configuration.
+        trainer_for: makes the trainer of the adapter or adapters.
+    """
+    own = data_consistency_of(config, prior)
+    sampler = build_sampler(config, problem, communicator, prior, own)
+    trainer = trainer_for(config, sampler, prior)
+    if config.adaptation.loss == "measurements":
+        return SCD(sampler, trainer, config.scd, data_consistency_of(loss_config(config), prior))
+    validation = None
+    if config.adaptation.policy == "auto" and trainer.adapter is not None:
+        validation = Validation(sampler, prior, config.validation, trainer.adapter)
+    plan = RescanPlan.for_trainer(
+        config.adaptation,
+        sampler,
+        trainer,
+        # No copy has neighbours.
+        data_consistency_for=dds.data_consistency_for(config, prior),
+        loss_data_consistency_for=dds.data_consistency_for(loss_config(config), prior),
+    )
+    return D3IP(sampler, trainer, plan, validation)
+
+
+def build(
+    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
+) -> Method:
+    """D3IP with the data consistency of DDS.
+
+    Args:
+        config: configuration of the run.
+        problem: measurements of the slab, in the acquisition's normalised units.
+        communicator: the workers of the other slabs.
+        prior: the network that is adapted.
+    """
+    return build_adaptive(
+        config,
+        problem,
+        communicator,
+        prior,
+        data_consistency_of=dds.data_consistency_for,
+        trainer_for=volume_trainer,
+    )
+
+
+def build_mbir(
+    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
+) -> Method:
+    """D3IP (mbir): with the data consistency of DiffusionMBIR.
+
+    Args:
+        config: configuration of the run.
+        problem: measurements of the slab, in the acquisition's normalised units.
+        communicator: the workers of the other slabs.
+        prior: the network that is adapted.
+    """
+    return build_adaptive(
+        config,
+        problem,
+        communicator,
+        prior,
+        data_consistency_of=mbir.data_consistency_for,
+        trainer_for=volume_trainer,
+    )

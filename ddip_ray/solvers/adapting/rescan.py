@@ -1,4 +1,4 @@
-"""Scan a finished reconstruction again: data whose image is known, missing what the real data miss."""
+"""Rescans: simulated scans of a finished reconstruction, which lack what the real scan lacks."""
 
 from __future__ import annotations
 
@@ -21,26 +21,30 @@ _CG_ITERATIONS = 10  # enough to be consistent, too few to fit the noise
 
 @dataclass(frozen=True)
 class Rescan:
-    """``scan`` of images that should become ``target``, both (z · copies, …): copies lie side by side.
+    """A scan of copies of every slice of a slab; those of a slice lie side by side.
 
-    ``known`` (y, x) is 1 where every view sees the pixel, and 0 outside, where no reconstruction is to be
-    trusted; a rotation about the axis keeps the two apart.
+    Attributes:
+        scan: the problem of the copies, (z · copies, …).
+        target: images that their reconstruction should become, (z · copies, y, x).
+        field_of_view: 1 where every view sees the pixel and 0 outside, where no reconstruction is to be
+            trusted, (y, x). A rotation about the axis keeps the two apart.
+        num_copies: copies of each slice.
     """
 
     scan: SlabProblem
     target: Tensor
-    known: Tensor
-    num_copies: int  # of each slice
+    field_of_view: Tensor
+    num_copies: int
 
 
 def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
-    """Before hours are spent.
+    """Refuse scans that cannot be scanned again, before hours are spent.
 
     Raises:
         InputError: too few views for a rescan, or nothing left of the slices at this size.
     """
     try:
-        (problem.typical or problem.operator).coarse_scan(downsampling)
+        (problem.central_operator or problem.operator).coarse_scan(downsampling)
     except InputError as error:
         raise InputError(f"adaptation.{error.message}", "Lower it, or use --method dds.") from error
 
@@ -54,20 +58,27 @@ def rescan(
     *,
     lowest: float | None = None,
 ) -> Rescan:
-    """A `coarse_scan` of downsampled copies of ``x0: (z, y, x)``, each rotated by its own angle.
+    """Scan downsampled copies of a reconstruction, each rotated by its own angle.
 
-    So many times fewer views of an image so many times smaller miss the same frequencies, counted in
-    pixels; but at this size the real reconstruction knows them. A missing wedge is turned to where there are
-    views: what was made up in it must not become what the adapter learns to make up.
+    An image k times smaller, measured from k times fewer views, lacks the same frequencies in cycles per
+    pixel as the real scan. At this scale, though, the first reconstruction is a trustworthy ground truth. A
+    missing wedge is turned to where there are views: what was made up in it must not become what the adapter
+    learns to make up.
 
-    Images are cut off at the ``lowest`` value of those that the reconstruction of the scan may find: it could
-    not meet projections of others.
-
-    The target is also made consistent with what was measured: with noise, ``x0`` has lost detail that the
+    The target is also made consistent with the real measurements: with noise, ``x0`` has lost detail that the
     measurements, whose noise the copies do not share, still hold on average (Lehtinen et al., Noise2Noise,
-    1803.04189).
+    ICML 2018, 1803.04189).
+
+    Args:
+        problem: the real scan.
+        x0: its reconstruction, (z, y, x).
+        downsampling: factor by which copies are smaller.
+        num_copies: copies of each slice.
+        seed: seed of angles and noise.
+        lowest: lower bound of the images that a reconstruction of the rescan may find; the copies are clipped
+            there, because it could not meet projections of others. None: no bound.
     """
-    small = (problem.typical or problem.operator).coarse_scan(downsampling)
+    small = (problem.central_operator or problem.operator).coarse_scan(downsampling)
     operator = small.operator
     slab = Slab(num_copies * problem.slab.start, num_copies * problem.slab.stop)
 
@@ -79,7 +90,7 @@ def rescan(
             made.append(_pooled(rotated, downsampling))
         return torch.cat(made)
 
-    earlier = None if problem.earlier is None else copies(problem.earlier)
+    initial = None if problem.initial_image is None else copies(problem.initial_image)
     consistent = x0 + correction(problem.operator, problem.y, x0, math.inf, _CG_ITERATIONS)
     scanned = copies(x0) if lowest is None else copies(x0.clamp_min(lowest)).clamp_min(lowest)
     y = operator.forward(scanned)
@@ -92,12 +103,12 @@ def rescan(
         noise = small.sampling_mask.cpu() * noise
     y = y + noise_std * noise.to(y.device)
     num_slices = num_copies * problem.num_slices
-    scan = SlabProblem(operator, y, slab, num_slices, noise_std, earlier)
+    scan = SlabProblem(operator, y, slab, num_slices, noise_std, initial)
     return Rescan(scan, copies(consistent), small.field_of_view, num_copies)
 
 
 def _angle(seed: int, turns: list[int]) -> float:
-    """One of ``turns`` and up to a degree more, or that from the other side; radians."""
+    """One of ``turns`` (degrees) and up to a degree more, or the opposite direction; in radians."""
     u = 2 * len(turns) * float(torch.rand((), generator=torch.Generator().manual_seed(seed)))
     opposite, place = divmod(u, len(turns))
     return math.radians(180 * opposite + turns[int(place)] + place % 1)

@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ddip_ray.config.settings import TVSettings
+from ddip_ray.config.settings import RunConfig, TVSettings
 from ddip_ray.numerics.conjugate_gradient import Blocks, cgls
 from ddip_ray.numerics.inner_product import squared_modulus
 from ddip_ray.solvers.core.communicator import Communicator
-from ddip_ray.solvers.core.method import StepReport
+from ddip_ray.solvers.core.method import Method, StepReport
+from ddip_ray.solvers.core.network_calls import NetworkCalls
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.slice_coupling import SliceCoupling
-from ddip_ray.solvers.core.state import State
+from ddip_ray.solvers.core.state import Recorder
 from ddip_ray.solvers.core.steps import relative_residual
+
+
+@dataclass(frozen=True)
+class TVState:
+    """Where ADMM stands between two iterations; every tensor is (z, y, x).
+
+    Attributes:
+        x: the image that the data determine.
+        split: d, one tensor for each axis of the gradient.
+        dual: scaled duals of ∇x = d.
+        positive: v, the image that is not negative.
+        positive_dual: scaled dual of x = v.
+    """
+
+    x: Tensor
+    split: tuple[Tensor, ...]
+    dual: tuple[Tensor, ...]
+    positive: Tensor
+    positive_dual: Tensor
 
 
 class TotalVariation:
     """min_x ½ ‖(A x − y)/‖A‖‖² + λ ‖∇x‖₂,₁ subject to x ≥ 0 if real, with the isotropic 3D gradient.
 
-    ADMM on the splits ∇x = d and x = v (Boyd et al. 2011, doi:10.1561/2200000016); the x-update is a
-    few CG iterations from the last x. Slabs exchange one slice for D_z, and CG its scalars.
+    The model is that of Rudin, Osher and Fatemi (Physica D 1992, doi:10.1016/0167-2789(92)90242-F). ADMM on
+    the splits ∇x = d and x = v (Boyd et al. 2011, doi:10.1561/2200000016); the x-update is a few CG
+    iterations from the last x. Slabs exchange one slice for D_z, and CG its scalars.
     """
 
-    nfe, adapt_nfe, prior_digest, adapter = 0, 0, None, None
+    prior_digest = adapter = None
+    planned = NetworkCalls()
 
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: TVSettings) -> None:
         self.problem, self.communicator, self.settings = problem, communicator, settings
@@ -35,68 +58,84 @@ class TotalVariation:
         self.lam = settings.lam if settings.lam is not None else default_lam(problem)
         self.rho = self.lam / settings.edge
         self.sqrt_rho = math.sqrt(self.rho)
-        self.x = problem.nothing()
-        self.nonnegative = settings.nonnegative and not self.x.is_complex()
-        self.split = self.dual = [self.x] * 3
-        self.positive = self.positive_dual = self.x
+        zeros = problem.zeros()
+        self.nonnegative = settings.nonnegative and not zeros.is_complex()
+        self.state = TVState(zeros, (zeros,) * 3, (zeros,) * 3, zeros, zeros)
 
     def step(self, i: int) -> StepReport:
+        """Take one ADMM iteration."""
         with torch.no_grad():
-            steps = [self.sqrt_rho * (d - u) for d, u in zip(self.split, self.dual, strict=True)]
-            y = self.scale * self.problem.y, *steps, self.sqrt_rho * (self.positive - self.positive_dual)
-            r = tuple(target - now for target, now in zip(y, self.forward(self.x), strict=True))
-            iterations, norms = self.settings.cg_iterations, self.coupling.norms
-            self.x = self.x + cgls(self.forward, self.adjoint, r, iterations, norms=norms).x
-            gradient, before = self.coupling.gradient(self.x), (*self.split, self.positive)
-            raised = [g + u for g, u in zip(gradient, self.dual, strict=True)]
-            length = torch.sqrt(
-                squared_modulus(raised[0]) + squared_modulus(raised[1]) + squared_modulus(raised[2])
-            )
-            shrink = (1 - self.settings.edge / length.clamp_min(1e-12)).clamp_min(0)  # λ/ρ = edge
-            self.split = [shrink * g for g in raised]
-            self.dual = [g - d for g, d in zip(raised, self.split, strict=True)]
-            raised_x = self.x + self.positive_dual
-            self.positive = raised_x.clamp_min(0) if self.nonnegative else raised_x
-            self.positive_dual = raised_x - self.positive
-            converged = self.converged((*gradient, self.x), before)
-        return StepReport(relative_residual(self.problem, self.positive, self.communicator), last=converged)
+            before = self.state
+            self.state, gradient = self.iterated(before)
+            converged = self.converged(gradient, self.state, before)
+        residual = relative_residual(self.problem, self.state.positive, self.communicator)
+        return StepReport(residual, last=converged)
 
-    def converged(self, unsplit: Blocks, before: Blocks) -> bool:
-        """Whether primal and dual residual are small: Boyd et al., section 3.3.1, relative terms alone.
+    def iterated(self, state: TVState) -> tuple[TVState, list[Tensor]]:
+        """The state after an ADMM iteration, which updates x, both splits and their duals; and ∇x."""
+        differences = [self.sqrt_rho * (d - u) for d, u in zip(state.split, state.dual, strict=True)]
+        y = self.scale * self.problem.y, *differences, self.sqrt_rho * (state.positive - state.positive_dual)
+        r = tuple(target - now for target, now in zip(y, self.forward(state.x), strict=True))
+        x = (
+            state.x
+            + cgls(self.forward, self.adjoint, r, self.settings.cg_iterations, norms=self.coupling.norms).x
+        )
+        gradient = self.coupling.gradient(x)
+        raised = [g + u for g, u in zip(gradient, state.dual, strict=True)]
+        length = torch.sqrt(
+            squared_modulus(raised[0]) + squared_modulus(raised[1]) + squared_modulus(raised[2])
+        )
+        shrink = (1 - self.settings.edge / length.clamp_min(1e-12)).clamp_min(0)  # λ/ρ = edge
+        split = tuple(shrink * g for g in raised)
+        raised_x = x + state.positive_dual
+        positive = raised_x.clamp_min(0) if self.nonnegative else raised_x
+        dual = tuple(g - d for g, d in zip(raised, split, strict=True))
+        return TVState(x, split, dual, positive, raised_x - positive), gradient
 
-        ``unsplit`` is (∇x, x), ``before`` the last (d, v).
-        """
-        norms, split = self.coupling.norms, (*self.split, self.positive)
+    def converged(self, gradient: list[Tensor], state: TVState, before: TVState) -> bool:
+        """Whether primal and dual residual are small: Boyd et al., section 3.3.1, relative terms alone."""
+        norms = self.coupling.norms
+        unsplit = (*gradient, state.x)
+        split, last = (*state.split, state.positive), (*before.split, before.positive)
         apart = tuple(a - b for a, b in zip(unsplit, split, strict=True))
-        moved = self.unsplit_adjoint(tuple(a - b for a, b in zip(split, before, strict=True)))
-        pulled = self.unsplit_adjoint((*self.dual, self.positive_dual))
+        moved = self.unsplit_adjoint(tuple(a - b for a, b in zip(split, last, strict=True)))
+        pulled = self.unsplit_adjoint((*state.dual, state.positive_dual))
         primal = norms(apart) / torch.maximum(norms(unsplit), norms(split))
         dual = norms((moved,)) / norms((pulled,))
         return bool((torch.maximum(primal, dual).sqrt() <= self.settings.tol).all())
 
     def result(self) -> Tensor:
-        return self.positive
+        """The slab's image, (z, y, x)."""
+        return self.state.positive
 
-    def keep(self, state: State) -> None:
-        slab = self.problem.slab
-        self.x = state.slices("x", self.x, slab)
-        self.split = [state.slices(f"split_{axis}", d, slab) for axis, d in enumerate(self.split)]
-        self.dual = [state.slices(f"dual_{axis}", u, slab) for axis, u in enumerate(self.dual)]
-        self.positive = state.slices("positive", self.positive, slab)
-        self.positive_dual = state.slices("positive_dual", self.positive_dual, slab)
+    def network_calls(self) -> NetworkCalls:
+        """None are made."""
+        return NetworkCalls()
+
+    def save_or_restore(self, recorder: Recorder) -> None:
+        """Hand the state to ``recorder``, or take it from there."""
+        slab, state = self.problem.slab, self.state
+        self.state = TVState(
+            x=recorder.slices("x", state.x, slab),
+            split=tuple(recorder.slices(f"split_{axis}", d, slab) for axis, d in enumerate(state.split)),
+            dual=tuple(recorder.slices(f"dual_{axis}", u, slab) for axis, u in enumerate(state.dual)),
+            positive=recorder.slices("positive", state.positive, slab),
+            positive_dual=recorder.slices("positive_dual", state.positive_dual, slab),
+        )
 
     def forward(self, x: Tensor) -> Blocks:
         """(A x/‖A‖, √ρ ∇x, √ρ x), the gradient as one block an axis."""
-        steps = [self.sqrt_rho * d for d in self.coupling.gradient(x)]
-        return self.scale * self.A.forward(x), *steps, self.sqrt_rho * x
+        differences = [self.sqrt_rho * d for d in self.coupling.gradient(x)]
+        return self.scale * self.A.forward(x), *differences, self.sqrt_rho * x
 
     def adjoint(self, r: Blocks) -> Tensor:
+        """The adjoint of `forward`."""
         return self.scale * self.A.adjoint(r[0]) + self.sqrt_rho * self.unsplit_adjoint(r[1:])
 
     def unsplit_adjoint(self, r: Blocks) -> Tensor:
-        """Of (∇x, x)."""
-        *steps, x = r
-        return self.coupling.gradient_adjoint(steps) + x
+        """The adjoint of x -> (∇x, x)."""
+        *differences, x = r
+        return self.coupling.gradient_adjoint(differences) + x
 
 
 def default_lam(problem: SlabProblem) -> float:
@@ -107,3 +146,8 @@ def default_lam(problem: SlabProblem) -> float:
     """
     std = problem.noise_std / problem.operator_norm()
     return 3e-6 + (std**2 / 0.06 if problem.y.is_complex() else 2e-2 * std)
+
+
+def build(config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: None) -> Method:
+    """Total variation; `solvers.build` describes the arguments."""
+    return TotalVariation(problem, communicator, config.tv)

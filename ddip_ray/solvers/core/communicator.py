@@ -8,13 +8,17 @@ from torch import Tensor
 
 
 class Communicator(Protocol):
-    """What solvers may ask of the other workers. Slabs are in rank order along z."""
+    """Everything that solvers ask of the other workers, whose slabs lie in rank order along z."""
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """Number of this worker, from 0."""
+        ...
 
     @property
-    def world_size(self) -> int: ...
+    def world_size(self) -> int:
+        """Number of workers."""
+        ...
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """Sum over the workers, in place; returns ``tensor``."""
@@ -32,7 +36,9 @@ class Alone:
     world_size = 1
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
+        """``tensor`` as it is."""
         return tensor
 
     def exchange_halo(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """No neighbours."""
         return None, None

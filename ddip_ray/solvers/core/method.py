@@ -1,4 +1,4 @@
-"""What the engine drives: a method is a number of steps on one slab, then a result."""
+"""The interface that the engine drives: a method takes a number of steps on one slab, then has a result."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import Protocol
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
-from ddip_ray.solvers.core.state import State
+from ddip_ray.solvers.core.network_calls import NetworkCalls
+from ddip_ray.solvers.core.state import Recorder
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """How a step went: ‖A x − y‖/‖y‖ over the volume, and the adaptation's loss where there is one.
+    """What a step says of itself.
 
-    ``note`` is a finding to be kept with the result. After the ``last`` step no other is made.
+    Attributes:
+        residual: ‖A x − y‖/‖y‖ over the whole volume.
+        loss: mean loss of the last adaptation step; None where nothing was adapted.
+        note: a finding to be kept with the result.
+        last: whether the method has converged; no further step is made.
     """
 
     residual: float
@@ -25,33 +30,43 @@ class StepReport:
 
 
 class Method(Protocol):
-    """Every worker holds one for its slab; all call `step` with the same ``i`` at the same time."""
+    """A reconstruction method at work on one slab.
+
+    Every worker holds one for its slab; all call `step` with the same ``i`` at the same time.
+    """
 
     @property
     def num_steps(self) -> int:
-        """At most."""
+        """Maximum number of steps."""
         ...
 
     @property
-    def nfe(self) -> int:
-        """Network calls for each slice, to reconstruct; at most, until the last step is done."""
+    def planned(self) -> NetworkCalls:
+        """Network calls of a run that takes all steps; a method that ends early makes fewer."""
+        ...
+
+    def network_calls(self) -> NetworkCalls:
+        """Network calls that were made so far, counted; all workers ask at the same time."""
         ...
 
     @property
-    def adapt_nfe(self) -> int:
-        """Network calls to adapt or to decide on settings, over the whole volume; at most, like `nfe`."""
+    def prior_digest(self) -> str | None:
+        """Digest of the prior's weights; None without a prior."""
         ...
 
     @property
-    def prior_digest(self) -> str | None: ...
+    def adapter(self) -> Adapter | None:
+        """The adapter of the whole volume; None where there is none."""
+        ...
 
-    @property
-    def adapter(self) -> Adapter | None: ...
+    def step(self, i: int) -> StepReport:
+        """Take step ``i`` of ``num_steps``."""
+        ...
 
-    def step(self, i: int) -> StepReport: ...
+    def result(self) -> Tensor:
+        """The reconstruction of the slab in the acquisition's normalised units, (z, y, x)."""
+        ...
 
-    def result(self) -> Tensor: ...
-
-    def keep(self, state: State) -> None:
-        """Hand ``state`` all that the steps to come need, or take it back from there."""
+    def save_or_restore(self, recorder: Recorder) -> None:
+        """Hand everything that later steps need to ``recorder``, or take it from there."""
         ...

@@ -1,4 +1,4 @@
-"""One worker's share of a reconstruction: its slab of measurements and the operator."""
+"""The inverse problem of one worker: measurements of its slab and their operator."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ from ddip_ray.solvers.core.slab import Slab
 class SlabProblem:
     """y = A x + n for the slices of a slab.
 
-    ``y`` is (z, *measurement) and ``noise_std`` the standard deviation of one of its entries.
-    Images are in the acquisition's normalised units (about 0…1) or, after `in_image_range`,
-    in those of a prior. ``earlier`` is a reconstruction (z, y, x) to start from, if there is one. ``phase``
-    (z, y, x) is in the operator, and not in the image; ``typical`` is the operator of the volume's middle
-    slice where slices differ.
+    Images are in the acquisition's normalised units (about 0…1) or, after `in_image_range`, in those of a
+    prior.
+
+    Attributes:
+        operator: A, for the slices of the slab.
+        y: measurements, (z, *measurement).
+        slab: slices of the volume that this worker holds.
+        num_slices: slices of the whole volume.
+        noise_std: standard deviation of one entry of ``y``; for complex ones, of each part.
+        initial_image: an earlier reconstruction to start from, (z, y, x); None if there is none.
+        noise_is_estimated: whether ``noise_std`` is an estimate from the measurements.
+        phase: phase that the operator holds and images lack, (z, y, x), of modulus 1; None if there is none.
+        central_operator: operator of the volume's middle slice; None if all slices share one.
     """
 
     operator: LinearOperator
@@ -29,30 +37,30 @@ class SlabProblem:
     slab: Slab
     num_slices: int
     noise_std: float
-    earlier: Tensor | None = None
+    initial_image: Tensor | None = None
     noise_is_estimated: bool = False
     phase: Tensor | None = None
-    typical: LinearOperator | None = None
+    central_operator: LinearOperator | None = None
 
     def with_phase(self, x: Tensor) -> Tensor:
-        """The image (z, y, x) that ``x`` stands for."""
+        """``x: (z, y, x)`` with the phase that the operator holds."""
         return x if self.phase is None else product(self.phase, x)
 
     def without_phase(self, x: Tensor) -> Tensor:
-        """What stands for the image ``x: (z, y, x)``."""
+        """``x: (z, y, x)`` without that phase."""
         return x if self.phase is None else product(self.phase.conj(), x)
 
     def in_image_range(self, low: float, high: float) -> SlabProblem:
         """The same problem for the image low + (high − low) x."""
-        ones = torch.ones_like(self.nothing())
-        if self.typical is None:  # slices are alike
+        ones = torch.ones_like(self.zeros())
+        if self.central_operator is None:  # slices are alike
             ones = ones[:1]
         y = (high - low) * self.y + low * self.operator.forward(ones)
-        earlier = None if self.earlier is None else low + (high - low) * self.earlier
-        return replace(self, y=y, noise_std=(high - low) * self.noise_std, earlier=earlier)
+        initial = None if self.initial_image is None else low + (high - low) * self.initial_image
+        return replace(self, y=y, noise_std=(high - low) * self.noise_std, initial_image=initial)
 
     def slice(self, z: int) -> SlabProblem:
-        """The problem of slice ``z`` of the slab (a global index) alone."""
+        """The problem of one slice of the slab; ``z`` is its index in the volume."""
         row = z - self.slab.start
 
         def own(x: Tensor | None) -> Tensor | None:
@@ -63,20 +71,20 @@ class SlabProblem:
             operator=self.operator.of_slices([row]),
             y=self.y[row : row + 1],
             slab=Slab(z, z + 1),
-            earlier=own(self.earlier),
+            initial_image=own(self.initial_image),
             phase=own(self.phase),
         )
 
-    def only(self, y: Tensor) -> SlabProblem:
-        """The same kind of problem for a volume of which ``y`` is all there is."""
-        return replace(self, y=y, slab=Slab(0, len(y)), num_slices=len(y), earlier=None)
+    def with_data(self, y: Tensor) -> SlabProblem:
+        """The same kind of problem for a volume that ``y``, (z, *measurement), was measured of."""
+        return replace(self, y=y, slab=Slab(0, len(y)), num_slices=len(y), initial_image=None)
 
-    def nothing(self) -> Tensor:
+    def zeros(self) -> Tensor:
         """Images of zeros, (z, y, x)."""
         return self.y.new_zeros(len(self.y), *self.operator.image_shape)
 
     def unit_noise(self, seed: int, step: int, anchor_distance: int = 1) -> Tensor:
-        """`slab_noise` for these images."""
+        """Unit normal noise shaped like these images (`slab_noise`)."""
         return slab_noise(
             self.slab,
             self.operator.image_shape,
@@ -88,4 +96,4 @@ class SlabProblem:
 
     def operator_norm(self) -> float:
         """‖A‖ of one slice, the same on every worker."""
-        return (self.typical or self.operator).norm()
+        return (self.central_operator or self.operator).norm()

@@ -24,9 +24,9 @@ def key(*parts: int) -> int:
 
 
 def normal(shape: tuple[int, ...], *parts: int, is_complex: bool = False) -> Tensor:
-    """Standard normal float32 tensor drawn on the CPU from the generator keyed by ``parts``.
+    """A standard normal float32 tensor, drawn on the CPU from the generator keyed by ``parts``.
 
-    Complex: complex64, of which the real and the imaginary part are each standard normal.
+    With ``is_complex`` it is complex64, with real and imaginary part each standard normal.
     """
     generator = torch.Generator().manual_seed(key(*parts))
     if is_complex:
@@ -45,10 +45,16 @@ def slab_noise(
 ) -> Tensor:
     """Unit normal noise for the slices of a slab at one step: (z, y, x), as `normal` draws it.
 
-    With ``anchor_distance`` > 1 only every so many slices (the anchors, at global multiples of the
-    distance) have noise of their own; between two anchors it is their spherical interpolation, so
-    that neighbouring slices see similar noise and stay consistent (ISCS, 2602.04162). Every slice
-    on its own is still unit normal.
+    Args:
+        slab: slices.
+        image_shape: (y, x).
+        seed: seed of the run.
+        step: step of the trajectory.
+        anchor_distance: distance between slices with noise of their own (anchors, at multiples of it in the
+            volume). Between two anchors the noise is their spherical interpolation, so that neighbouring
+            slices see similar noise and stay consistent (ISCS, ICLR 2026, 2602.04162). Every slice on its own
+            is still unit normal.
+        is_complex: whether the noise is complex.
     """
     if len(slab) == 0:
         return torch.empty(0, *image_shape, dtype=torch.complex64 if is_complex else torch.float32)

@@ -1,4 +1,4 @@
-"""What couples slices across slabs: differences along z, 3D gradients, and norms of whole volumes."""
+"""Operations that couple slices across slabs: differences along z, 3D gradients, norms of whole volumes."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class SliceCoupling:
 
     @classmethod
     def of(cls, problem: SlabProblem, communicator: Communicator) -> SliceCoupling:
+        """The coupling of a problem's slices."""
         return cls(communicator, problem.slab, problem.num_slices)
 
     def difference(self, x: Tensor) -> Tensor:
@@ -52,6 +53,7 @@ class SliceCoupling:
         return [self.difference(x), *(_filled(difference(x, axis), axis) for axis in (1, 2))]
 
     def gradient_adjoint(self, d: list[Tensor]) -> Tensor:
+        """The adjoint of `gradient`, (z, y, x)."""
         inner = [d[axis].narrow(axis, 0, d[axis].shape[axis] - 1) for axis in (1, 2)]
         along_z = self.difference_adjoint(d[0])
         return along_z + difference_adjoint(inner[0], 1) + difference_adjoint(inner[1], 2)
@@ -61,7 +63,7 @@ class SliceCoupling:
         return self.total(squared_norms(blocks))
 
     def total(self, own: Tensor) -> Tensor:
-        """Over the whole volume, (1,), of what each of the slab's slices has, (z,); in slice order."""
+        """The sum over the whole volume, (1,), of one number for each slice, (z,); in slice order."""
         every = torch.zeros(self.num_slices, dtype=own.dtype, device=own.device)
         every[self.slab.start : self.slab.stop] = own
         self.communicator.all_reduce(every)

@@ -1,8 +1,8 @@
-"""What a method needs to go on later, on the same workers or on others."""
+"""Records of a method's state, from which it is resumed on the same workers or on others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, overload
 
@@ -16,13 +16,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SliceRows:
-    """What belongs to the slices of a slab: ``tensor`` has a row for each."""
+    """A tensor with a row for each slice of a slab."""
 
     slab: Slab
     tensor: Tensor
 
     def of(self, slab: Slab) -> Tensor:
-        """The rows of other slices, which are among these."""
+        """The rows of ``slab``, whose slices are among these.
+
+        Raises:
+            RuntimeError: some of its slices are not.
+        """
         if len(slab) == 0:
             return self.tensor[:0]
         first, last = slab.start - self.slab.start, slab.stop - self.slab.start
@@ -35,7 +39,10 @@ class SliceRows:
 class Record:
     """The state of a method on one worker, by name.
 
-    ``shared`` tensors are the same on every worker; ``values`` are numbers, flags and lists of them.
+    Attributes:
+        slices: tensors with a row for each slice.
+        shared: tensors that are the same on every worker.
+        values: numbers, flags and lists of them.
     """
 
     slices: dict[str, SliceRows] = field(default_factory=dict)
@@ -44,7 +51,7 @@ class Record:
 
     @classmethod
     def joined(cls, records: Sequence[Record]) -> Record:
-        """Of the workers of neighbouring slabs, in their order."""
+        """The record of several neighbouring slabs, from those of their workers in slab order."""
         whole = cls()
         for record in records:
             whole.shared |= record.shared
@@ -64,11 +71,17 @@ def _joined(name: str, a: SliceRows, b: SliceRows) -> SliceRows:
 
 
 @dataclass(frozen=True)
-class State:
-    """Records what it is given, or gives back what was recorded: the same calls do both.
+class Recorder:
+    """Records the values that it is given or, when ``restoring``, returns the recorded ones instead.
 
-    A method's ``keep(state)`` hands over everything and takes back what it gets, ``self.x = state.slices("x",
-    self.x, slab)``, so that the two cannot differ.
+    A method's ``save_or_restore(recorder)`` runs the same calls for both, ``self.x = recorder.slices("x",
+    self.x, slab)``, so that saving and restoring cannot differ.
+
+    Attributes:
+        record: where values are written to or read from.
+        restoring: whether recorded values are returned.
+        device: where restored tensors are put.
+        prefix: beginning of every name.
     """
 
     record: Record
@@ -76,8 +89,8 @@ class State:
     device: str | torch.device = "cpu"
     prefix: str = ""
 
-    def within(self, name: str) -> State:
-        """The state of a part, whose names are its own."""
+    def within(self, name: str) -> Recorder:
+        """The recorder of a part, whose names are its own."""
         return replace(self, prefix=f"{self.prefix}{name}.")
 
     @overload
@@ -87,7 +100,11 @@ class State:
     def slices(self, name: str, tensor: Tensor | None, slab: Slab) -> Tensor | None: ...
 
     def slices(self, name: str, tensor: Tensor | None, slab: Slab) -> Tensor | None:
-        """A row for each slice of ``slab``, or None."""
+        """A tensor with a row for each slice of ``slab``; None records nothing.
+
+        Raises:
+            RuntimeError: ``tensor`` is given, and no tensor of this name was recorded.
+        """
         if self.restoring:
             found = self.record.slices.get(self.prefix + name)
             if found is None and tensor is not None:
@@ -97,15 +114,28 @@ class State:
             self.record.slices[self.prefix + name] = SliceRows(slab, tensor.detach())
         return tensor
 
+    def slices_by_name(
+        self, tensors: Mapping[str, Tensor], slab: Slab, other_names: Collection[str]
+    ) -> dict[str, Tensor]:
+        """Tensors of which only the record knows the names: all of this part but ``other_names``."""
+        names: Collection[str] = tensors
+        if self.restoring:
+            below = [
+                name.removeprefix(self.prefix) for name in self.record.slices if name.startswith(self.prefix)
+            ]
+            names = [name for name in below if "." not in name and name not in other_names]
+        rows = {name: self.slices(name, tensors.get(name), slab) for name in names}
+        return {name: tensor for name, tensor in rows.items() if tensor is not None}
+
     def shared(self, name: str, tensor: Tensor) -> Tensor:
-        """The same on every worker."""
+        """A tensor that is the same on every worker."""
         if self.restoring:
             return self.record.shared[self.prefix + name].to(self.device)
         self.record.shared[self.prefix + name] = tensor.detach()
         return tensor
 
     def value(self, name: str, value: T) -> T:
-        """A number, a flag or a list of such; the same on every worker, or of one slice."""
+        """A number, a flag or a list of them, the same on every worker or belonging to one slice."""
         if self.restoring:
             found: T = self.record.values[self.prefix + name]
             return found

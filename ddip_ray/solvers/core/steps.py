@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
+from ddip_ray.errors import InputError
 from ddip_ray.numerics.conjugate_gradient import Blocks, cgls, squared_norms
 from ddip_ray.numerics.inner_product import slice_dot_real, slice_scale, squared_modulus
 from ddip_ray.operators.base import LinearOperator
-from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.prior.denoiser import Network, Prior
 from ddip_ray.solvers.core.communicator import Communicator
-from ddip_ray.solvers.core.micro_batches import in_batches
 from ddip_ray.solvers.core.problem import SlabProblem
 
-Network = Callable[[Tensor, Tensor], Tensor]
-Networks = Network | Iterable[Network]  # for all slices of a slab, or one for each
 NUM_ORIENTATIONS = 8
+CLEAN = -1  # the timestep after the last one: ᾱ is 1 there
 
 
-def oriented(network: Network, k: int) -> Network:
-    """``network`` looking at its images flipped or transposed in the ``k``-th of the square's 8 ways.
+def spaced_timesteps(
+    prior: Prior, section: str, num_steps: int, power: float = 1.0, start_t: int | None = None
+) -> list[int]:
+    """The timesteps of a trajectory, from the noisiest to the cleanest (`NoiseSchedule.timesteps`).
 
-    Another way at each step averages out what the network prefers by orientation, at no cost
-    (periodical geometric self-ensemble in DPIR, 2008.13751; equivariant plug-and-play, 2312.01831).
+    Args:
+        prior: the prior whose training timesteps they are.
+        section: section of the configuration that asks for them, for messages.
+        num_steps: number of timesteps.
+        power: 1 spaces them evenly; larger powers put more of them near the clean image.
+        start_t: first timestep; None is the last training timestep, pure noise.
+
+    Raises:
+        InputError: the prior was trained with fewer timesteps.
+    """
+    trained = prior.schedule.num_train_timesteps
+    asked = [("num_steps", num_steps, trained), ("start_t", start_t or 0, trained - 1)]
+    for field, found, largest in asked:
+        if found > largest:
+            raise InputError(
+                f"{section}.{field}: found {found}, the prior {prior.name} has {largest} at most"
+            )
+    return prior.schedule.timesteps(num_steps, power, start_t)
+
+
+def reoriented(network: Network, k: int) -> Network:
+    """``network`` applied to its images flipped or transposed in the ``k``-th of the square's 8 ways.
+
+    Another way at each step averages out what the network prefers by orientation, at no cost: the periodical
+    geometric self-ensemble of DPIR (Zhang et al., Plug-and-Play Image Restoration with Deep Denoiser Prior,
+    TPAMI 2022, 2008.13751), equivariance by chance of Terris et al. (CVPR 2024, 2312.01831).
     """
     flipped = [axis for bit, axis in ((1, -1), (2, -2)) if k & bit]
 
@@ -42,22 +66,6 @@ def oriented(network: Network, k: int) -> Network:
     return call
 
 
-def denoise_slab(
-    prior: DiffusionPrior,
-    x_t: Tensor,
-    t: int,
-    network: Network | None = None,
-    micro_batch: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Tweedie for a slab: (x0_hat, eps_hat), both (z, y, x); so many slices at a time, see `in_batches`."""
-
-    def of(slices: list[int]) -> tuple[Tensor, Tensor]:
-        return prior.denoise(x_t[slices], t, network)
-
-    with torch.no_grad():
-        return in_batches(prior, x_t, of, micro_batch)
-
-
 def correction(
     operator: LinearOperator,
     y: Tensor,
@@ -67,13 +75,23 @@ def correction(
     *,
     guess: Tensor | None = None,
 ) -> Tensor:
-    """What data consistency adds: d in argmin γ/2 ‖A (x0_hat + d) − y‖² + ½ ‖d‖², by CG; γ = ∞ drops ½ ‖d‖².
+    """The change d that data consistency makes: argmin γ/2 ‖A (x0_hat + d) − y‖² + ½ ‖d‖², by CG.
 
-    (z, y, x) in and out, differentiable in x0_hat. DDS (2303.05754), eq. 16 and algorithm 2: with
-    γ = ∞ a few CG iterations stay in the Krylov subspace around the denoised image.
+    Differentiable in x0_hat. DDS (2303.05754), eq. 16 and algorithm 2: with γ = ∞ a few CG iterations stay in
+    the Krylov subspace around the denoised image.
 
-    CG starts from zero or, given the correction of a similar image as ``guess``, from that multiple of it
-    which goes farthest (Fischer 1998, doi:10.1016/S0045-7825(98)00012-7, of one vector).
+    Args:
+        operator: A.
+        y: measurements, (z, *measurement).
+        x0_hat: denoised slices, (z, y, x).
+        gamma: weight of the data; infinity drops the term ½ ‖d‖².
+        num_iterations: maximum number of CG iterations.
+        guess: the correction of a similar image, (z, y, x). CG starts from the multiple of it that explains
+            most of the misfit (Fischer 1998, doi:10.1016/S0045-7825(98)00012-7, for one vector).
+            None: from zero.
+
+    Returns:
+        d, (z, y, x).
     """
     A, r, tol = operator, y - operator.forward(x0_hat), 100 * torch.finfo(x0_hat.dtype).eps
     pull = 1 / math.sqrt(gamma)  # 0 for γ = ∞: no block of zeros is carried along then
@@ -93,7 +111,7 @@ def correction(
 
 
 def along(x: Tensor, ax: Blocks, r: Blocks) -> tuple[Tensor, Blocks]:
-    """The multiples c x, of each slice, and c A x with the least Σ ‖r_k − c A_k x‖²."""
+    """The multiples c x and c A x, with the c of each slice that minimises Σ ‖r_k − c A_k x‖²."""
     squared = squared_norms(ax)
     product = sum(slice_dot_real(a, b) for a, b in zip(ax, r, strict=True))
     c = torch.where(squared > 0, product / torch.where(squared > 0, squared, 1.0), 0.0)
@@ -103,19 +121,27 @@ def along(x: Tensor, ax: Blocks, r: Blocks) -> tuple[Tensor, Blocks]:
 def pseudo_inverse(
     operator: LinearOperator, y: Tensor, num_iterations: int, guess: Tensor | None = None
 ) -> Tensor:
-    """A†y by CG from zero, as far as so many iterations go: (z, *measurement) to (z, y, x)."""
+    """A†y by ``num_iterations`` of CG from zero or ``guess``: (z, *measurement) to (z, y, x)."""
     zeros = y.new_zeros(len(y), *operator.image_shape)
     return correction(operator, y, zeros, math.inf, num_iterations, guess=guess)
 
 
-def move_on(x0: Tensor, eps_hat: Tensor, noise: Tensor, alpha_bar_next: float, eta: float) -> Tensor:
-    """x_{t−1} = √ᾱ x0 + √(1−ᾱ) (η z + √(1−η²) ε): the papers' η, which is not DDIM's."""
+def ddim_step(x0: Tensor, eps_hat: Tensor, noise: Tensor, alpha_bar_next: float, eta: float) -> Tensor:
+    """x_{t−1} = √ᾱ x0 + √(1−ᾱ) (η z + √(1−η²) ε), with the η of DDS and D3IP, which is not DDIM's.
+
+    Args:
+        x0: clean slices, (z, y, x).
+        eps_hat: ε, the noise estimate, (z, y, x).
+        noise: z, new unit normal noise, (z, y, x).
+        alpha_bar_next: ᾱ at the next timestep.
+        eta: η, the share of new noise, from 0 (none) to 1 (all).
+    """
     # Plain products and sums: a fused multiply-add rounds differently in vector tails.
     direction = eta * noise + math.sqrt(1 - eta * eta) * eps_hat
-    return move_on_quietly(x0, alpha_bar_next) + math.sqrt(1 - alpha_bar_next) * direction
+    return noise_free_step(x0, alpha_bar_next) + math.sqrt(1 - alpha_bar_next) * direction
 
 
-def move_on_quietly(x0: Tensor, alpha_bar_next: float) -> Tensor:
+def noise_free_step(x0: Tensor, alpha_bar_next: float) -> Tensor:
     """x_{t−1} = √ᾱ x0: no noise, so the next denoising takes the estimate's own error for noise.
 
     Then the steps are those of plug-and-play half-quadratic splitting with falling noise levels

@@ -1,4 +1,4 @@
-"""DDS: decomposed diffusion sampling (Chung, Lee & Ye, ICLR 2024, 2303.05754, algorithm 2)."""
+"""DDS, decomposed diffusion sampling (Chung, Lee and Ye, ICLR 2024, 2303.05754, algorithm 2)."""
 
 from __future__ import annotations
 
@@ -6,41 +6,54 @@ import math
 
 from torch import Tensor
 
-from ddip_ray.config.settings import SamplerSettings
+from ddip_ray.config.settings import RunConfig, SamplerSettings
+from ddip_ray.prior.denoiser import Prior
 from ddip_ray.prior.schedule import NoiseSchedule
+from ddip_ray.solvers.core.communicator import Communicator
+from ddip_ray.solvers.core.data_consistency import LAST_CORRECTION, Carried, DataConsistencyFor
+from ddip_ray.solvers.core.method import Method
 from ddip_ray.solvers.core.problem import SlabProblem
-from ddip_ray.solvers.core.steps import correction, move_on
-from ddip_ray.solvers.sampling.sampler import Denoised
+from ddip_ray.solvers.core.steps import correction, ddim_step
+from ddip_ray.solvers.sampling.sampler import SamplingMethod, build_sampler
 
 
 class DDS:
-    """A few CG iterations from the denoised image, then the network's own noise mixed with a new one."""
+    """A few CG iterations from the denoised image, then the network's noise estimate mixed with new noise."""
 
     couples_slices = False
-    carried = ("added",)
 
     def __init__(self, settings: SamplerSettings, schedule: NoiseSchedule, problem: SlabProblem) -> None:
         self.settings, self.schedule, self.problem = settings, schedule, problem
-        self.added: Tensor | None = None
 
-    def consistent(self, denoised: Denoised) -> Tensor:
-        self.added = self.correction(denoised, self.added)
-        return denoised.x0_hat + self.added
+    def apply(self, x0_hat: Tensor, t: int, t_next: int, carried: Carried) -> tuple[Tensor, Carried]:
+        """Minimise γ/2 ‖A x − y‖² + ½ ‖x − x0_hat‖²; implements `DataConsistency`."""
+        d = self.correction(x0_hat, t, t_next, carried.get(LAST_CORRECTION))
+        return x0_hat + d, {LAST_CORRECTION: d}
 
-    def correction(self, denoised: Denoised, last: Tensor | None) -> Tensor:
-        """What the data add to the denoised image, if they added ``last`` to the one before."""
-        A, y = self.problem.operator, self.problem.y
-        num_iterations = self.settings.num_cg_iterations(denoised.t_next)
+    def correction(self, x0_hat: Tensor, t: int, t_next: int, last: Tensor | None) -> Tensor:
+        """The change that the data make to the denoised image, (z, y, x).
+
+        Args:
+            x0_hat: denoised image, (z, y, x).
+            t: timestep at which it was denoised.
+            t_next: timestep that the step leads to.
+            last: the change in the step before, from which CG starts; None: from zero.
+        """
+        num_iterations = self.settings.num_cg_iterations(t_next)
         guess = last if self.settings.cg_warm_start else None
-        return correction(A, y, denoised.x0_hat, self.gamma(denoised.t), num_iterations, guess=guess)
+        A, y = self.problem.operator, self.problem.y
+        return correction(A, y, x0_hat, self.gamma(t), num_iterations, guess=guess)
 
-    def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
-        return move_on(x0, denoised.eps_hat, noise, self.schedule.at(denoised.t_next), self.settings.eta)
+    def ddim_step(
+        self, x_t: Tensor, x0: Tensor, eps_hat: Tensor, noise: Tensor, *, t: int, t_next: int
+    ) -> Tensor:
+        """√ᾱ x0 + √(1−ᾱ) (η z + √(1−η²) eps_hat); implements `DataConsistency`."""
+        return ddim_step(x0, eps_hat, noise, self.schedule.at(t_next), self.settings.eta)
 
     def gamma(self, t: int) -> float:
         """Weight of the data against the denoised image at timestep ``t``.
 
-        Given, it is relative to ‖A‖². Otherwise it is the ratio of the two error variances, that of
+        A given γ is relative to ‖A‖². Otherwise it is the ratio of the two error variances, that of
         x0_hat taken as ``data_trust`` · min(1, (1−ᾱ)/ᾱ) and that of y; infinite without noise. The
         estimate's error is not white: it lies where the data are weak, so ``data_trust`` is above 1.
         """
@@ -52,3 +65,21 @@ class DDS:
             return math.inf
         alpha_bar = self.schedule.at(t)
         return self.settings.data_trust * min(1.0, (1 - alpha_bar) / alpha_bar) / self.problem.noise_std**2
+
+
+def data_consistency_for(config: RunConfig, prior: Prior) -> DataConsistencyFor:
+    """The data consistency of DDS for any problem in the prior's image range."""
+    return lambda problem, communicator: DDS(config.sampler, prior.schedule, problem)
+
+
+def build(config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: Prior) -> Method:
+    """DDS with a fixed prior.
+
+    Args:
+        config: configuration of the run.
+        problem: measurements of the slab, in the acquisition's normalised units.
+        communicator: the workers of the other slabs.
+        prior: denoiser of slices.
+    """
+    own = data_consistency_for(config, prior)
+    return SamplingMethod(build_sampler(config, problem, communicator, prior, own))

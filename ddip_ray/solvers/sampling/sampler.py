@@ -1,202 +1,247 @@
-"""Reverse diffusion of a slab in three parts: denoise, make consistent with the data, move on."""
+"""The reverse diffusion that DDS, DDNM, DiffPIR and DiffusionMBIR share."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ddip_ray.config.settings import SamplerSettings
-from ddip_ray.prior.denoiser import DiffusionPrior
+from ddip_ray.config.settings import RunConfig, SamplerSettings
+from ddip_ray.prior.denoiser import Network, Prior
 from ddip_ray.solvers.core.communicator import Communicator
+from ddip_ray.solvers.core.data_consistency import Carried, DataConsistencyFor, save_or_restore_carried
 from ddip_ray.solvers.core.method import StepReport
+from ddip_ray.solvers.core.network_calls import CountedDenoiser, NetworkCalls, Networks, count_calls
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.slab import Slab
-from ddip_ray.solvers.core.state import State
+from ddip_ray.solvers.core.state import Recorder
 from ddip_ray.solvers.core.steps import (
+    CLEAN,
     NUM_ORIENTATIONS,
-    Network,
-    Networks,
-    denoise_slab,
-    move_on_quietly,
-    oriented,
+    noise_free_step,
     relative_residual,
+    reoriented,
+    spaced_timesteps,
 )
-from ddip_ray.solvers.sampling.initial_state import start
+from ddip_ray.solvers.sampling.initial_state import initial_image
+from ddip_ray.solvers.sampling.nonnegativity import MULTIPLIER, Nonnegativity
 
 
 @dataclass(frozen=True)
-class Denoised:
-    """A slab after part 1, at timestep ``t``: x_t = √ᾱ x0_hat + √(1−ᾱ) eps_hat, each (z, y, x)."""
+class SamplerState:
+    """Where a trajectory stands between two steps; every tensor is (z, y, x).
 
-    t: int
-    t_next: int  # -1: clean
+    Attributes:
+        x_t: noisy slices.
+        x0: the last estimate that agrees with the measurements.
+        carried: warm starts and duals of the data consistency, by name.
+    """
+
     x_t: Tensor
-    x0_hat: Tensor
-    eps_hat: Tensor
+    x0: Tensor
+    carried: Carried = field(default_factory=dict)
 
-    @classmethod
-    def alone(cls, t: int, x0_hat: Tensor) -> Denoised:
-        """An estimate to be made consistent with the data, from which nothing moves on."""
-        return cls(t, t, x0_hat, x0_hat, torch.zeros_like(x0_hat))
-
-
-class Rule(Protocol):
-    """Parts 2 and 3 of a step: what tells one method from another. One for each problem."""
-
-    couples_slices: bool  # whether neighbours matter to a slice
-    added: Tensor | None  # by the data to the last estimate, for CG to start from; None: from zero
-
-    @property
-    def carried(self) -> tuple[str, ...]:
-        """Attributes that the next step needs, each (z, y, x), or None at the start."""
-        ...
-
-    def consistent(self, denoised: Denoised) -> Tensor:
-        """x0: the slab's denoised image made consistent with its measurements, (z, y, x)."""
-        ...
-
-    def move_on(self, x0: Tensor, denoised: Denoised, noise: Tensor) -> Tensor:
-        """x_t for ``t_next``, from ``x0`` and unit normal ``noise``, (z, y, x)."""
-        ...
-
-
-def keep_rule(rule: Rule, state: State, slab: Slab) -> None:
-    for name in rule.carried:
-        setattr(rule, name, state.slices(name, getattr(rule, name), slab))
-
-
-RuleFor = Callable[[SlabProblem, Communicator], Rule]
+    def save_or_restore(self, recorder: Recorder, slab: Slab) -> SamplerState:
+        """Hand the state of ``slab`` to ``recorder``; restoring, the one that is recorded there."""
+        x_t, x0 = recorder.slices("x_t", self.x_t, slab), recorder.slices("x0", self.x0, slab)
+        carried = save_or_restore_carried(self.carried, recorder, slab, other_names=("x_t", "x0"))
+        return SamplerState(x_t, x0, carried)
 
 
 class Sampler:
-    """The trajectory that DDS, DDNM, DiffPIR and DiffusionMBIR share; one step per call of `step`."""
+    """Posterior sampling: denoise, make consistent with the measurements, move to the next timestep.
 
-    adapter = None
+    Algorithm 2 of DDS (Chung, Lee and Ye, Decomposed Diffusion Sampler for Accelerating Large-Scale Inverse
+    Problems, ICLR 2024, 2303.05754). A sampler holds what stays the same; `step` maps a state to the next.
+    """
 
     def __init__(
         self,
         problem: SlabProblem,
         communicator: Communicator,
-        prior: DiffusionPrior,
+        prior: Prior,
         settings: SamplerSettings,
         seed: int,
         *,
-        rule_for: RuleFor,
+        data_consistency_for: DataConsistencyFor,
     ) -> None:
+        """A sampler for one slab.
+
+        Args:
+            problem: measurements of the slab, in the prior's image range (`SlabProblem.in_image_range`).
+            communicator: the workers of the other slabs.
+            prior: denoiser of slices.
+            settings: trajectory.
+            seed: seed of all noise.
+            data_consistency_for: makes the data consistency of ``problem``.
+        """
+        self.problem, self.communicator, self.prior = problem, communicator, prior
+        self.settings, self.seed, self.data_consistency_for = settings, seed, data_consistency_for
         self.low, self.high = prior.image_range
-        self.problem = problem.in_image_range(self.low, self.high)
-        self.communicator, self.prior, self.settings, self.seed = communicator, prior, settings, seed
-        self.timesteps = prior.schedule.timesteps(settings.num_steps, settings.step_power, settings.start_t)
+        self.timesteps = spaced_timesteps(
+            prior, "sampler", settings.num_steps, settings.step_power, settings.start_t
+        )
         self.num_steps = len(self.timesteps)
-        self.nfe, self.adapt_nfe, self.prior_digest = self.num_steps, 0, prior.digest
-        self.rule_for, self.rule = rule_for, rule_for(self.problem, communicator)
-        self.is_bounded = settings.nonnegative and not self.problem.y.is_complex()
-        self.x_t = self.begin()
-        self.x0 = torch.zeros_like(self.x_t)
-        self.multiplier: Tensor | None = None  # of x ≥ 0, (z, y, x); None: zero
-
-    def step(self, i: int, network: Networks | None = None) -> StepReport:
-        """Reverse step ``i`` of ``num_steps``, with an adapted ``network`` if given or one for each slice."""
-        self.advance(i, network)
-        return StepReport(relative_residual(self.problem, self.x0, self.communicator))
-
-    def advance(self, i: int, network: Networks | None = None) -> None:
-        """`step` without the report, which costs a projection and a word with the other workers."""
-        if len(self.x_t) == 0:
-            return
-        t = self.timesteps[i]
-        x0_hat, eps_hat = self.denoise(i, network or self.prior.network_forward)
-        t_next = self.timesteps[i + 1] if i + 1 < self.num_steps else -1
-        denoised = Denoised(t, t_next, self.x_t, x0_hat, eps_hat)
-        with torch.no_grad():
-            self.x0 = self.consistent(denoised)
-            if t_next <= self.settings.noise_free_below_t:
-                self.x_t = move_on_quietly(self.x0, self.prior.schedule.at(t_next))
-            else:
-                self.x_t = self.rule.move_on(self.x0, denoised, self.noise(step=i + 1))
-
-    def denoise(self, i: int, network: Networks) -> tuple[Tensor, Tensor]:
-        t = self.timesteps[i]
-        if callable(network):
-            x0_hat, eps_hat = denoise_slab(self.prior, self.x_t, t, self.oriented(network, i))
-            return self.allowed(x0_hat), eps_hat
-        each = [
-            denoise_slab(self.prior, x_t[None], t, self.oriented(own, i), micro_batch=1)
-            for x_t, own in zip(self.x_t, network, strict=True)
-        ]
-        estimates, noises = zip(*each, strict=True)
-        return self.allowed(torch.cat(estimates)), torch.cat(noises)
-
-    def consistent(self, denoised: Denoised) -> Tensor:
-        """Part 2, of clean data at the quiet end subject to x ≥ 0.
-
-        By gradient steps on the dual, one a timestep: with the constraint's multiplier v ≥ 0 the solution is
-        the one without it from x0_hat + v, and v falls where that is positive. v is kept from timestep to
-        timestep, where no noise comes in between. A rule that couples slices takes whole steps on a dual
-        of its own; two together are at the limit of convergence, so half ones go with it.
-        """
-        if denoised.t_next > self.settings.noise_free_below_t or not self.is_constrained:
-            return self.rule.consistent(denoised)
-        v = torch.zeros_like(self.x_t) if self.multiplier is None else self.multiplier
-        x0 = self.rule.consistent(replace(denoised, x0_hat=denoised.x0_hat + v))
-        step = 0.5 if self.rule.couples_slices else 1.0
-        self.multiplier = (v - step * (x0 - self.low)).clamp_min(0)
-        return x0
-
-    @property
-    def is_constrained(self) -> bool:
+        self.is_bounded = settings.nonnegative and not problem.y.is_complex()
         # Measured data have errors besides their noise, which may be met below zero and nowhere else.
-        return self.is_bounded and self.problem.noise_std == 0
+        self.is_constrained = self.is_bounded and problem.noise_std == 0
+        self.data_consistency = data_consistency_for(problem, communicator)
+        if self.is_constrained:
+            below_t = settings.noise_free_below_t
+            self.data_consistency = Nonnegativity(self.data_consistency, self.low, below_t)
+        self.denoiser = CountedDenoiser(prior, problem.slab)  # of `step`
+        self.loss_denoiser = CountedDenoiser(prior, problem.slab)  # of `estimate`
 
-    def estimate(self, i: int, rows: list[int], network: Network) -> Tensor:
-        """What `Rule.consistent` gets for some slices of the slab at step ``i``: (len(rows), y, x).
+    def for_problem(
+        self,
+        problem: SlabProblem,
+        *,
+        settings: SamplerSettings | None = None,
+        data_consistency_for: DataConsistencyFor | None = None,
+    ) -> Sampler:
+        """The sampler with this prior, seed and, unless given, settings and data consistency.
 
-        With a graph to ``network``.
+        Args:
+            problem: another problem, already in the prior's image range.
+            settings: trajectory; None keeps it.
+            data_consistency_for: makes the data consistency; None keeps it.
         """
-        x0_hat, _ = self.prior.denoise(self.x_t[rows], self.timesteps[i], network)
-        x0_hat = self.allowed(x0_hat)
-        return x0_hat if self.multiplier is None else x0_hat + self.multiplier[rows]
+        return Sampler(
+            problem,
+            self.communicator,
+            self.prior,
+            settings or self.settings,
+            self.seed,
+            data_consistency_for=data_consistency_for or self.data_consistency_for,
+        )
 
-    def allowed(self, x: Tensor) -> Tensor:
+    def initial_state(self) -> SamplerState:
+        """The state before the first step."""
+        alpha_bar = self.prior.schedule.at(self.timesteps[0])
+        x_t = initial_image(self.problem, self.settings, self.seed, alpha_bar)
+        return SamplerState(x_t, torch.zeros_like(x_t))
+
+    def step(self, state: SamplerState, i: int, network: Networks | None = None) -> SamplerState:
+        """The state after reverse step ``i`` of ``num_steps``: one iteration of algorithm 2.
+
+        Args:
+            state: state before the step.
+            i: index of the step.
+            network: an adapted network, or one for each slice; None is the prior's own.
+        """
+        if len(state.x_t) == 0:  # a small slab may have none of the held-out slices
+            return state
+        t = self.timesteps[i]
+        t_next = self.timesteps[i + 1] if i + 1 < self.num_steps else CLEAN
+        # 1. Denoise. 2. Make the estimate consistent with the measurements. 3. Move to the next timestep.
+        x0_hat, eps_hat = self.denoise(state.x_t, i, network)
+        with torch.no_grad():
+            x0, carried = self.data_consistency.apply(x0_hat, t, t_next, state.carried)
+            if t_next <= self.settings.noise_free_below_t:
+                x_t = noise_free_step(x0, self.prior.schedule.at(t_next))
+            else:
+                noise = self.problem.unit_noise(self.seed, i + 1, self.settings.anchor_distance)
+                x_t = self.data_consistency.ddim_step(state.x_t, x0, eps_hat, noise, t=t, t_next=t_next)
+        return SamplerState(x_t, x0, carried)
+
+    def denoise(self, x_t: Tensor, i: int, network: Networks | None = None) -> tuple[Tensor, Tensor]:
+        """(x0_hat, eps_hat) of the slab at step ``i``, both (z, y, x): Tweedie's formula."""
+        t, network = self.timesteps[i], network or self.prior.network_forward
+        if callable(network):
+            x0_hat, eps_hat = self.denoiser.denoise_slab(x_t, t, self.reoriented(network, i))
+            return self.clip_to_range(x0_hat), eps_hat
+        each = []
+        for row, own in zip(range(len(x_t)), network, strict=True):  # which may train the next network
+            with torch.no_grad():
+                each.append(self.denoiser.denoise_rows(x_t, [row], t, self.reoriented(own, i)))
+        estimates, noises = zip(*each, strict=True)
+        return self.clip_to_range(torch.cat(estimates)), torch.cat(noises)
+
+    def estimate(self, state: SamplerState, i: int, rows: list[int], network: Network) -> Tensor:
+        """x0_hat of the slices ``rows`` at step ``i``, as it enters data consistency: (len(rows), y, x).
+
+        Differentiable in the network's parameters.
+        """
+        x0_hat, _ = self.loss_denoiser.denoise_rows(state.x_t, rows, self.timesteps[i], network)
+        x0_hat = self.clip_to_range(x0_hat)
+        multiplier = state.carried.get(MULTIPLIER)
+        return x0_hat if multiplier is None else x0_hat + multiplier[rows]
+
+    def clip_to_range(self, x: Tensor) -> Tensor:
         """``x`` cut off at the lower end of the image range, if nothing can lie below."""
         return x.clamp_min(self.low) if self.is_bounded else x
 
-    def oriented(self, network: Network, k: int) -> Network:
-        return oriented(network, k % NUM_ORIENTATIONS) if self.settings.self_ensemble else network
+    def reoriented(self, network: Network, k: int) -> Network:
+        """``network`` in the orientation of step ``k``; as it is without self-ensemble."""
+        return reoriented(network, k % NUM_ORIENTATIONS) if self.settings.self_ensemble else network
+
+    def residual(self, state: SamplerState) -> float:
+        """‖A x0 − y‖/‖y‖ over the whole volume; costs one projection and one sum over the workers."""
+        return relative_residual(self.problem, state.x0, self.communicator)
+
+    def result(self, state: SamplerState) -> Tensor:
+        """The slab in the acquisition's normalised units, (z, y, x)."""
+        return (self.clip_to_range(state.x0) - self.low) / (self.high - self.low)
+
+    def save_or_restore_calls(self, recorder: Recorder) -> None:
+        """Hand the counted network calls to ``recorder``, or take them from there."""
+        self.denoiser.calls.save_or_restore(recorder, "steps")
+        self.loss_denoiser.calls.save_or_restore(recorder, "losses")
+
+
+class SamplingMethod:
+    """A sampler with a fixed prior, as a `Method`."""
+
+    adapter = None
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler, self.state = sampler, sampler.initial_state()
+        self.num_steps, self.prior_digest = sampler.num_steps, sampler.prior.digest
+        self.planned = NetworkCalls(calls_per_slice=sampler.num_steps)
+
+    def step(self, i: int) -> StepReport:
+        """Take reverse step ``i``."""
+        self.state = self.sampler.step(self.state, i)
+        return StepReport(self.sampler.residual(self.state))
 
     def result(self) -> Tensor:
-        """The reconstruction of the slab in the acquisition's normalised units, (z, y, x) float32."""
-        return (self.allowed(self.x0) - self.low) / (self.high - self.low)
+        """The slab in the acquisition's normalised units, (z, y, x)."""
+        return self.sampler.result(self.state)
 
-    def keep(self, state: State) -> None:
-        self.x_t = state.slices("x_t", self.x_t, self.problem.slab)
-        self.x0 = state.slices("x0", self.x0, self.problem.slab)
-        self.multiplier = state.slices("multiplier", self.multiplier, self.problem.slab)
-        keep_rule(self.rule, state, self.problem.slab)
+    def network_calls(self) -> NetworkCalls:
+        """Network calls that were made so far, counted."""
+        sampler = self.sampler
+        return count_calls(sampler.problem, sampler.communicator, [sampler.denoiser.calls]) or self.planned
 
-    def on(self, problem: SlabProblem, rule_for: RuleFor | None = None) -> Sampler:
-        """The same sampler, by another rule if given, at its start on a ``problem`` in the prior's range."""
-        other = copy.copy(self)
-        other.rule_for = rule_for or self.rule_for
-        other.problem, other.rule = problem, other.rule_for(problem, self.communicator)
-        other.x_t = other.begin()
-        other.x0, other.multiplier = torch.zeros_like(other.x_t), None
-        return other
+    def save_or_restore(self, recorder: Recorder) -> None:
+        """Hand the state to ``recorder``, or take it from there."""
+        self.state = self.state.save_or_restore(recorder, self.sampler.problem.slab)
+        self.sampler.save_or_restore_calls(recorder)
 
-    def fork(self) -> Sampler:
-        """The same sampler where it now is; the two go on without each other."""
-        other = copy.copy(self)
-        other.rule = copy.copy(self.rule)
-        return other
 
-    def begin(self) -> Tensor:
-        alpha_bar = self.prior.schedule.at(self.timesteps[0])
-        return start(self.problem, self.settings, self.seed, alpha_bar)
+def build_sampler(
+    config: RunConfig,
+    problem: SlabProblem,
+    communicator: Communicator,
+    prior: Prior,
+    data_consistency_for: DataConsistencyFor,
+) -> Sampler:
+    """The sampler of a configuration.
 
-    def noise(self, step: int) -> Tensor:
-        return self.problem.unit_noise(self.seed, step, self.settings.anchor_distance)
+    Args:
+        config: its ``sampler`` section is the trajectory.
+        problem: measurements of the slab, in the acquisition's normalised units.
+        communicator: the workers of the other slabs.
+        prior: denoiser of slices.
+        data_consistency_for: makes the data consistency of a problem.
+    """
+    own = problem.in_image_range(*prior.image_range)
+    return Sampler(
+        own,
+        communicator,
+        prior,
+        config.sampler,
+        config.seed,
+        data_consistency_for=data_consistency_for,
+    )

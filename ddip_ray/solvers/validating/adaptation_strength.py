@@ -2,111 +2,156 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from ddip_ray.adaptation.lora import Adapter
 from ddip_ray.config.settings import ValidationSettings
-from ddip_ray.solvers.core.state import State
-from ddip_ray.solvers.core.steps import Network
-from ddip_ray.solvers.sampling.sampler import Sampler
-from ddip_ray.solvers.validating.held_out import clear_gain, held_out, least
+from ddip_ray.prior.denoiser import DiffusionPrior, Network
+from ddip_ray.solvers.core.state import Recorder
+from ddip_ray.solvers.sampling.sampler import Sampler, SamplerState
+from ddip_ray.solvers.validating.held_out import hold_out, log_gain_lower_bound, parabola_minimum
 
 
 class Validation:
-    """Reconstructs some slices without some of their views, and asks which strength meets those views best.
+    """A second reconstruction of a few slices, with some views held out, follows the real one.
 
-    The shadow reconstruction goes the same way as the real one, but that it knows no earlier reconstruction,
-    which has seen those views. At the late steps it is one for each of ``strengths``, by the adapter of that
-    step, which rescans of a result of all views have taught: at 0 they are those of the prior, so that
-    what does not help is taken back. All begin in the same state and have the same noise, which makes small
-    differences tell. Where none has been clearly better than 0 for some late steps, adapting is ``given_up``.
+    From the first adapted step on it branches into one state for each candidate strength (0 is no
+    adaptation), all with the same noise, which makes small differences tell. The strength at which the
+    held-out views are met best is used: the adapter was trained on rescans of a result of all views, and what
+    does not help is taken back. The reconstruction never starts from an earlier one, which has seen the
+    held-out views. Where no strength has been clearly better than 0 for ``patience`` adapted steps, adapting
+    is ``stopped_early``.
     """
 
-    def __init__(self, sampler: Sampler, settings: ValidationSettings, adapter: Adapter) -> None:
-        self.settings, self.communicator, self.adapter = settings, sampler.communicator, adapter
-        spacing = settings.spacing(sampler.problem.num_slices, couples_slices=sampler.rule.couples_slices)
-        self.held_out = held_out(sampler.problem, spacing, settings.held_out_share, sampler.seed)
-        unaware = copy.copy(sampler)
-        if sampler.settings.start == "reconstruction":
-            unaware.settings = sampler.settings.model_copy(update={"start": "pseudo_inverse"})
-        self.shadow = unaware.on(self.held_out.seen)
+    def __init__(
+        self, sampler: Sampler, prior: DiffusionPrior, settings: ValidationSettings, adapter: Adapter
+    ) -> None:
+        """A validation at its start.
+
+        Args:
+            sampler: sampler of the real reconstruction.
+            prior: its prior.
+            settings: what is held out and tried.
+            adapter: the adapter that is being trained.
+        """
+        self.settings, self.communicator = settings, sampler.communicator
+        self.prior, self.adapter = prior, adapter
+        couples_slices = sampler.data_consistency.couples_slices
+        spacing = settings.spacing(sampler.problem.num_slices, couples_slices=couples_slices)
+        self.held_out = hold_out(sampler.problem, spacing, settings.held_out_share, sampler.seed)
+        trajectory = sampler.settings
+        if trajectory.start == "reconstruction":
+            trajectory = trajectory.model_copy(update={"start": "pseudo_inverse"})
+        self.sampler = sampler.for_problem(self.held_out.seen, settings=trajectory)
+        self.state = self.sampler.initial_state()  # until the first adapted step
         self.strengths = sorted(settings.strengths)
-        self.late: list[Sampler] = []  # the shadow at each strength, once the late steps begin
-        self.adapters: list[tuple[int, Adapter]] = []  # by which the late steps were made
-        self.gained = self.given_up = False  # whether any strength ever was clearly better than 0
+        self.at_strength: dict[float, SamplerState] = {}  # from that step on
+        self.adapters: list[tuple[int, Adapter]] = []  # adapted steps, and the adapter at each
+        self.has_gained = self.stopped_early = False
         self.strength = 1.0  # until it is chosen
 
-    def num_calls(self, num_early: int, num_late: int) -> int:
-        """Network calls over the whole volume, for so many early and late steps."""
-        return self.held_out.seen.num_slices * (num_early + len(self.strengths) * num_late)
+    def planned_calls(self, num_plain_steps: int, num_adapted_steps: int) -> int:
+        """Network calls over the whole volume, for numbers of steps before and from the first adapted one."""
+        return self.held_out.seen.num_slices * (num_plain_steps + len(self.strengths) * num_adapted_steps)
 
-    def first_pass(self, i: int, is_late: bool, network: Network | None) -> None:
-        """The shadow's step ``i``, by the real one's ``network``; only up to where the late steps begin."""
-        if is_late and not self.late:
-            self.late = [self.shadow.fork() for _ in self.strengths]
-        if not self.late:
-            self.shadow.advance(i, network)
+    def first_pass(self, i: int, is_adapted_step: bool, network: Network | None) -> None:
+        """Take step ``i`` by the real one's ``network``, up to the first adapted step."""
+        if is_adapted_step and not self.at_strength:
+            self.at_strength = dict.fromkeys(self.strengths, self.state)
+        if not self.at_strength:
+            self.state = self.sampler.step(self.state, i, network)
 
-    def watch(self, i: int) -> str | None:
-        """The late step ``i`` by the ``adapter`` as it now is; a note if adapting is given up after it."""
+    def update(self, i: int) -> str | None:
+        """Take the adapted step ``i`` at each strength by the adapter as it now is.
+
+        Returns:
+            A note if adapting is stopped after it.
+        """
         self.adapters.append((i, self.adapter.copy()))
-        if self.given_up:
+        if self.stopped_early:
             return None
-        for strength, shadow in zip(self.strengths, self.late, strict=True):
+        for strength, state in self.at_strength.items():
             with torch.no_grad():
-                shadow.advance(i, self.adapter.bind(shadow.prior.network, strength))
-        if self.gained or 0 not in self.strengths:
+                network = self.adapter.bind(self.prior.network, strength)
+                self.at_strength[strength] = self.sampler.step(state, i, network)
+        if self.has_gained or 0 not in self.strengths:
             return None
         squared = self.squared_misfits()
-        self.gained = any(clear_gain(own, squared[0]) > 0 for own in squared.values())
-        self.given_up = not self.gained and len(self.adapters) == self.settings.patience
-        return f"adapting given up after step {i + 1} of {self.shadow.num_steps}" if self.given_up else None
+        self.has_gained = any(log_gain_lower_bound(own, squared[0]) > 0 for own in squared.values())
+        self.stopped_early = not self.has_gained and len(self.adapters) == self.settings.patience
+        return (
+            f"adapting given up after step {i + 1} of {self.sampler.num_steps}"
+            if self.stopped_early
+            else None
+        )
 
     def squared_misfits(self) -> dict[float, Tensor]:
-        """At each strength, of the held-out measurements of all workers by slice."""
+        """Squared misfits of the held-out measurements at each strength, (slice,) of all workers."""
         return {
-            strength: self.held_out.squared_misfits(shadow.x0, self.communicator)
-            for strength, shadow in zip(self.strengths, self.late, strict=True)
+            strength: self.held_out.squared_misfits(state.x0, self.communicator)
+            for strength, state in self.at_strength.items()
         }
 
     def choose(self, begins_adapted: bool) -> str:
-        """The strength of least misfit of the held-out measurements, of those clearly better than 0; and why.
+        """Fix the strength by `choose_strength`; a note that says why.
 
-        ``begins_adapted``: the early steps go by an adapter that was given, whatever is chosen.
+        Args:
+            begins_adapted: whether the steps before go by an initial adapter, whatever is chosen.
         """
-        squared = self.squared_misfits()
-        misfits = {strength: math.sqrt(float(slices.sum())) for strength, slices in squared.items()}
-        found = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
-        if 0 in squared:
-            misfits = {s: m for s, m in misfits.items() if s == 0 or clear_gain(squared[s], squared[0]) > 0}
-        self.strength = least(misfits)
-        if self.strength == 0:
-            how = "adapted in the early steps only" if begins_adapted else "not adapted"
-            return f"{how}, for no clear gain; misfit of held-out views {found}"
-        return f"adapted at strength {self.strength:.3g}; misfit of held-out views {found}"
+        self.strength, misfits = choose_strength(self.squared_misfits())
+        found = f"misfit of held-out views {misfits}"
+        if self.strength > 0:
+            return f"adapted at strength {self.strength:.3g}; {found}"
+        how = "adapted in the early steps only" if begins_adapted else "not adapted"
+        return f"{how}, for no clear gain; {found}"
 
     def network(self, k: int) -> tuple[int, Network]:
-        """The ``k``-th late step, and the network for it at the strength that was chosen."""
+        """The ``k``-th adapted step, and the network for it at the strength that was chosen."""
         i, adapter = self.adapters[k]
         with torch.no_grad():
-            return i, adapter.bind(self.shadow.prior.network, self.strength)
+            return i, adapter.bind(self.prior.network, self.strength)
 
-    def keep(self, state: State) -> None:
-        self.shadow.keep(state.within("shadow"))
-        if state.value("is_late", bool(self.late)):
-            self.late = self.late or [self.shadow.fork() for _ in self.strengths]
-            for k, shadow in enumerate(self.late):
-                shadow.keep(state.within(f"late-{k}"))
-        self.gained, self.given_up = state.value("found", [self.gained, self.given_up])
-        self.strength = state.value("strength", self.strength)
-        steps = state.value("steps", [i for i, _ in self.adapters])
-        own = [adapter.flat() for _, adapter in self.adapters]
-        kept = state.shared("adapters", torch.stack(own) if own else self.adapter.flat()[:0])
-        if state.restoring:
+    def save_or_restore(self, recorder: Recorder) -> None:
+        """Hand the states to ``recorder``, or take them from there; names are as they were from the start."""
+        slab = self.held_out.seen.slab
+        self.state = self.state.save_or_restore(recorder.within("shadow"), slab)
+        self.sampler.save_or_restore_calls(recorder.within("shadow"))
+        if recorder.value("is_late", bool(self.at_strength)):
+            states = self.at_strength or dict.fromkeys(self.strengths, self.state)
+            self.at_strength = {
+                strength: state.save_or_restore(recorder.within(f"late-{k}"), slab)
+                for k, (strength, state) in enumerate(states.items())
+            }
+        self.has_gained, self.stopped_early = recorder.value("found", [self.has_gained, self.stopped_early])
+        self.strength = recorder.value("strength", self.strength)
+        steps = recorder.value("steps", [i for i, _ in self.adapters])
+        values = [adapter.flat() for _, adapter in self.adapters]
+        kept = recorder.shared("adapters", torch.stack(values) if values else self.adapter.flat()[:0])
+        if recorder.restoring:
             self.adapters = [(i, self.adapter.copy()) for i in steps]
-            for (_, adapter), values in zip(self.adapters, kept, strict=True):
-                adapter.load(values)
+            for (_, adapter), flat in zip(self.adapters, kept, strict=True):
+                adapter.load(flat)
+
+
+def choose_strength(squared: Mapping[float, Tensor]) -> tuple[float, str]:
+    """The strength of the least misfit among those that are clearly better than strength 0.
+
+    Args:
+        squared: squared misfits of the held-out measurements at each strength, (slice,).
+
+    Returns:
+        The strength, 0 where none is clearly better, and the misfit at each strength in words.
+    """
+    misfits = {strength: math.sqrt(float(slices.sum())) for strength, slices in squared.items()}
+    words = ", ".join(f"{misfit:.5f} at {strength:g}" for strength, misfit in misfits.items())
+    if 0 in squared:
+        misfits = {
+            strength: misfit
+            for strength, misfit in misfits.items()
+            if strength == 0 or log_gain_lower_bound(squared[strength], squared[0]) > 0
+        }
+    return parabola_minimum(misfits), words

@@ -1,4 +1,4 @@
-"""Reconstruct without some of the measurements, to ask them afterwards."""
+"""Cross-validation: hold out some measurements, reconstruct from the rest, score on the held-out ones."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ _GIVEN = "Use --adapt fixed, and noise.level: given in the --config"
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Some slices without some of their measurements, ``seen``; ``mask`` is 1 for those they keep.
+    """Some slices of a slab, of whose measurements a part is held out.
 
-    ``operator`` and ``y`` are of the same slices with all measurements, (slice, *measurement) like the mask,
-    which is broadcastable.
+    Attributes:
+        operator: operator of these slices with all their measurements.
+        y: all their measurements, (slice, *measurement).
+        mask: 1 for measurements that are kept, 0 for held-out ones, (slice, *measurement), broadcastable.
+        seen: the problem of these slices without the held-out measurements.
     """
 
     operator: LinearOperator
@@ -40,7 +43,7 @@ class HeldOut:
         return math.sqrt(float(self.squared_misfits(x, communicator).sum()))
 
     def squared_misfits(self, x: Tensor, communicator: Communicator) -> Tensor:
-        """The share of each slice in the square of ``misfit``, (slice,) of all workers."""
+        """The part of each slice in the squared `misfit`, (slice,) of all workers; ``x`` is (slice, y, x)."""
         sums = torch.zeros(2, self.seen.num_slices, dtype=torch.float64, device=x.device)
         if len(self.y):  # a small slab may have none of these slices
             y = (1 - self.mask) * self.y
@@ -53,10 +56,16 @@ class HeldOut:
         return squared
 
 
-def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> HeldOut:
-    """Every ``spacing``-th slice without ``share`` of its views or samples, drawn for every slice.
+def hold_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> HeldOut:
+    """Hold out a share of the views or samples of some slices, another share in every slice.
 
-    And without an earlier reconstruction, which was made of them all.
+    The problem that is left has no initial image, because one would have been made of all measurements.
+
+    Args:
+        problem: measurements of a slab.
+        spacing: distance between these slices.
+        share: share of a slice's measurements to hold out; at least one view.
+        seed: seed of the draws.
 
     Raises:
         InputError: k-space that has nothing outside its centre.
@@ -74,15 +83,18 @@ def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> Hel
         slab,
         -(-problem.num_slices // spacing),
         problem.noise_std,
-        typical=problem.typical,
+        central_operator=problem.central_operator,
     )
     return HeldOut(some, y, mask, seen)
 
 
-def least(misfits: Mapping[float, float]) -> float:
-    """Where the square of the misfit is least: of the parabola through the least one and its neighbours.
+def parabola_minimum(misfits: Mapping[float, float]) -> float:
+    """Where the squared misfit is least, by the parabola through the smallest one and its two neighbours.
 
-    At either end, the end; of equals the first.
+    If the smallest is the first or the last, it is that one; among equals the first.
+
+    Args:
+        misfits: misfit at each value that was tried.
     """
     tried = sorted(misfits)
     k = min(range(len(tried)), key=lambda k: misfits[tried[k]])
@@ -94,13 +106,20 @@ def least(misfits: Mapping[float, float]) -> float:
     return b if left == right else (a + b) / 2 - left * (c - a) / 2 / (right - left)
 
 
-def clear_gain(squared: Tensor, than: Tensor) -> float:
-    """How much less squared misfits, (slice,), clearly are: log ratio, less three standard errors.
+def log_gain_lower_bound(squared: Tensor, than: Tensor) -> float:
+    """A lower bound of the mean log ratio of squared misfits: the mean less three standard errors.
 
-    Slice by slice, which tells small gains that all slices share from gains of chance; as ratios, because
-    what is held out of one slice may be a hundred times what is of another (lines near the centre of
-    k-space); by three, because the best of several is asked for. One slice has no standard error: there
-    less is less. Slices of which nothing is held out say nothing.
+    Ratios are taken slice by slice, which tells small gains that all slices share from gains of chance; they
+    are ratios because the held-out measurements of one slice may be a hundred times those of another (lines
+    near the centre of k-space). Three standard errors, because the best of several is asked for. One slice
+    has no standard error: there the ratio itself decides. Slices of which nothing is held out say nothing.
+
+    Args:
+        squared: squared misfits, (slice,).
+        than: squared misfits that they are compared with, (slice,).
+
+    Returns:
+        The bound; above 0 ``squared`` are clearly smaller.
     """
     held = than > 0
     gain = (than[held] / squared[held]).log()
@@ -111,7 +130,7 @@ def clear_gain(squared: Tensor, than: Tensor) -> float:
 
 
 def _every(slab: Slab, spacing: int) -> Sequence[int]:
-    """Multiples of ``spacing`` in the slab, so that the choice does not know the slabs."""
+    """Multiples of ``spacing`` in the slab, so that the choice does not depend on the slabs."""
     return range(-(-slab.start // spacing) * spacing, slab.stop, spacing)
 
 

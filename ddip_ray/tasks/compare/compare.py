@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ddip_ray.adaptation.load import read_adapter
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event
 from ddip_ray.engine.planning.layout import Layout
@@ -22,7 +23,7 @@ from ddip_ray.io.stores.result import open_result
 from ddip_ray.prior.catalog import find_prior
 from ddip_ray.prior.load import load_prior
 from ddip_ray.problems.load import load_problem
-from ddip_ray.solvers.build import build_method, read_adapter
+from ddip_ray.solvers.build import build_method
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.tasks.judge.evaluate import evaluate, measurement_residual
