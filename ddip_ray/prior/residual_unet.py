@@ -1,14 +1,16 @@
 """Our own denoiser: a residual U-Net that works at half resolution, with EDM preconditioning.
 
-Most of the time of a U-Net goes into its first level, where an image has most pixels and fewest channels. This one
-turns 2 × 2 pixels into four channels first (FFDNet: Zhang et al. 2018, "FFDNet: Toward a fast and flexible solution
-for CNN-based image denoising", 1710.04026), has no normalisation and no attention (DRUNet: Zhang et al. 2021,
-"Plug-and-play image restoration with deep denoiser prior", 2008.13751), and predicts what EDM's preconditioning leaves
-to it (Karras et al. 2022, "Elucidating the design space of diffusion-based generative models", 2206.00364).
+Most of the time of a U-Net goes into its first level, where an image has most pixels and fewest channels.
+This one turns 2 × 2 pixels into four channels first (Zhang et al. 2018, "FFDNet: Toward a fast and flexible
+solution for CNN-based image denoising", 1710.04026), has no normalisation and no attention (Zhang et al.
+2021, "Plug-and-play image restoration with deep denoiser prior", 2008.13751), and predicts what
+preconditioning leaves to it (Karras et al. 2022, "Elucidating the design space of diffusion-based generative models",
+2206.00364).
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -65,6 +67,8 @@ class ResidualUNet(nn.Module):
     float32.
     """
 
+    alpha_bar: Tensor
+
     def __init__(self, config: ResidualUNetConfig, schedule: NoiseSchedule | None = None) -> None:
         super().__init__()
         self.architecture = config
@@ -81,7 +85,8 @@ class ResidualUNet(nn.Module):
     @property
     def size_multiple(self) -> int:
         """Heights and widths must be multiples of this."""
-        return 2 ** len(self.architecture.channels)
+        multiple: int = 2 ** len(self.architecture.channels)
+        return multiple
 
     def forward(self, x_t: Tensor, t: Tensor) -> Prediction:
         """The noise ε in x_t = √ᾱ x₀ + √(1−ᾱ) ε.
@@ -125,7 +130,7 @@ class Backbone(nn.Module):
     def __init__(self, config: ResidualUNetConfig) -> None:
         super().__init__()
         channels, blocks = config.channels, config.blocks
-        pairs = list(zip(channels, channels[1:], strict=False))
+        pairs = list(itertools.pairwise(channels))
         self.embedding = nn.Sequential(
             nn.Linear(1, _EMBEDDING), nn.SiLU(), nn.Linear(_EMBEDDING, _EMBEDDING), nn.SiLU()
         )

@@ -1,4 +1,4 @@
-"""Train a residual U-Net on phantoms: for as long as there is time, resumable to the bit of the data stream."""
+"""Train a residual U-Net on phantoms for as long as there is time; resumable to the last bit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
-from ddip_ray.prior.training.leaves import random_leaves
-from ddip_ray.prior.training.muon import Muon
 from ddip_ray.prior.denoiser import channels_last
 from ddip_ray.prior.load import save_prior
 from ddip_ray.prior.residual_unet import HIGHEST_STD, SIGNAL_STD, ResidualUNet, ResidualUNetConfig
+from ddip_ray.prior.training.leaves import random_leaves
+from ddip_ray.prior.training.muon import Muon
 from ddip_ray.prior.training.train import TrainingProgress
 
 SCHEDULE: dict[str, Any] = {
@@ -133,10 +133,10 @@ def train_denoiser(
 ) -> None:
     """Train until ``steps`` steps are done, or go on with what is in ``directory``, which `load_prior` reads.
 
-    The learning rate is constant, and the weights are averaged over the last tenth of the way, so a run may stop at any
-    step and go on later. Its best weights come from a branch: another directory with ``branch_of`` and ``decay_steps``,
-    where the rate falls to zero (Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training
-    durations", 2405.18392).
+    The learning rate is constant, and the weights are averaged over the last tenth of the way, so a run may
+    stop at any step and go on later. Its best weights come from a branch: another directory with
+    ``branch_of`` and ``decay_steps``, where the rate falls to zero (Hägele et al. 2024, "Scaling laws and
+    compute-optimal training beyond fixed training durations", 2405.18392).
 
     Args:
         directory: of the run; the same call resumes it.
@@ -201,7 +201,8 @@ def denoising_loss(network: ResidualUNet, images: Tensor, config: DenoiserTraini
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Weights of the hidden convolutions, which `Muon` is made for, and all others."""
-    hidden, others = [], []
+    hidden: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         is_end = name.startswith(("backbone.head", "backbone.tail"))
         (hidden if parameter.ndim == 4 and not is_end else others).append(parameter)

@@ -21,7 +21,7 @@ def log_uniforms(rng: np.random.Generator, low: float, high: float, *shape: int)
 
 
 def power_law(rng: np.random.Generator, n: int, low: float, high: float) -> Array:
-    """``n`` radii of density r^−q between ``low`` and ``high``; q of 0.6 to 2.6, mostly large to mostly small."""
+    """``n`` radii of density r^−q between ``low`` and ``high``; q of 0.6 (many large) to 2.6 (few)."""
     p, u = 1 - rng.uniform(0.6, 2.6), rng.random(n)
     if abs(p) < 1e-3:
         return low * (high / low) ** u

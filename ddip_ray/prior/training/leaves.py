@@ -26,10 +26,10 @@ _MAX_LAYERS = 8  # so many times may leaves cover the frame
 def random_leaves(num_images: int, size: int, seed: int | tuple[int, ...]) -> Tensor:
     """Phantoms: shapes that cover each other, with textures, seen through an instrument.
 
-    Dead leaves (Lee, Mumford & Huang 2001, "Occlusion models for natural images") teach a denoiser nearly what natural
-    images teach it (Achddou et al. 2021, "Synthetic images as a regularity prior for image restoration neural
-    networks"; with polygons, textures and blur, "VibrantLeaves", 2504.10201). To those come what scanners see: a body in
-    air, soft tissues of nearly one value, thin bright shells, implants, coil sensitivities.
+    Dead leaves (Lee, Mumford & Huang 2001, "Occlusion models for natural images") teach a denoiser nearly
+    what natural images teach it (Achddou et al. 2021, "Synthetic images as a regularity prior for image
+    restoration neural networks"; with polygons, textures and blur, "VibrantLeaves", 2504.10201). Added is
+    what scanners see: a body in air, soft tissues of nearly one value, thin bright shells, implants, coils.
 
     Returns:
         float32 (num_images, 1, size, size) in [0, 1], a function of ``seed``.
@@ -101,7 +101,7 @@ def _shape(rng: Rng, leaves: Array, kinds: NDArray[np.int64], roughness: float) 
     """Give leaves their kind, and the numbers of its outline."""
     n = len(leaves)
     leaves[:, row.KIND] = kinds
-    outline = leaves[:, row.SHAPE :]
+    outline = leaves[:, row.OUTLINE :]
     superellipse, polygon, star, arc = (kinds == kind for kind in range(4))
     exponent = np.where(rng.random(n) < 0.5, 2.0, log_uniforms(rng, 1.2, 8, n))
     outline[superellipse, 0] = exponent[superellipse]
@@ -117,7 +117,7 @@ def _shape(rng: Rng, leaves: Array, kinds: NDArray[np.int64], roughness: float) 
 
 
 def _fill(rng: Rng, leaves: Array, ground: float, contrast: float) -> None:
-    """Give leaves their grey values: near ``ground`` by ``contrast``, a few far off; slopes, shells, textures."""
+    """Give leaves grey values, most near ``ground`` by ``contrast``, a few far off; slopes, shells, tones."""
     n, radius = len(leaves), leaves[:, row.RADIUS]
     if rng.random() < 0.5:  # a few tissues, each with a little spread
         tissues = contrast * rng.standard_normal(rng.integers(2, 6))
@@ -155,7 +155,7 @@ def _toned(image: Array, rng: Rng) -> Array:
 
 
 def _as_measured(image: Array, rng: Rng) -> Array:
-    """The image as an instrument shows it: blurred, with a little coloured noise, values cut off at 0 and 1."""
+    """The image as an instrument shows it: blurred, with a little coloured noise."""
     size = len(image)
     if rng.random() < 0.5:
         image = blurred(image, rng.uniform(0.2, 0.9))

@@ -45,8 +45,8 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrix: Tensor) -> Tensor:
     """A matrix (rows, columns) with the same singular vectors and singular values of about 1 (0.7 to 1.2).
 
-    Newton-Schulz iterations on the smaller Gram matrix G of the normalised matrix X: each multiplies X from the left by
-    P = a + b G + c G², and all P commute, so that X itself is multiplied once, at the end.
+    Newton-Schulz iterations on the smaller Gram matrix G of the normalised matrix X: each multiplies X from
+    the left by P = a + b G + c G², and all P commute, so that X itself is multiplied once, at the end.
     """
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if is_tall else matrix
@@ -59,4 +59,5 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         product = factor @ product
         gram = factor @ gram @ factor
     x = product @ x
-    return x.T if is_tall else x
+    result: Tensor = x.T if is_tall else x
+    return result

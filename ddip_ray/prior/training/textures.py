@@ -20,17 +20,17 @@ def power_law_field(rng: np.random.Generator, size: int, decay: float) -> Array:
     """A periodic Gaussian field (size, size) of mean 0 and variance 1, amplitude |k|^−``decay``.
 
     Natural images have a decay of about 1 (Field 1987, "Relations between the statistics of natural images
-    and the response properties of cortical cells"). One axis may be stretched, in any direction.
+    and the response properties of cortical cells"). One axis, in any direction, may be stretched.
     """
     angle, stretch = rng.uniform(0, math.pi), log_uniform(rng, 1, _MAX_STRETCH) ** (rng.random() < 0.4)
     return _field(rng, size, _stretched(size, angle, stretch) ** -decay)
 
 
 def band_field(rng: np.random.Generator, size: int, growth: float, width: float) -> Array:
-    """A periodic Gaussian field (size, size) of mean 0 and variance 1, amplitude |k|^``growth`` exp(−(k/``width``)²).
+    """A periodic Gaussian field of mean 0 and variance 1, amplitude |k|^``growth`` exp(−(k/``width``)²).
 
-    ``width`` is in cycles a pixel. This is what noise looks like after filtered backprojection (growth 0.5, Riederer et
-    al. 1978, "The noise power spectrum in computed X-ray tomography") or after interpolation (growth 0).
+    ``width`` is in cycles a pixel. This is what noise looks like after filtered backprojection (growth 0.5,
+    Riederer et al. 1978, "The noise power spectrum in computed X-ray tomography") or interpolation (0).
     """
     k = _stretched(size, 0.0, 1.0)
     return _field(rng, size, k**growth * np.exp(-((k / width) ** 2)))
@@ -39,8 +39,8 @@ def band_field(rng: np.random.Generator, size: int, growth: float, width: float)
 def random_field(rng: np.random.Generator, size: int) -> Array:
     """A texture (size, size) of mean 0 and variance 1: a power-law field, plain, in folds or in lines.
 
-    Folds are a field through a steep step, like grey and white matter; lines are where it crosses a level, like sulci
-    and vessels.
+    Folds are a field through a steep step, like grey and white matter; lines are where it crosses a level,
+    like sulci and vessels.
     """
     field = power_law_field(rng, size, rng.uniform(0, _MAX_DECAY))
     if rng.random() < 0.6:
@@ -52,7 +52,7 @@ def random_field(rng: np.random.Generator, size: int) -> Array:
 
 
 def blurred(image: Array, sigma: float) -> Array:
-    """``image`` (y, x) after a Gaussian blur of standard deviation ``sigma`` pixels, periodic at its border."""
+    """A square ``image`` after a Gaussian blur of ``sigma`` pixels, periodic at its border."""
     k = _stretched(len(image), 0.0, 1.0)
     return _filtered(image, np.exp(-2 * (math.pi * sigma * k) ** 2))
 
@@ -61,12 +61,15 @@ def bias_field(rng: np.random.Generator, size: int, strength: float) -> Array:
     """A smooth positive factor (size, size) around 1, like a receive coil's: exp of a random quadratic."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     a, b, c, d, e = strength * rng.standard_normal(5)
-    return np.exp(a * y + b * x + c * (y * y - 1 / 3) + d * (x * x - 1 / 3) + e * x * y)
+    factor: Array = np.exp(a * y + b * x + c * (y * y - 1 / 3) + d * (x * x - 1 / 3) + e * x * y)
+    return factor
 
 
 @functools.lru_cache(maxsize=4)
 def _frequencies(size: int) -> tuple[Array, Array]:
-    return np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
+    ky: Array = np.fft.fftfreq(size).astype(np.float64)[:, None]
+    kx: Array = np.fft.rfftfreq(size).astype(np.float64)[None]
+    return ky, kx
 
 
 def _stretched(size: int, angle: float, stretch: float) -> Array:
@@ -89,4 +92,5 @@ def _filtered(image: Array, response: Array) -> Array:
 
 def _standardised(field: Array) -> Array:
     centred = field - field.mean()
-    return centred / max(float(centred.std()), 1e-6)
+    standardised: Array = centred / max(float(centred.std()), 1e-6)
+    return standardised
