@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +16,19 @@ from .options import AsJson
 from .output import format_fields, format_seconds, format_table, print_json, progress
 
 if TYPE_CHECKING:
-    from ddip_ray.prior.training.train import TrainingProgress
+    from ddip_ray.prior.training.denoiser_training import DenoiserTraining
+    from ddip_ray.prior.training.train import TrainingConfig, TrainingProgress
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train, list and describe diffusion priors."
 )
+
+
+class Network(StrEnum):
+    """The kinds of networks that can be trained."""
+
+    UNET = "unet"
+    RESIDUAL = "residual"
 
 
 @app.command("list")
@@ -65,18 +76,32 @@ def _in_words(value: Any) -> str:
 @app.command("train")
 def train(
     output: Annotated[Path, typer.Argument(help="Directory of the prior; the same command resumes it.")],
-    size: Annotated[int, typer.Option(help="Pixels a side of the phantoms.")] = 128,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 5000,
+    network: Annotated[
+        Network, typer.Option(help="unet learns ellipses; residual, which is faster, leaves of all shapes.")
+    ] = Network.UNET,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels a side of the phantoms; none: 128, of residual 96.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(help="Optimiser steps; of residual, those of --init-from included.")
+    ] = 5000,
     batch: Annotated[int, typer.Option(help="Phantoms a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 8e-4,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its highest; none: 0.0008, of residual 0.02 (Muon's).")
+    ] = None,
+    decay_steps: Annotated[
+        int, typer.Option(help="residual: the learning rate falls to zero in the last so many steps.")
+    ] = 0,
     low_noise_power: Annotated[
-        float, typer.Option(help="Noise levels are drawn as u to this power: 1 uniform, 2 prefers low noise.")
+        float, typer.Option(help="unet: noise levels are u to this power: 1 uniform, 2 prefers low noise.")
     ] = 1.0,
     ema_decay: Annotated[
-        float, typer.Option(help="Of the averaged weights, which are the ones kept.")
+        float, typer.Option(help="unet: of the averaged weights, which are the ones kept.")
     ] = 0.999,
-    channels: Annotated[str, typer.Option(help="Of the U-Net's levels.")] = "32,64,96,128",
-    layers: Annotated[int, typer.Option(help="Blocks a level.")] = 1,
+    channels: Annotated[
+        str | None, typer.Option(help="Of the levels; none: 32,64,96,128, of residual 48,96,192,256.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Blocks a level; none: 1, of residual 2.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, phantoms and noise.")] = 0,
     init_from: Annotated[
         Path | None, typer.Option(help="Start from the weights of this run, e.g. one at a smaller size.")
@@ -84,40 +109,71 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 250,
 ) -> None:
-    """Train a prior on random ellipses; resumes what is in OUTPUT."""
-    levels = parse_channels(channels)
-    from ddip_ray.prior.network import NetworkConfig
-    from ddip_ray.prior.training.train import TrainingConfig, train_prior
+    """Train a prior on phantoms alone; resumes what is in OUTPUT."""
+    given: dict[str, Any] = {"size": size, "batch": batch, "seed": seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    run: Callable[..., None]
+    if network is Network.RESIDUAL:
+        config = _residual_config(given, learning_rate, channels, layers)
+        run = partial(_train_denoiser, config, steps, decay_steps)
+    else:
+        given |= {"steps": steps, "low_noise_power": low_noise_power, "ema_decay": ema_decay}
+        run = partial(_train_unet, _unet_config(given, learning_rate, channels, layers))
     from ddip_ray.tasks.prior_card import write_card
 
-    config = TrainingConfig(
-        size=size,
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        low_noise_power=low_noise_power,
-        ema_decay=ema_decay,
-        seed=seed,
-        network=NetworkConfig(channels=levels, layers_per_block=layers),
-    )
     with progress("steps") as report:
 
         def watch(now: TrainingProgress) -> None:
             left = now.seconds / now.step * (now.steps - now.step)
             report(now.step, now.steps, f"loss {now.loss:.4f}  {format_seconds(left)} left")
 
-        train_prior(output, config, init_from=init_from, device=device, save_every=save_every, report=watch)
+        run(output, init_from=init_from, device=device, save_every=save_every, report=watch)
     write_card(output)
     print(f"prior {output}\ncard  {output / 'README.md'}")
 
 
-def parse_channels(text: str) -> tuple[int, ...]:
-    """``"32,64,96"`` as numbers that normalisation groups (8) and, last, attention heads (32) divide."""
+def _unet_config(
+    given: dict[str, Any], learning_rate: float | None, channels: str | None, layers: int | None
+) -> TrainingConfig:
+    levels = parse_channels(channels or "32,64,96,128")
+    from ddip_ray.prior.network import NetworkConfig
+    from ddip_ray.prior.training.train import TrainingConfig
+
+    network = NetworkConfig(channels=levels, layers_per_block=layers or 1)
+    defaults: dict[str, Any] = {"size": 128, "learning_rate": learning_rate or 8e-4, "network": network}
+    return TrainingConfig(**defaults | given)
+
+
+def _train_unet(config: TrainingConfig, output: Path, **how: Any) -> None:
+    from ddip_ray.prior.training.train import train_prior
+
+    train_prior(output, config, **how)
+
+
+def _residual_config(
+    given: dict[str, Any], learning_rate: float | None, channels: str | None, layers: int | None
+) -> DenoiserTraining:
+    levels = parse_channels(channels or "48,96,192,256", last=8)
+    from ddip_ray.prior.residual_unet import ResidualUNetConfig
+    from ddip_ray.prior.training.denoiser_training import DenoiserTraining
+
+    network = ResidualUNetConfig(levels, (layers or 2,) * len(levels))
+    return DenoiserTraining(**given, hidden_learning_rate=learning_rate or 0.02, network=network)
+
+
+def _train_denoiser(config: DenoiserTraining, steps: int, decay_steps: int, output: Path, **how: Any) -> None:
+    from ddip_ray.prior.training.denoiser_training import train_denoiser
+
+    train_denoiser(output, config, steps=steps, decay_steps=decay_steps, **how)
+
+
+def parse_channels(text: str, last: int = 32) -> tuple[int, ...]:
+    """``"32,64,96"`` as multiples of 8, for groups and blocks, and ``last`` a multiple of attention heads."""
     words = text.split(",")
     levels = tuple(int(word) if word.strip().isdigit() else 0 for word in words)
-    if not all(level > 0 and level % 8 == 0 for level in levels) or levels[-1] % 32:
+    if not all(level > 0 and level % 8 == 0 for level in levels) or levels[-1] % last:
         raise InputError(
-            f"--channels: found {text!r}, expected multiples of 8, the last of 32",
+            f"--channels: found {text!r}, expected multiples of 8, the last of {last}",
             "For example 32,64,96,128",
         )
     return levels

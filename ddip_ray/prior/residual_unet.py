@@ -2,10 +2,10 @@
 
 Most of the time of a U-Net goes into its first level, where an image has most pixels and fewest channels.
 This one turns 2 × 2 pixels into four channels first (Zhang et al. 2018, "FFDNet: Toward a fast and flexible
-solution for CNN-based image denoising", 1710.04026), has no normalisation and no attention (Zhang et al.
+solution for CNN-based image denoising", 1710.04026). It has no normalisation and no attention (Zhang et al.
 2021, "Plug-and-play image restoration with deep denoiser prior", 2008.13751), and predicts what
-preconditioning leaves to it (Karras et al. 2022, "Elucidating the design space of diffusion-based generative models",
-2206.00364).
+preconditioning leaves to it (Karras et al. 2022, "Elucidating the design space of diffusion-based generative
+models", 2206.00364).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -53,6 +54,15 @@ class DenoiserTraining:
     network: ResidualUNetConfig = field(default_factory=ResidualUNetConfig)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The run that another one branched off: its name, how far it had come, and the stages in its card."""
+
+    name: str | None = None
+    step: int = 0
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+
 class Run:
     """A training as far as it has come: all that a checkpoint holds."""
 
@@ -70,6 +80,7 @@ class Run:
         ]
         self.losses: list[float] = []
         self.seconds = 0.0
+        self.origin = Origin()
 
     @property
     def step(self) -> int:
@@ -88,11 +99,15 @@ class Run:
             for group in optimizer.param_groups:
                 group["lr"] = rate * peak
             optimizer.step()
-        weight = _EMA_POWER / (self.step + _EMA_POWER)  # 1 at first: the start is forgotten
-        for key, value in self.network.state_dict().items():
-            self.average[key].lerp_(value, weight)
+        self.average_weights()
         self.losses.append(loss.item())
         return self.losses[-1]
+
+    def average_weights(self) -> None:
+        """Step n weighs as n to the 10 (Karras et al. 2024, EDM2, 2312.02696): the start is forgotten."""
+        weight = _EMA_POWER / (self.step + _EMA_POWER)
+        for key, value in self.network.state_dict().items():
+            self.average[key].lerp_(value, weight)
 
     def images(self) -> Tensor:
         """The phantoms of this step, (batch, 1, size, size) in −1 … 1, keyed by seed and step."""
@@ -109,6 +124,7 @@ class Run:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "losses": self.losses,
             "seconds": self.seconds,
+            "origin": asdict(self.origin),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -118,6 +134,7 @@ class Run:
         device = next(self.network.parameters()).device
         self.average = {k: v.to(device) for k, v in state["average"].items()}
         self.losses, self.seconds = state["losses"], state["seconds"]
+        self.origin = Origin(**state.get("origin", {}))
 
 
 def train_denoiser(
@@ -126,48 +143,46 @@ def train_denoiser(
     *,
     steps: int,
     decay_steps: int = 0,
-    branch_of: Path | None = None,
+    init_from: Path | None = None,
     device: str = "cpu",
-    save_seconds: float = 480.0,
+    save_every: int = 250,
     report: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> None:
     """Train until ``steps`` steps are done, or go on with what is in ``directory``, which `load_prior` reads.
 
     The learning rate is constant, and the weights are averaged over the last tenth of the way, so a run may
     stop at any step and go on later. Its best weights come from a branch: another directory with
-    ``branch_of`` and ``decay_steps``, where the rate falls to zero (Hägele et al. 2024, "Scaling laws and
+    ``init_from`` and ``decay_steps``, where the rate falls to zero (Hägele et al. 2024, "Scaling laws and
     compute-optimal training beyond fixed training durations", 2405.18392).
 
     Args:
         directory: of the run; the same call resumes it.
-        config: must be that of the run that is resumed or branched off.
+        config: must be that of the run that is resumed, and have the network of the one branched off.
         steps: in all, those of earlier calls and of the run branched off included.
         decay_steps: the learning rate falls linearly to zero in the last ones.
-        branch_of: a run to start from, with its optimisers and its place in the stream of phantoms.
+        init_from: a run to start from, with its optimisers and its place in the stream of phantoms.
         device: "cpu" or "cuda".
-        save_seconds: between checkpoints.
+        save_every: steps between checkpoints.
         report: called after each step.
 
     Raises:
-        InputError: ``directory`` or ``branch_of`` holds no such run, or one of another configuration.
+        InputError: ``directory`` or ``init_from`` holds no such run, or one of another configuration.
     """
     paths.make_folder(directory)
     run = Run(config, device)
     if (directory / _CHECKPOINT).exists():
-        run.load(read_checkpoint(directory, config))
-    elif branch_of is not None:
-        run.load(read_checkpoint(branch_of, config))
+        run.load(read_checkpoint(directory, config, same_run=True))
+    elif init_from is not None:
+        run.load(read_checkpoint(init_from, config, same_run=False))
+        run.seconds, run.origin = 0.0, Origin(init_from.name, run.step, _stages(init_from))
     started = time.monotonic() - run.seconds
-    saved = time.monotonic()
     while run.step < steps:
         run.advance(rate_at(run.step, config.warmup_steps, steps, decay_steps))
-        now = time.monotonic()
-        run.seconds = now - started
+        run.seconds = time.monotonic() - started
         recent = run.losses[-100:]
         report(TrainingProgress(run.step, steps, sum(recent) / len(recent), run.seconds))
-        if now - saved > save_seconds or run.step == steps:
-            save(directory, run)
-            saved = time.monotonic()
+        if run.step % save_every == 0 or run.step == steps:
+            save(directory, run, decay_steps)
 
 
 def rate_at(step: int, warmup_steps: int, steps: int, decay_steps: int) -> float:
@@ -216,18 +231,22 @@ def training_precision(device: str) -> torch.dtype:
     return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16", False) else torch.float32
 
 
-def save(directory: Path, run: Run) -> None:
+def save(directory: Path, run: Run, decay_steps: int) -> None:
     """Write the checkpoint, whole or not at all, and the averaged weights as a prior."""
     partial = directory / (_CHECKPOINT + ".partial")
     torch.save(run.state(), partial)
     partial.rename(directory / _CHECKPOINT)
     averaged = ResidualUNet(run.config.network)
     averaged.load_state_dict(run.average)
-    save_prior(directory, averaged, SCHEDULE, _card(run))
+    save_prior(directory, averaged, SCHEDULE, _card(run, decay_steps))
 
 
-def read_checkpoint(directory: Path, config: DenoiserTraining) -> dict[str, Any]:
-    """The state in ``directory`` of a run of ``config``; InputError where there is none."""
+def read_checkpoint(directory: Path, config: DenoiserTraining, *, same_run: bool) -> dict[str, Any]:
+    """The state in ``directory`` of a run of ``config``, or of any with its network.
+
+    Raises:
+        InputError: there is no run, or it is another one.
+    """
     path = directory / _CHECKPOINT
     if not path.is_file():
         raise InputError(
@@ -235,7 +254,8 @@ def read_checkpoint(directory: Path, config: DenoiserTraining) -> dict[str, Any]
         )
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     found, ours = state["config"], _plain(config)
-    different = [f"{k}: {found.get(k)} there, {ours[k]} here" for k in ours if found.get(k) != ours[k]]
+    keys = list(ours) if same_run else ["network"]
+    different = [f"{k}: {found.get(k)} there, {ours[k]} here" for k in keys if found.get(k) != ours[k]]
     if different:
         raise InputError(
             f"{path} belongs to another training run ({'; '.join(different)})",
@@ -244,23 +264,32 @@ def read_checkpoint(directory: Path, config: DenoiserTraining) -> dict[str, Any]
     return state
 
 
+def _stages(directory: Path) -> list[dict[str, Any]]:
+    stages: list[dict[str, Any]] = json.loads((directory / "card.json").read_text())["stages"]
+    return stages
+
+
 def _plain(config: DenoiserTraining) -> dict[str, Any]:
     plain = asdict(config)
     plain["network"] = ResidualUNet(config.network).config
     return plain
 
 
-def _card(run: Run) -> dict[str, Any]:
+def _card(run: Run, decay_steps: int) -> dict[str, Any]:
     every = max(1, run.step // _CURVE_POINTS)
     chunks = [run.losses[i : i + every] for i in range(0, run.step, every)]
+    stage = {
+        "training": _plain(run.config) | {"decay_steps": decay_steps},
+        "init_from": run.origin.name,
+        "steps_done": run.step,
+        "images_seen": (run.step - run.origin.step) * run.config.batch,
+        "hours": round(run.seconds / 3600, 2),
+        "final_loss": sum(run.losses[-200:]) / max(1, len(run.losses[-200:])),
+    }
     return {
         "image_range": [-1.0, 1.0],
         "data": "random leaves (ddip_ray.prior.training.leaves), nothing else",
-        "training": _plain(run.config),
-        "init_from": None,
-        "steps_done": run.step,
-        "images_seen": run.step * run.config.batch,
-        "hours": round(run.seconds / 3600, 2),
-        "final_loss": sum(run.losses[-200:]) / max(1, len(run.losses[-200:])),
+        **stage,
+        "stages": [*run.origin.stages, stage],
         "loss_curve": [round(sum(chunk) / len(chunk), 5) for chunk in chunks],
     }

@@ -53,7 +53,7 @@ def random_field(rng: np.random.Generator, size: int) -> Array:
 
 def blurred(image: Array, sigma: float) -> Array:
     """A square ``image`` after a Gaussian blur of ``sigma`` pixels, periodic at its border."""
-    k = _stretched(len(image), 0.0, 1.0)
+    k = np.hypot(*_frequencies(len(image)))
     return _filtered(image, np.exp(-2 * (math.pi * sigma * k) ** 2))
 
 
