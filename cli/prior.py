@@ -87,7 +87,7 @@ def train(
     ] = 5000,
     batch: Annotated[int, typer.Option(help="Phantoms a step.")] = 16,
     learning_rate: Annotated[
-        float | None, typer.Option(help="At its highest; none: 0.0008, of residual 0.02 (Muon's).")
+        float | None, typer.Option(help="At its highest; none: 0.0008, of residual 0.01 (Muon's).")
     ] = None,
     decay_steps: Annotated[
         int, typer.Option(help="residual: the learning rate falls to zero in the last so many steps.")
@@ -158,7 +158,7 @@ def _residual_config(
     from ddip_ray.prior.training.denoiser_training import DenoiserTraining
 
     network = ResidualUNetConfig(levels, (layers or 2,) * len(levels))
-    return DenoiserTraining(**given, hidden_learning_rate=learning_rate or 0.02, network=network)
+    return DenoiserTraining(**given, hidden_learning_rate=learning_rate or 0.01, network=network)
 
 
 def _train_denoiser(config: DenoiserTraining, steps: int, decay_steps: int, output: Path, **how: Any) -> None:

@@ -48,7 +48,7 @@ def test_resuming_gives_the_weights_of_an_unbroken_run(tmp_path: Path) -> None:
 
 
 def test_it_learns() -> None:
-    run = Run(CONFIG, "cpu")
+    run = Run(dataclasses.replace(CONFIG, hidden_learning_rate=0.03), "cpu")
     others = 2 * random_leaves(32, 16, 77) - 1
     before = denoising_loss(run.network, others, CONFIG, 10**6).item()
     for _ in range(80):
@@ -138,6 +138,25 @@ def test_muon_gives_every_direction_the_same_weight(shape: tuple[int, int]) -> N
     assert (found.diagonal() > 0.6).all()
     assert (found.diagonal() < 1.3).all()
     assert (found - torch.diag(found.diagonal())).abs().max() < 1e-6
+
+
+def test_weight_decay_bounds_what_muon_makes() -> None:
+    """Pushed in one direction for ever, a weight grows to 1 over the decay, and no further."""
+    weight = torch.nn.Parameter(torch.zeros(4, 4, 1, 1))
+    optimizer = Muon([weight], lr=0.1, weight_decay=0.5)
+    for _ in range(200):
+        weight.grad = -torch.eye(4)[:, :, None, None]
+        optimizer.step()
+    singular = torch.linalg.svdvals(weight.detach()[:, :, 0, 0])
+    assert singular.min() > 0.6 / 0.5
+    assert singular.max() < 1.3 / 0.5
+
+
+def test_an_outlier_does_not_rule_the_loss() -> None:
+    network = ResidualUNet(CONFIG.network)
+    images = torch.zeros(4, 1, 16, 16)
+    images[0] = 100  # far out of the range: an error far above 1
+    assert denoising_loss(network, images, CONFIG, 0).item() < 1
 
 
 def test_muon_goes_downhill_on_a_convolution() -> None:

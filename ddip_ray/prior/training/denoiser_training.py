@@ -46,7 +46,8 @@ class DenoiserTraining:
     learning_rate: float = (
         1e-3  # Adam's, for biases, first and last layer and the embedding of the noise level
     )
-    hidden_learning_rate: float = 0.02  # Muon's, for the weights of all other convolutions
+    hidden_learning_rate: float = 0.01  # Muon's, for the weights of all other convolutions
+    weight_decay: float = 0.3  # of those; without it the gain of a chain of blocks without norms runs away
     warmup_steps: int = 100
     seed: int = 0
     lowest_std: float = 0.003
@@ -75,7 +76,7 @@ class Run:
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         hidden, others = split_parameters(self.network)
         self.optimizers = [
-            Muon(hidden, lr=config.hidden_learning_rate),
+            Muon(hidden, config.hidden_learning_rate, weight_decay=config.weight_decay),
             torch.optim.Adam(others, lr=config.learning_rate, betas=(0.9, 0.99)),
         ]
         self.losses: list[float] = []
@@ -130,7 +131,8 @@ class Run:
     def load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            ours = optimizer.state_dict()["param_groups"]  # rates and decay are this configuration's
+            optimizer.load_state_dict(saved | {"param_groups": ours})
         device = next(self.network.parameters()).device
         self.average = {k: v.to(device) for k, v in state["average"].items()}
         self.losses, self.seconds = state["losses"], state["seconds"]
@@ -195,7 +197,8 @@ def rate_at(step: int, warmup_steps: int, steps: int, decay_steps: int) -> float
 def denoising_loss(network: ResidualUNet, images: Tensor, config: DenoiserTraining, step: int) -> Tensor:
     """EDM's loss (2206.00364): errors of the denoised image by what preconditioning makes of them, 1/c_out².
 
-    Noise levels are stratified over the batch, which lowers the gradient's variance at no cost.
+    Noise levels are stratified over the batch, which lowers the gradient's variance at no cost. An error of
+    more than 1 is worse than no prediction; it counts as 1, so that no outlier rules the momentum.
 
     Args:
         network: in training.
@@ -211,7 +214,8 @@ def denoising_loss(network: ResidualUNet, images: Tensor, config: DenoiserTraini
     noise = torch.randn(images.shape, generator=generator).to(images.device)
     error = network.denoise(images + std * noise, std) - images
     weight = (std**2 + SIGNAL_STD**2) / (std * SIGNAL_STD) ** 2
-    return (weight * error**2).mean()
+    errors = (weight * error**2).mean(dim=(1, 2, 3))
+    return (errors / errors.detach().clamp_min(1)).mean()
 
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -20,10 +20,18 @@ class Muon(torch.optim.Optimizer):
     """Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", for convolutions.
 
     A weight (out, in, ky, kx) is a matrix of ``out`` rows. `torch.optim.Muon` takes plain matrices only.
+    Every step changes singular values by ``lr``, so without decay they grow for ever; with it, to its inverse
+    at most (Liu et al. 2025, "Muon is scalable for LLM training", 2502.16982).
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float = 0.01,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -39,6 +47,7 @@ class Muon(torch.optim.Optimizer):
                 average.lerp_(parameter.grad, 1 - group["momentum"])
                 direction = parameter.grad.lerp(average, group["momentum"])
                 update = orthogonalised(direction.reshape(len(parameter), -1))
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.sub_(update.reshape(parameter.shape), alpha=group["lr"])
 
 
