@@ -195,10 +195,11 @@ def rate_at(step: int, warmup_steps: int, steps: int, decay_steps: int) -> float
 
 
 def denoising_loss(network: ResidualUNet, images: Tensor, config: DenoiserTraining, step: int) -> Tensor:
-    """EDM's loss (2206.00364): errors of the denoised image by what preconditioning makes of them, 1/c_out².
+    """The root mean square error of each denoised image, by what preconditioning makes of it, 1/c_out.
 
-    Noise levels are stratified over the batch, which lowers the gradient's variance at no cost. An error of
-    more than 1 is worse than no prediction; it counts as 1, so that no outlier rules the momentum.
+    EDM (2206.00364) has the squares. The roots give a say to images that are easy, be it for much noise or for
+    large smooth regions, and bound the gradient of one that goes wrong. Noise levels are stratified over the
+    batch, which lowers the gradient's variance at no cost.
 
     Args:
         network: in training.
@@ -215,7 +216,7 @@ def denoising_loss(network: ResidualUNet, images: Tensor, config: DenoiserTraini
     error = network.denoise(images + std * noise, std) - images
     weight = (std**2 + SIGNAL_STD**2) / (std * SIGNAL_STD) ** 2
     errors = (weight * error**2).mean(dim=(1, 2, 3))
-    return (errors / errors.detach().clamp_min(1)).mean()
+    return (errors + 1e-6).sqrt().mean()
 
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
