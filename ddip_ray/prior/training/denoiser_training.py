@@ -197,9 +197,9 @@ def rate_at(step: int, warmup_steps: int, steps: int, decay_steps: int) -> float
 def denoising_loss(network: ResidualUNet, images: Tensor, config: DenoiserTraining, step: int) -> Tensor:
     """The root mean square error of each denoised image, by what preconditioning makes of it, 1/c_out.
 
-    EDM (2206.00364) has the squares. The roots give a say to images that are easy, be it for much noise or for
-    large smooth regions, and bound the gradient of one that goes wrong. Noise levels are stratified over the
-    batch, which lowers the gradient's variance at no cost.
+    EDM (2206.00364) has the squares. The roots give a say to images that are easy, be it for much noise or
+    for large smooth regions, and bound the gradient of one that goes wrong. Noise levels are stratified over
+    the batch, which lowers the gradient's variance at no cost.
 
     Args:
         network: in training.
