@@ -29,6 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddip_ray.prior.catalog import find_prior
 from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.prior.load import load_prior
+from ddip_ray.prior.residual_unet import ResidualUNet
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 RESULTS = Path(__file__).with_name("results.md")
@@ -120,6 +121,19 @@ def cost_of(prior: DiffusionPrior, image: Tensor) -> Cost:
     return Cost(fastest(denoise, image, 5), counter.get_total_flops() / 1e9, parameters)
 
 
+def load_priors(names: Sequence[str], *, with_bfloat16: bool) -> dict[str, DiffusionPrior]:
+    """Priors by their names, those of our own network also with convolutions in bfloat16 if asked for."""
+    priors = {}
+    for name in names:
+        title = Path(name).name
+        priors[title] = load_prior(find_prior(name))
+        if with_bfloat16 and isinstance(priors[title].network, ResidualUNet):
+            lowered = load_prior(find_prior(name))
+            lowered.network.precision = torch.bfloat16
+            priors[f"{title}, bfloat16"] = lowered
+    return priors
+
+
 def table(
     scores: dict[str, dict[str, list[float]]], costs: dict[str, Cost], volumes: Sequence[str]
 ) -> list[str]:
@@ -145,6 +159,7 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="Denoising PSNR of priors and of BM3D.")
     parser.add_argument("priors", nargs="*", default=["default"], help="shipped priors or directories")
     parser.add_argument("--slices", type=int, default=4, help="of each volume")
+    parser.add_argument("--bfloat16", action="store_true", help="our own network also at lower precision")
     parser.add_argument("--without-bm3d", action="store_true", help="which takes most of the time")
     parser.add_argument("--write", action="store_true", help=f"keep the table in {RESULTS.name}")
     options = parser.parse_args(words)
@@ -152,9 +167,9 @@ def main(words: Sequence[str]) -> None:
 
     slices = {name: middle_slices(read(), options.slices) for name, read in VOLUMES.items()}
     image = next(iter(slices.values()))[0]
-    priors = {name: load_prior(find_prior(name)) for name in options.priors}
-    methods = {Path(name).name: denoiser_of(prior) for name, prior in priors.items()}
-    costs = {Path(name).name: cost_of(prior, image) for name, prior in priors.items()}
+    priors = load_priors(options.priors, with_bfloat16=options.bfloat16)
+    methods = {name: denoiser_of(prior) for name, prior in priors.items()}
+    costs = {name: cost_of(prior, image) for name, prior in priors.items()}
     if not options.without_bm3d:
         methods["BM3D"], costs["BM3D"] = bm3d, Cost(fastest(bm3d, image, 1))
     scores = {
