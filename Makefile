@@ -19,10 +19,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch comes first and alone, so that a CPU-only or a CUDA build can be put in by hand and is then kept.
+# deepinv, for its tests, lies apart: diffusers would import its torchvision, which fails beside another torch build.
+DEEPINV := deepinv torchvision einops natsort torchmetrics lightning-utilities
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(PIP) install -c constraints.txt torch
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(PIP) install -c constraints.txt --no-deps --upgrade --target $(VENV)/deepinv $(DEEPINV)
 	@touch $@
 
 check: $(INSTALLED)

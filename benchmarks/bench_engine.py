@@ -23,7 +23,8 @@ import torch
 
 from ddip_ray.config.load import load_config
 from ddip_ray.engine.events import StepEvent
-from ddip_ray.engine.run import ExecutorName, reconstruct
+from ddip_ray.engine.planning.layout import ExecutorName
+from ddip_ray.engine.run import reconstruct
 from ddip_ray.prior.training.phantoms import random_ellipses
 from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
 

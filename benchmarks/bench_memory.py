@@ -1,4 +1,4 @@
-"""How many arrays of a slab each method holds at its peak: what `engine.planning.footprint` counts with.
+"""How many arrays of a slab each method holds at its peak: what `engine.planning.memory` counts with.
 
     python benchmarks/bench_memory.py
 
@@ -18,9 +18,10 @@ import numpy as np
 from heading import heading
 
 from ddip_ray.config.load import load_config
-from ddip_ray.config.presets import overlaid
+from ddip_ray.config.methods import METHODS as ROWS
+from ddip_ray.config.methods import overlaid
 from ddip_ray.config.settings import RunConfig
-from ddip_ray.engine.planning.footprint import SHADOW, adapter_bytes, held, num_adapters
+from ddip_ray.engine.planning.memory import VALIDATION_IMAGES, VALIDATION_MEASUREMENTS, adapter_bytes
 from ddip_ray.io.stores.acquisition import open_acquisition
 from ddip_ray.prior.load import save_prior
 from ddip_ray.prior.memory import LiveBytes
@@ -40,7 +41,7 @@ AUTO = "-auto"
 SIZE, SLABS, VIEWS = 32, (24, 48), (8, 32)
 PER_SLICE, SHORT = ("ddip", "scd"), (12, 24)  # which take long
 RUN: dict[str, Any] = {
-    "sampler": {"num_steps": 3, "quiet_cg_iterations": 5},
+    "sampler": {"num_steps": 3, "final_cg_iterations": 5},
     "tv": {"iterations": 3},
     "dps": {"num_steps": 3},
     "predictor_corrector": {"num_steps": 3},
@@ -70,10 +71,10 @@ def main() -> None:
         save_prior(prior, build_network(config), SCHEDULE, {"image_range": [-1.0, 1.0]})
         for method in args.methods.split(","):
             images, measurements = arrays(method, Path(folder), str(prior))
-            counted = held(method)
+            counted = ROWS[method].held_images, ROWS[method].held_measurements
             if method.endswith(AUTO):
-                counted = counted[0] + 4 * SHADOW[0], counted[1] + SHADOW[1]
-            if (adapters := num_adapters(method)) > 0:
+                counted = counted[0] + 4 * VALIDATION_IMAGES, counted[1] + VALIDATION_MEASUREMENTS
+            if (adapters := ROWS[method].adapter_arrays_per_slice) > 0:
                 own = adapters * adapter_bytes(configured(method, str(prior))) / (4 * SIZE**2)
                 counted = counted[0] + round(own), counted[1]
             lines.append(f"| {method} | {images:.1f} | {measurements:.1f} | {counted[0]} | {counted[1]} |")
@@ -115,7 +116,7 @@ def configured(method: str, prior: str) -> RunConfig:
     if method.endswith(AUTO):  # with a shadow of every slice at each of four strengths
         settings = overlaid(settings, {"adaptation": {"policy": "auto"}})
     if method not in PER_SLICE:  # as of a large volume, which has one twin a slice
-        settings = overlaid(settings, {"adaptation": {"enough_twins": 1}})
+        settings = overlaid(settings, {"adaptation": {"target_copies": 1}})
     return load_config(None, settings)
 
 

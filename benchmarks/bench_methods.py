@@ -25,14 +25,14 @@ import torch
 from abdomen import CT, binned
 
 from ddip_ray.config.load import load_config
-from ddip_ray.config.relevant import SECTIONS
+from ddip_ray.config.names import SamplingPattern
 from ddip_ray.config.settings import RunConfig
-from ddip_ray.io.stores.schema import Pattern
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
 from ddip_ray.tasks.acquire.measurement_noise import parse_noise
 from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
 from ddip_ray.tasks.acquire.simulate_mri import simulate_mri
-from ddip_ray.tasks.compare.compare import Layout, Run, compare
+from ddip_ray.tasks.compare.compare import Run, compare
 from ddip_ray.tasks.compare.files import ComparisonFiles
 from ddip_ray.tasks.compare.table import markdown, table
 
@@ -57,7 +57,7 @@ def few(views: int, **scan: Any) -> Scan:
     return Scan(views, **{"window": (-1000.0, 1000.0), "slices": SLICES, **scan})
 
 
-def head(acceleration: float, pattern: Pattern, num_coils: int) -> KSpaceScan:
+def head(acceleration: float, pattern: SamplingPattern, num_coils: int) -> KSpaceScan:
     noise = parse_noise("gaussian:0.02")
     return KSpaceScan(pattern, acceleration, num_coils=num_coils, slices=SLICES, noise=noise)
 
@@ -87,7 +87,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "diffusionmbir-slow": {
         "method": "diffusionmbir",
         "mbir": {"cold": True, "sweeps": 500},
-        "sampler": {"cg_iterations": 100, "quiet_cg_iterations": 100},  # sweeps go on from the last one's
+        "sampler": {"cg_iterations": 100, "final_cg_iterations": 100},  # sweeps go on from the last one's
     },
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": {"admm": {}}},
     "scd-faster": {"method": "scd", "adaptation": {"learning_rate": 1e-4}},
@@ -237,7 +237,7 @@ def is_current(row: dict[str, Any]) -> bool:
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", include=set(SECTIONS[config.method]))
+    return config.model_dump(mode="json", include=set(config.row.sections))
 
 
 def config_of(name: str) -> RunConfig:

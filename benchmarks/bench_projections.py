@@ -21,10 +21,10 @@ from ddip_ray.config.load import load_config
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.stores.result import open_result
-from ddip_ray.problems.load import build_operator
+from ddip_ray.problems.parallel_ct import build_operator
 from ddip_ray.tasks.acquire.import_ct import ImportSettings, ProjectionChoice, import_projections
 from ddip_ray.tasks.judge.evaluate import evaluate
-from ddip_ray.tasks.judge.volumes import read_result, recorded_intensity
+from ddip_ray.tasks.judge.volumes import read_result
 
 EVERY = 3
 
@@ -102,13 +102,13 @@ def read(scan: Scan, store: str, every: int, settings: ImportSettings) -> Acquis
 
 def read_volume(path: str) -> np.ndarray:
     result = open_result(path)
-    return read_result(result, recorded_intensity(result))
+    return read_result(result, result.intensity)
 
 
 def unseen_misfit(full: Acquisition, volume: np.ndarray) -> float:
     """‖A x − y‖/‖y‖ over the views that the reconstruction has not seen."""
     unseen = np.arange(len(full.metadata.acquisition.angles_deg)) % EVERY != 0
-    y = full.read_measurements(0, full.num_slices)[:, unseen] / full.metadata.intensity.measurement_scale
+    y = full.measurements(0, full.num_slices)[:, unseen] / full.metadata.intensity.measurement_scale
     predicted = build_operator(full.metadata.acquisition).forward(torch.from_numpy(volume)).numpy()[:, unseen]
     return float(np.linalg.norm(predicted - y) / np.linalg.norm(y))
 

@@ -1,4 +1,4 @@
-"""What Ctrl-C, and a cluster's warning before it takes a machine back, do to a long command."""
+"""Signals, such as Ctrl-C or a cluster's warning, end a long command after its current step."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-EXIT_CAN_RESUME = 75  # "try again later", of sysexits.h
-# Slurm warns with what the job asked for, by custom USR1; Kubernetes with TERM.
+EXIT_CAN_RESUME = 75  # EX_TEMPFAIL of sysexits.h: "try again later"
+# Slurm warns with the signal that the job asked for, usually USR1; Kubernetes with TERM.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Yields whether to stop after the step that is being made; a second signal ends the command at once."""
+    """Yield a function that says whether to stop after this step; a second signal ends all at once."""
     asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -24,8 +24,8 @@ def stoppable() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
         name = signal.Signals(number).name
-        # Not print, which a signal may have interrupted.
-        os.write(2, f"{name}: stopping after this step; once more to stop at once\n".encode())
+        # Not print: the signal may have interrupted one.
+        os.write(2, f"{name}: stopping after this step; a second signal stops at once\n".encode())
 
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:

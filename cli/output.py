@@ -10,39 +10,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ddip_ray.units import finite_or_null
+
 Report = Callable[[int, int, str], None]  # (done, total, a few words)
 MIN_SECONDS, MAX_SECONDS = 2.0, 10.0  # between two lines of a log
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; a number that is not finite becomes null."""
-    print(json.dumps(_finite(value), indent=1, ensure_ascii=False))
+    """Print ``value`` as one JSON document on stdout; numbers that are not finite become null."""
+    print(json.dumps(finite_or_null(value), indent=1, ensure_ascii=False))
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-def print_acquisition(path: str, as_json: bool) -> None:
-    """What a new acquisition is, and what to do with it."""
-    from ddip_ray.tasks.describe import describe, in_words
-
-    facts = describe(path)
-    if as_json:
-        print_json(facts)
-    else:
-        print(format_fields(in_words(facts)))
-        print(f"\nnext: ddip-ray reconstruct {path}")
+def say(text: str) -> None:
+    """Print a line for a person on stderr, at once."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def format_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Aligned columns, the first row a heading; the columns in ``right`` flush right."""
+    """``rows`` as text with aligned columns, those in ``right`` flush right; the first row is the heading."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -55,7 +40,7 @@ def format_table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> st
 
 
 def format_fields(fields: Mapping[str, str]) -> str:
-    """Name and value, one pair a line, the values aligned; a value of several lines is indented."""
+    """``fields`` as text: a name and its value on each line, values aligned, their further lines indented."""
     width = max(map(len, fields), default=0) + 2
     return "\n".join(
         f"{name:{width}}{value}".replace("\n", "\n" + " " * width).rstrip() for name, value in fields.items()
@@ -63,7 +48,7 @@ def format_fields(fields: Mapping[str, str]) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """``0:07``, ``12:30``, ``1:02:03``."""
+    """``seconds`` as ``0:07``, ``12:30`` or ``1:02:03``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -71,7 +56,7 @@ def format_seconds(seconds: float) -> str:
 
 @contextmanager
 def progress(title: str) -> Iterator[Report]:
-    """A live bar when stderr is a terminal, otherwise a plain line every tenth, or every ten seconds."""
+    """Show progress on stderr: a live bar on a terminal, otherwise a line per tenth or every ten seconds."""
     if sys.stderr.isatty():
         with _bar(title) as report:
             yield report
@@ -105,6 +90,6 @@ def _line_printer(title: str) -> Report:
         if done != total and not (passed >= MAX_SECONDS or (tenth > last_tenth and passed >= MIN_SECONDS)):
             return
         last_tenth, last_time = tenth, now
-        print(f"{title} {done}/{total}  {words}".rstrip(), file=sys.stderr, flush=True)
+        say(f"{title} {done}/{total}  {words}".rstrip())
 
     return report

@@ -1,12 +1,15 @@
-"""What ends a command that is no fault of the program."""
+"""Errors that are not the program's fault: wrong input, lack of resources, interruptions."""
 
 
 class InputError(Exception):
     """Something the user gave is wrong.
 
-    The message names the file, field or flag, what was found and what was expected;
-    ``hint`` says what to try next. The command line prints both and exits non-zero
-    without a traceback.
+    The message names the file, setting or parameter, what was found and what was expected. The command line
+    prints it and the hint without a traceback, and exits with a code other than 0.
+
+    Args:
+        message: what is wrong; parameters of the library in backquotes.
+        hint: what to try next.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -19,15 +22,20 @@ class InputError(Exception):
 
 
 class Unavailable(InputError):
-    """Something is full, busy or away, and may not be in a while."""
+    """Something is full, busy or unreachable now; a later try may succeed."""
 
 
 class NoRoom(Unavailable):
-    """The cluster is too small or, for now, too full."""
+    """The cluster is too small or, at the moment, too full."""
 
 
 class Interrupted(Exception):
-    """The user, or the machine's owner, ends a run; with ``can_resume`` the same command goes on."""
+    """The user, or the cluster, has ended a run.
+
+    Args:
+        message: how far the run came.
+        can_resume: whether the same command goes on from a snapshot.
+    """
 
     def __init__(self, message: str, can_resume: bool = False) -> None:
         super().__init__(message, can_resume)
@@ -38,4 +46,4 @@ class Interrupted(Exception):
 
 
 class WorkersLost(Exception):
-    """Workers died or hang: of the machine, not of what they compute. New ones may well succeed."""
+    """Workers died or hang. The cause is the machine, not the computation, so new workers may succeed."""

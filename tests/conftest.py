@@ -12,8 +12,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a process of tests for each core
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave their core to others
 
 import numpy as np
 import pytest
@@ -22,8 +24,52 @@ import torch
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+# Files that start Ray. One process of tests has them all, so that no two start Ray at the same moment.
+RAY_FILES = {
+    "test_checkup_cluster.py",
+    "test_client.py",
+    "test_cohort.py",
+    "test_doctor.py",
+    "test_executors.py",
+    "test_faults.py",
+    "test_wait_for_nodes.py",
+    "test_interrupts.py",
+    "test_object_store.py",
+    "test_ray_failures.py",
+    "test_reconstruct.py",
+    "test_resume.py",
+    "test_slurm.py",
+    "test_two_hosts.py",
+}
+# Folders whose tests take milliseconds each, which come before all else.
+CHEAP_FOLDERS = {"io", "operators", "tests"}
+# Real data, which the repository does not hold: beside it, or where the variable says.
+DATA = Path(os.environ.get("DDIP_RAY_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SMALL_SHAPE = (12, 20, 24)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cheap tests come first, then those with Ray, and beside these all others."""
+
+    def turn(item: pytest.Item) -> int:
+        if item.path.name in RAY_FILES:
+            return 1
+        return 0 if item.path.parent.name in CHEAP_FOLDERS else 2
+
+    items.sort(key=turn)  # which keeps the order among equals
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A scheduler that gives a process a file at a time, and one process all files with Ray."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class RayInOneProcess(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "ray" if Path(file).name in RAY_FILES else file
+
+    return RayInOneProcess(config, log)
 
 
 @pytest.fixture
@@ -32,7 +78,7 @@ def real_data() -> Callable[[str], Path]:
 
     def find(name: str) -> Path:
         if not (DATA / name).exists():
-            pytest.skip(f"../shared/data absent: {name}")
+            pytest.skip(f"no real data in {DATA} (DDIP_RAY_TEST_DATA): {name}")
         return DATA / name
 
     return find

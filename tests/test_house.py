@@ -10,7 +10,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from ddip_ray_cli.main import app
+from ddip_ray_cli.app import app
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -34,9 +34,13 @@ def test_wheel_claims_only_its_own_names() -> None:
 
 def test_every_folder_of_code_is_packaged() -> None:
     packaged = set(PROJECT["tool"]["setuptools"]["packages"])
-    folders = {path.parent.relative_to(HOUSE) for path in (HOUSE / "ddip_ray").rglob("*.py")}
-    named = {".".join(folder.parts) for folder in folders}
-    assert named | {"ddip_ray_cli", "ddip_ray_deploy"} == packaged
+    rooms = {"ddip_ray": HOUSE / "ddip_ray", "ddip_ray_cli": HOUSE / "cli"}
+    named = {
+        ".".join((name, *path.parent.relative_to(folder).parts))
+        for name, folder in rooms.items()
+        for path in folder.rglob("*.py")
+    }
+    assert named | {"ddip_ray_deploy"} == packaged
 
 
 def test_every_requirement_is_pinned_within_its_range() -> None:

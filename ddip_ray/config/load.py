@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,35 +10,32 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ddip_ray.config.presets import overlaid, preset_values
+from ddip_ray.config.methods import overlaid
+from ddip_ray.config.renamed import old_names
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.errors import InputError
 
-RESTART_T = 200  # where an earlier reconstruction is taken up again, unless something else is said
-
-__all__ = ["RunConfig", "load_config"]
-
 
 def load_config(path: str | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """The preset, overlaid by a YAML file, overlaid by flags (``overrides``; None means not given).
+    """The method's preset, overlaid by a YAML file, overlaid by ``overrides`` (None means not given).
+
+    Old names of keys are read, and a `FutureWarning` says the new ones.
 
     Raises:
-        InputError: unreadable file, unknown key or bad value, one bullet for each.
+        InputError: the file cannot be read, a key is unknown or a value is bad; one bullet for each.
     """
-    values = given_settings(path, overrides)
-    if values.get("start_from") is not None:
-        values = overlaid({"sampler": {"start": "reconstruction", "start_t": RESTART_T}}, values)
-    preset = values.get("preset", RunConfig.model_fields["preset"].default)
-    method = values.get("method", RunConfig.model_fields["method"].default)
+    values, source = given_settings(path, overrides), path or "given by flags"
+    for sentence in old_names(values):
+        warnings.warn(f"configuration {source}: {sentence}", FutureWarning, stacklevel=2)
     try:
-        return RunConfig.model_validate(overlaid(preset_values(preset, str(method)), values))
+        return RunConfig.model_validate(values)
     except ValidationError as error:
         bullets = [f"\n  - {_explain(e)}" for e in error.errors()]
-        raise InputError(f"configuration {path or 'given by flags'}:{''.join(bullets)}") from error
+        raise InputError(f"configuration {source}:{''.join(bullets)}") from error
 
 
 def given_settings(path: str | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """What a user said, no more: a YAML file, overlaid by flags (None means not given)."""
+    """Only what a user gave: a YAML file, overlaid by ``overrides`` (None means not given)."""
     values: dict[str, Any] = {}
     if path is not None:
         try:

@@ -1,1 +1,1 @@
-"""Checks of a cluster and of its nodes, before a run."""
+"""Checks of a machine, or of a Ray cluster and its nodes, before a run."""

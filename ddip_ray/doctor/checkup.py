@@ -1,4 +1,4 @@
-"""`ddip-ray doctor`: is this machine, or a Ray cluster, ready for runs?"""
+"""The checkup: is this machine, or a Ray cluster, ready for runs?"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ddip_ray.doctor.versions import (
 from ddip_ray.engine.ray.cluster import cluster_address, connected
 from ddip_ray.io import paths
 
-PATIENCE = 60.0  # seconds, with each question to a node
+PATIENCE = 60.0  # seconds to wait for each answer of a node
 
 
 def check_cluster(
@@ -41,10 +41,21 @@ def check_cluster(
     patience: float = PATIENCE,
     connect_timeout: float = CONNECT_TIMEOUT,
 ) -> list[Finding]:
-    """Of the cluster at ``RAY_ADDRESS``; without one of this machine, on which a Ray is started for it.
+    """Run every check on the Ray cluster at ``RAY_ADDRESS``.
+
+    If none is set, start Ray locally and check this machine.
+
+    Args:
+        storage: folders, or parts of buckets, that all nodes must be able to write.
+        num_gpus: number of GPUs that a run will use; None: any number will do.
+        patience: seconds to wait for each answer of a node.
+        connect_timeout: seconds to wait for each TCP connection between two nodes.
+
+    Returns:
+        The findings, in the order of the checks.
 
     Raises:
-        InputError: nobody listens at the address, or a path of ``storage`` cannot be one.
+        InputError: nobody listens at the address, or an entry of ``storage`` is not a path.
     """
     for path in storage:
         paths.absolute(path)
@@ -55,7 +66,7 @@ def check_cluster(
             return refused
         try:
             stack.enter_context(connected(1))
-        except Exception as error:  # Ray's own, of any type, when it cannot start here
+        except Exception as error:  # Ray raises errors of any type when it cannot start here
             if address is not None:
                 raise
             return [_no_start(error), *_without_ray()]
@@ -65,6 +76,7 @@ def check_cluster(
 def _check_nodes(
     storage: Sequence[str], num_gpus: int | None, patience: float, connect_timeout: float
 ) -> list[Finding]:
+    """All checks, on the cluster that is connected."""
     nodes = alive_nodes()
     findings = check_nodes(nodes)
     able, versions = check_essentials(nodes, patience)
@@ -77,7 +89,7 @@ def _check_nodes(
 def _check_with(
     probes: Probes, storage: Sequence[str], num_gpus: int | None, connect_timeout: float
 ) -> list[Finding]:
-    """In this order: what a dead disk can stop comes last."""
+    """All checks that ask the nodes; those that a dead disk can block come last."""
     findings = check_packages(probes)
     findings += check_machines(probes, num_gpus)
     findings += check_priors(probes)
@@ -99,7 +111,7 @@ def _no_start(error: Exception) -> Finding:
 
 
 def _without_ray() -> list[Finding]:
-    """What this process can say alone."""
+    """The findings that this process can make alone, where Ray does not start."""
     here, gpus = essential_versions(), gpu_facts()
     socket_path = Path(tempfile.gettempdir()) / "ray" / "session" / "sockets" / "plasma_store"
     return [
@@ -111,6 +123,6 @@ def _without_ray() -> list[Finding]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Ray prints of its own accord what goes wrong with workers; the findings say it."""
+    """Suppress what Ray prints about failing workers; the findings say it."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield

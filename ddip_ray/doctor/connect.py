@@ -1,6 +1,6 @@
-"""Whether Ray connects at all, tried in a process that can be given up.
+"""The check whether Ray connects at all, made in a process of its own.
 
-Against a Ray of another version, or one that is stuck, `ray.init` may fail, wait for minutes or end the
+If the cluster has another version of Ray, or is stuck, `ray.init` may fail, wait for minutes or end the
 process.
 """
 
@@ -16,14 +16,21 @@ from ddip_ray.engine.ray.cluster import connected
 from ddip_ray.errors import InputError
 
 _NOBODY, _REFUSED = 3, 4  # exit codes
-_NOBODY_WORDS = "no Ray cluster answers"  # of `connected`
+_NOBODY_WORDS = "no Ray cluster answers"  # from the error of `connected`
 
 
 def check_connection(address: str, patience: float) -> list[Finding]:
-    """Empty when Ray connects.
+    """Try to connect to the cluster at ``address``.
+
+    Args:
+        address: the address of the cluster.
+        patience: seconds to wait.
+
+    Returns:
+        Nothing if Ray connects, otherwise one finding that says why it does not.
 
     Raises:
-        InputError: nobody listens there.
+        InputError: nobody listens at the address.
     """
     command = [sys.executable, "-m", __name__]
     environment = {**os.environ, "RAY_ADDRESS": address}

@@ -1,4 +1,4 @@
-"""What a check found, and how bad it is."""
+"""Findings of the checks, and answers that are missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Status(StrEnum):
-    """The worse the later."""
+    """The severity of a finding; the most serious comes last."""
 
     PASS = "pass"
     WARN = "warn"
@@ -20,7 +20,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """``where`` names a node, a pair of them, or all; ``fix`` says what to do unless it passed."""
+    """One line of the report.
+
+    Attributes:
+        check: name of the check.
+        where: a node, a pair of nodes, or "all".
+        status: how serious it is.
+        found: what was found.
+        fix: what to do about it; empty if the check passed.
+    """
 
     check: str
     where: str
@@ -30,8 +38,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of several things that a finding is made of."""
+class Observation:
+    """One of the things that make up a finding."""
 
     found: str
     status: Status = Status.PASS
@@ -40,27 +48,28 @@ class Part:
 
 @dataclass(frozen=True)
 class Trouble:
-    """In place of a node's answer: why there is none."""
+    """Stands in for a node's answer, and says why there is none."""
 
     words: str
 
 
 class Silence(Trouble):
-    """The node cannot be asked any more."""
+    """Stands in for the answer of a node that cannot be asked again."""
 
 
 def worst(statuses: Sequence[Status]) -> Status:
+    """The most serious status; `Status.PASS` if there is none."""
     return max(statuses, key=list(Status).index, default=Status.PASS)
 
 
-def combined(check: str, where: str, parts: Sequence[Part]) -> Finding:
-    """One finding of all parts, as bad as the worst of them."""
-    fixes = dict.fromkeys(part.fix for part in parts if part.fix)
+def combined(check: str, where: str, observations: Sequence[Observation]) -> Finding:
+    """One finding made of several observations, as serious as the worst of them."""
+    fixes = dict.fromkeys(seen.fix for seen in observations if seen.fix)
     return Finding(
         check,
         where,
-        worst([part.status for part in parts]),
-        "; ".join(part.found for part in parts),
+        worst([seen.status for seen in observations]),
+        "; ".join(seen.found for seen in observations),
         " ".join(fixes),
     )
 
@@ -68,7 +77,16 @@ def combined(check: str, where: str, parts: Sequence[Part]) -> Finding:
 def separated(
     check: str, answers: Mapping[str, T | Trouble], fix: str = "See the logs of Ray on that node."
 ) -> tuple[dict[str, T], list[Finding]]:
-    """The answers, by node, and a failure for each node that has none."""
+    """Separate the answers of nodes from the failures.
+
+    Args:
+        check: name of the check.
+        answers: what each node answered, or why it did not.
+        fix: what to do about a missing answer.
+
+    Returns:
+        The answers by node, and a failed finding for each node without one.
+    """
     good, findings = dict[str, T](), list[Finding]()
     for where, answer in answers.items():
         if isinstance(answer, Trouble):
@@ -79,6 +97,6 @@ def separated(
 
 
 def as_trouble(error: BaseException) -> Trouble:
-    """In one line of an error's own words."""
+    """The trouble that an error describes, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return Trouble(": ".join([type(error).__name__, *lines[:1]])[:300])

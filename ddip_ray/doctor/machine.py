@@ -1,4 +1,4 @@
-"""One machine: its GPUs, memory and disks, whether the prior loads, and its clock."""
+"""Checks of each machine: its GPUs, memory and disks, whether the priors load, and its clock."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddip_ray.doctor.findings import Finding, Part, Status, combined, separated
+from ddip_ray.doctor.findings import Finding, Observation, Status, combined, separated
 from ddip_ray.doctor.nodes import Probes
 from ddip_ray.engine.ray.resources import available_bytes
 from ddip_ray.numerics.cores import own_cores
 from ddip_ray.units import format_bytes
 
 MIN_MEMORY = 2 * 2**30
-MIN_SHARED_MEMORY = 512 * 2**20  # a container has 64 MiB unless told otherwise
+MIN_SHARED_MEMORY = 512 * 2**20  # a container has 64 MiB by default
 MIN_TEMPORARY = 2 * 2**30
-MAX_DISK_USED = 0.95  # when Ray stops writing to it
-MAX_SOCKET_PATH = 107  # of AF_UNIX
-SKEW_WARN, SKEW_FAIL = 2.0, 30.0  # seconds; drivers of a cohort take over what is two minutes old
+MAX_DISK_USED = 0.95  # the share of a disk in use at which Ray stops writing to it
+MAX_SOCKET_PATH = 107  # characters; limit of AF_UNIX
+SKEW_WARN, SKEW_FAIL = 2.0, 30.0  # seconds; a cohort's driver takes over entries that are two minutes old
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """``trouble`` is empty when it computes."""
+    """A GPU; ``trouble`` says why it does not compute, and is empty if it does."""
 
     name: str
     num_bytes: int
@@ -33,7 +33,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuFacts:
-    """``torch`` names the build; ``trouble`` says why it sees no GPU at all."""
+    """The GPUs that torch sees; ``torch`` names its build, ``trouble`` says why it sees none."""
 
     gpus: list[Gpu]
     torch: str
@@ -42,16 +42,27 @@ class GpuFacts:
 
 @dataclass(frozen=True)
 class HostFacts:
+    """A machine's cores, memory and disks.
+
+    Attributes:
+        num_cores: CPU cores that this process may use.
+        memory: bytes of memory.
+        available: bytes of memory that programs can use now.
+        shared_memory: bytes of /dev/shm; None where there is none.
+        temporary_free: free bytes where Ray keeps its temporary files.
+        temporary_total: all bytes there.
+    """
+
     num_cores: int
     memory: int
     available: int
-    shared_memory: int | None  # None where there is no /dev/shm
+    shared_memory: int | None
     temporary_free: int
     temporary_total: int
 
 
 def gpu_facts() -> GpuFacts:
-    """Each GPU computes a little."""
+    """The GPUs of this machine, each tried with a small computation."""
     import torch
 
     build = f"torch {torch.__version__}, CUDA {torch.version.cuda or 'none'}"
@@ -77,7 +88,10 @@ def _tried(index: int) -> Gpu:
 
 
 def host_facts(socket_path: Path) -> HostFacts:
-    """``socket_path`` is that of the node's object store, in Ray's folder for temporary files."""
+    """The cores, memory and disks of this machine.
+
+    ``socket_path`` is the socket of the node's object store, in Ray's folder for temporary files.
+    """
     shared = Path("/dev/shm")
     temporary = shutil.disk_usage(socket_path.parents[2])
     return HostFacts(
@@ -91,7 +105,14 @@ def host_facts(socket_path: Path) -> HostFacts:
 
 
 def load_shipped_priors() -> list[str]:
-    """All of them; InputError when one cannot be read."""
+    """Load every prior that comes with the package.
+
+    Returns:
+        Their names.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
     from ddip_ray.prior.catalog import find_prior, shipped_priors
     from ddip_ray.prior.load import load_prior
 
@@ -102,45 +123,48 @@ def load_shipped_priors() -> list[str]:
 
 
 def judge_gpus(where: str, num_counted: int, facts: GpuFacts) -> Finding:
-    """``num_counted`` by Ray, which hands them out."""
+    """Judge a node's GPUs; ``num_counted`` is how many of them Ray hands out."""
     num_seen = len(facts.gpus)
     parts = [_one_gpu(index, gpu) for index, gpu in enumerate(facts.gpus)]
     if num_counted > num_seen:
         why = f", {facts.trouble}" if facts.trouble else ""
         words = f"Ray counts {num_counted} GPUs, torch can use {num_seen} ({facts.torch}{why})"
         fix = "Install a build of torch for that node's CUDA driver; see nvidia-smi there."
-        parts.append(Part(words, Status.FAIL, fix))
+        parts.append(Observation(words, Status.FAIL, fix))
     elif num_counted < num_seen:
         words = f"Ray counts {num_counted} of {num_seen} GPUs"
-        parts.append(Part(words, Status.WARN, f"Start that node's Ray with --num-gpus {num_seen}."))
+        parts.append(Observation(words, Status.WARN, f"Start that node's Ray with --num-gpus {num_seen}."))
     if num_seen:
-        parts.append(Part(facts.torch))
-    return combined("GPUs", where, parts or [Part("CPU")])
+        parts.append(Observation(facts.torch))
+    return combined("GPUs", where, parts or [Observation("CPU")])
 
 
-def _one_gpu(index: int, gpu: Gpu) -> Part:
+def _one_gpu(index: int, gpu: Gpu) -> Observation:
     words = f"GPU {index} {gpu.name} {format_bytes(gpu.num_bytes)}"
     if not gpu.trouble:
-        return Part(words)
+        return Observation(words)
     if "out of memory" in gpu.trouble:
-        return Part(f"{words}: its memory is full", Status.WARN, "See nvidia-smi there for who has it.")
-    return Part(
+        return Observation(
+            f"{words}: its memory is full", Status.WARN, "See nvidia-smi there for who has it."
+        )
+    return Observation(
         f"{words}: {gpu.trouble}", Status.FAIL, "See nvidia-smi there; a driver may have to be updated."
     )
 
 
 def judge_wanted_gpus(num_wanted: int, by_node: Mapping[str, int]) -> Finding:
-    """GPUs that both Ray and torch have, of all nodes."""
+    """Judge whether there are ``num_wanted`` GPUs; ``by_node`` counts those that Ray and torch can use."""
     total = sum(by_node.values())
     places = ", ".join(f"{number} on {where}" for where, number in by_node.items() if number)
     words = f"{num_wanted} asked for, {total} there" + (f" ({places})" if places else "")
     if total >= num_wanted:
         return Finding("GPUs", "all", Status.PASS, words)
-    fix = f"Use --gpus {total}." if total else "Use --workers for CPU workers, or add nodes with GPUs."
+    fix = f"Use {total} GPUs at most." if total else "Use workers on CPUs, or add nodes with GPUs."
     return Finding("GPUs", "all", Status.FAIL, words, fix)
 
 
 def judge_host(where: str, facts: HostFacts, socket_path: Path) -> Finding:
+    """Judge whether a node has enough memory and disk for Ray and one worker."""
     shared, free = facts.shared_memory, facts.temporary_free
     used = 1 - free / facts.temporary_total
     length = len(os.fsencode(socket_path))
@@ -148,7 +172,7 @@ def judge_host(where: str, facts: HostFacts, socket_path: Path) -> Finding:
         "host",
         where,
         [
-            Part(f"{facts.num_cores} cores"),
+            Observation(f"{facts.num_cores} cores"),
             _enough(
                 f"{format_bytes(facts.available)} of {format_bytes(facts.memory)} of memory free",
                 facts.available >= MIN_MEMORY,
@@ -169,17 +193,17 @@ def judge_host(where: str, facts: HostFacts, socket_path: Path) -> Finding:
     )
 
 
-def _enough(words: str, is_enough: bool, fix: str) -> Part:
-    return Part(words) if is_enough else Part(words, Status.WARN, fix)
+def _enough(words: str, is_enough: bool, fix: str) -> Observation:
+    return Observation(words) if is_enough else Observation(words, Status.WARN, fix)
 
 
-def _too_long(length: int) -> Part:
+def _too_long(length: int) -> Observation:
     words = f"Ray's sockets have paths of {length} characters, of {MAX_SOCKET_PATH} at most"
-    return Part(words, Status.FAIL, "Start Ray with a shorter --temp-dir.")
+    return Observation(words, Status.FAIL, "Start Ray with a shorter --temp-dir.")
 
 
 def judge_clock(where: str, offset: float, round_trip: float) -> Finding:
-    """``offset`` in seconds, of which half the round trip is uncertain."""
+    """Judge a node's clock: ``offset`` seconds ahead of ours, uncertain by half the ``round_trip``."""
     status = Status.PASS
     if abs(offset) > SKEW_WARN:
         status = Status.FAIL if abs(offset) > SKEW_FAIL else Status.WARN
@@ -189,6 +213,7 @@ def judge_clock(where: str, offset: float, round_trip: float) -> Finding:
 
 
 def check_machines(probes: Probes, num_gpus: int | None) -> list[Finding]:
+    """Check memory, disks and GPUs of every node; ``num_gpus`` is the number wanted in all, if any."""
     sockets = {name: node.socket_path for name, node in probes.nodes.items()}
     counted = {name: node.num_gpus for name, node in probes.nodes.items()}
     hosts, findings = separated(
@@ -204,6 +229,7 @@ def check_machines(probes: Probes, num_gpus: int | None) -> list[Finding]:
 
 
 def check_priors(probes: Probes) -> list[Finding]:
+    """Check that every node can load the priors that come with the package."""
     loaded, findings = separated("prior", probes.ask(load_shipped_priors), "Install ddip-ray there again.")
     return findings + [
         Finding("prior", where, Status.PASS, f"{', '.join(names)} can be loaded")
@@ -212,6 +238,6 @@ def check_priors(probes: Probes) -> list[Finding]:
 
 
 def check_clocks(probes: Probes) -> list[Finding]:
-    """One node after the other, so that none waits for another."""
+    """Check the clocks, one node after the other, so that no answer is delayed by another."""
     offsets, findings = separated("clock", {name: probes.clock_offset(name) for name in list(probes.nodes)})
     return findings + [judge_clock(where, *measured) for where, measured in offsets.items()]

@@ -1,4 +1,4 @@
-"""Whether nodes can talk to each other, as their workers will."""
+"""Checks whether nodes can talk to each other as their workers will."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from ddip_ray.doctor.probe import Group, reach_all
 
 CONNECT_TIMEOUT = 4.0  # seconds
 GROUP_TIMEOUT = 20.0
-_OPEN = "Workers talk on any port that is free: let all TCP ports through between the nodes (firewall)."
+_OPEN = "Workers use any free port: let all TCP ports through between the nodes (firewall)."
 
 
 def check_network(
     probes: Probes, all_have_gpus: bool, connect_timeout: float = CONNECT_TIMEOUT
 ) -> list[Finding]:
-    """Every ordered pair of nodes; then, if no pair is blocked, groups of one process a node."""
+    """Check every ordered pair of nodes and then, if no pair is blocked, process groups across all nodes.
+
+    Args:
+        probes: the nodes to ask.
+        all_have_gpus: whether to check NCCL, too.
+        connect_timeout: seconds to wait for each connection.
+    """
     findings = judge_addresses(list(probes.nodes.values()))
     ports, silent = separated("network", probes.request({name: ("listen", ()) for name in probes.nodes}))
     addresses = {name: (probes.nodes[name].ip, port) for name, port in ports.items()}
@@ -26,7 +32,7 @@ def check_network(
     }
     answers = probes.request(
         {name: ("ask", (reach_all, those, connect_timeout)) for name, those in others.items()},
-        # As many rounds of blocked connections as a node makes, in the worst case.
+        # Time for all rounds of blocked connections that a node makes in the worst case.
         connect_timeout * (2 + len(addresses) // 64) + 20.0,
     )
     reached, more = separated("network", answers)
@@ -39,7 +45,7 @@ def check_network(
 
 
 def judge_addresses(nodes: Sequence[Node]) -> list[Finding]:
-    """Of loopback, where there is more than one machine to reach."""
+    """Warn of loopback addresses where there are several nodes."""
     if len(nodes) < 2:
         return []
     fix = "Start that node's Ray with --node-ip-address and an address that the others reach."
@@ -53,7 +59,12 @@ def judge_addresses(nodes: Sequence[Node]) -> list[Finding]:
 def judge_pairs(
     reached: Mapping[str, Mapping[str, str]], addresses: Mapping[str, tuple[str, int]]
 ) -> list[Finding]:
-    """``reached[a][b]`` is empty, or why ``a`` cannot connect to ``b``."""
+    """Judge the connections between nodes.
+
+    Args:
+        reached: ``reached[a][b]`` says why ``a`` cannot connect to ``b``; empty if it can.
+        addresses: where each node listened.
+    """
     blocked = [
         Finding("network", f"{start} to {end}", Status.FAIL, f"{addresses[end][0]}: {why}", _OPEN)
         for start, ends in reached.items()
@@ -66,7 +77,7 @@ def judge_pairs(
 
 
 def _check_group(probes: Probes, backend: str) -> Finding:
-    """What workers do first, and then with every step."""
+    """Check an all-reduce across all nodes, which is what workers do in every step."""
     names = list(probes.nodes)
     first = probes.nodes[names[0]]
     port = probes.request({first.name: ("host_group", (GROUP_TIMEOUT,))})[first.name]
@@ -80,7 +91,12 @@ def _check_group(probes: Probes, backend: str) -> Finding:
 
 
 def judge_group(backend: str, answers: Mapping[str, tuple[float, str] | Trouble]) -> Finding:
-    """Each node has the sum of all ranks and the name of its interface, if the user or we gave one."""
+    """Judge a process group.
+
+    Args:
+        backend: "gloo" or "nccl".
+        answers: each node's sum of all ranks, and the name of its network interface if one was chosen.
+    """
     good, troubles = separated(backend, answers)
     interfaces = sorted({name for _, name in good.values() if name})
     through = f" through {', '.join(interfaces)}" if interfaces else ""

@@ -1,4 +1,4 @@
-"""The nodes of a Ray cluster, and questions to them. No wait is without end."""
+"""The nodes of a Ray cluster, and questions to them; every wait has an end."""
 
 from __future__ import annotations
 
@@ -16,12 +16,21 @@ from ddip_ray.doctor.probe import Probe
 # Ray would hide the GPUs from an actor that asks for none.
 _SEE_ALL_GPUS = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
 
-Request = tuple[str, tuple[Any, ...]]  # a method of `Probe` and its arguments
+Request = tuple[str, tuple[Any, ...]]  # name of a method of `Probe`, and its arguments
 
 
 @dataclass(frozen=True)
 class Node:
-    """``name`` is the host's, with a part of the node's id where several nodes share a host."""
+    """A node of the cluster.
+
+    Attributes:
+        name: name of the host, with a part of the node's id where several nodes share a host.
+        node_id: Ray's id of the node.
+        ip: IP address by which Ray knows the node.
+        num_gpus: GPUs that Ray hands out there.
+        num_cpus: cores that Ray hands out there.
+        socket_path: socket of the node's object store.
+    """
 
     name: str
     node_id: str
@@ -32,7 +41,7 @@ class Node:
 
 
 def alive_nodes() -> list[Node]:
-    """As Ray sees them."""
+    """The nodes that Ray takes to be alive."""
     import ray
 
     found = [node for node in ray.nodes() if node["Alive"]]
@@ -52,7 +61,7 @@ def alive_nodes() -> list[Node]:
 
 
 def check_nodes(nodes: list[Node]) -> list[Finding]:
-    """That there are some with cores, and which have died."""
+    """Check that some nodes have cores, and report nodes that have died."""
     import ray
 
     cores = sum(node.num_cpus for node in nodes)
@@ -69,8 +78,13 @@ def check_nodes(nodes: list[Node]) -> list[Finding]:
     return findings
 
 
-def gathered(refs: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """The results, by node; a `Trouble` for each that failed or is late."""
+def answers_of(refs: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+    """The answers by node, with a `Trouble` for each that failed or is late.
+
+    Args:
+        refs: pending results, by node.
+        timeout: seconds to wait for all of them.
+    """
     import ray
 
     done, _ = ray.wait(list(refs.values()), num_returns=len(refs), timeout=timeout) if refs else ([], [])
@@ -86,7 +100,7 @@ def gathered(refs: Mapping[str, Any], timeout: float) -> dict[str, Any]:
 
 
 def _last_words(error: Exception) -> str:
-    """Of an actor that died with a traceback, its last line."""
+    """An error in one line; for an actor that died with a traceback, its last line."""
     if "Traceback" in str(error):
         return str(error).strip().rpartition("\n")[2][:300]
     return as_trouble(error).words
@@ -95,23 +109,38 @@ def _last_words(error: Exception) -> str:
 def ask_without_actor(
     nodes: list[Node], function: Callable[..., Any], *arguments: Any, timeout: float
 ) -> dict[str, Any]:
-    """As a task: even nodes of another Ray version answer if ``function`` is Python's own."""
+    """Ask nodes by a Ray task, to which nodes with another version of Ray answer, too.
+
+    Args:
+        nodes: the nodes to ask.
+        function: called on each node; it must come with Python, because the node may lack this package.
+        *arguments: its arguments.
+        timeout: seconds to wait for all answers.
+
+    Returns:
+        The answers by node.
+    """
     import ray
 
     remote = ray.remote(function)
     refs = {node.name: remote.options(**_pinned(node), max_retries=0).remote(*arguments) for node in nodes}
-    return gathered(refs, timeout)
+    return answers_of(refs, timeout)
 
 
 def _pinned(node: Node) -> dict[str, Any]:
-    """To that node and no other; it may be busy, or have no cores for Ray."""
+    """Ray's options that pin a task or actor to a node, even if that is busy or has no cores for Ray."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node.node_id, soft=False)}
 
 
 class Probes:
-    """A `Probe` on each node. Those that do not answer once are not asked again."""
+    """A `Probe` on each node. A node that fails to answer once is not asked again.
+
+    Args:
+        nodes: the nodes to ask.
+        patience: seconds to wait for each answer.
+    """
 
     def __init__(self, nodes: list[Node], patience: float) -> None:
         import ray
@@ -126,24 +155,35 @@ class Probes:
         }
 
     def request(self, requests: Mapping[str, Request], timeout: float | None = None) -> dict[str, Any]:
-        """Answers by node, of those that are left."""
+        """Ask each node its own question.
+
+        Args:
+            requests: the questions by node; nodes that have not answered before are left out.
+            timeout: seconds to wait; None: ``patience``.
+
+        Returns:
+            The answers by node, with a `Trouble` for each that failed.
+        """
         refs = {
             name: getattr(self._actors[name], method).remote(*arguments)
             for name, (method, arguments) in requests.items()
             if name in self.nodes
         }
-        answers = gathered(refs, self.patience if timeout is None else timeout)
+        answers = answers_of(refs, self.patience if timeout is None else timeout)
         for name, answer in answers.items():
             if isinstance(answer, Silence):
                 del self.nodes[name]
         return answers
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """The same question to all."""
+        """Ask all nodes to call ``function``; the answers by node."""
         return self.request({name: ("ask", (function, *arguments)) for name in self.nodes})
 
     def clock_offset(self, name: str, num_rounds: int = 3) -> tuple[float, float] | Trouble:
-        """Of the node's clock to ours, and the round trip, of which one half each way is assumed."""
+        """The offset of a node's clock to ours, and the round trip of the question, in seconds.
+
+        The fastest of ``num_rounds`` questions counts; both ways are assumed to take the same time.
+        """
         best = (0.0, float("inf"))
         for _ in range(num_rounds):
             sent = time.time()
@@ -155,6 +195,7 @@ class Probes:
         return best
 
     def close(self) -> None:
+        """End the probes."""
         import ray
 
         for actor in self._actors.values():
@@ -164,6 +205,7 @@ class Probes:
 
 @contextlib.contextmanager
 def probes_on(nodes: list[Node], patience: float) -> Iterator[Probes]:
+    """Probes on all nodes, which end with the context."""
     probes = Probes(nodes, patience)
     try:
         yield probes

@@ -1,6 +1,6 @@
-"""What runs on a node while it is checked: an actor of Ray's that answers questions.
+"""The Ray actor that answers questions on a node while it is checked.
 
-What is asked are functions that the node imports itself, so it needs the same ddip-ray as the driver.
+The node imports the functions that it is asked to call, so it needs the same ddip-ray as the driver.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_AT_ONCE = 64
 
 
 def reach(address: tuple[str, int], timeout: float) -> str:
-    """Why no TCP connection comes about within ``timeout`` seconds; empty when one does."""
+    """The reason why no TCP connection to ``address`` opens within ``timeout`` seconds; empty if one does."""
     try:
         socket.create_connection(address, timeout).close()
     except OSError as error:
@@ -25,7 +25,7 @@ def reach(address: tuple[str, int], timeout: float) -> str:
 
 
 def reach_all(addresses: Mapping[str, tuple[str, int]], timeout: float) -> dict[str, str]:
-    """The same of many, by name, at once: blocked ones take one timeout together."""
+    """`reach` for many addresses at once, by name; blocked ones share one timeout."""
     with ThreadPoolExecutor(_MAX_AT_ONCE) as pool:
         answers = pool.map(lambda address: reach(address, timeout), addresses.values())
         return dict(zip(addresses, answers, strict=True))
@@ -33,7 +33,7 @@ def reach_all(addresses: Mapping[str, tuple[str, int]], timeout: float) -> dict[
 
 @dataclass(frozen=True)
 class Group:
-    """``address`` is of the store of rank 0."""
+    """A process group to join; ``address`` is where rank 0 keeps the store at which all meet."""
 
     address: tuple[str, int]
     world_size: int
@@ -42,29 +42,40 @@ class Group:
 
 
 class Probe:
-    """One a node. It holds what must stay open from one question to the next."""
+    """An actor on one node, which keeps sockets open from one question to the next."""
 
     def __init__(self) -> None:
         self.listener: socket.socket | None = None
         self.store: Any = None
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call ``function`` on this node."""
         return function(*arguments)
 
     def listen(self) -> int:
-        """A port that others can connect to. The system completes connections, nobody has to accept."""
+        """Open a port that others can connect to; the system completes connections without an `accept`."""
         self.listener = socket.create_server(("0.0.0.0", 0), backlog=1024)
         port: int = self.listener.getsockname()[1]
         return port
 
     def host_group(self, timeout: float) -> int:
+        """Open the store at which a process group meets; returns its port."""
         from ddip_ray.engine.ray.process_group import host_store
 
         self.store, port = host_store(timeout)
         return port
 
     def sum_of_ranks(self, own_ip: str, rank: int, group: Group) -> tuple[float, str]:
-        """An all-reduce in a group of all nodes, and the network interface it went through."""
+        """Join a process group of all nodes and sum their ranks.
+
+        Args:
+            own_ip: IP address of this node.
+            rank: rank of this node.
+            group: the group to join.
+
+        Returns:
+            The sum, and the name of the network interface if one was chosen.
+        """
         import torch
         import torch.distributed as dist
 

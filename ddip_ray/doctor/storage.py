@@ -1,4 +1,4 @@
-"""Whether a folder, or a part of a bucket, can be written by all nodes, and is the same for all."""
+"""The check whether all nodes can write to a folder or a part of a bucket, and see the same one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from ddip_ray.doctor.findings import Finding, Part, Status, Trouble, as_trouble, combined
+from ddip_ray.doctor.findings import Finding, Observation, Status, Trouble, as_trouble, combined
 from ddip_ray.doctor.nodes import Probes
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
@@ -28,11 +28,14 @@ _LOCKS = "Mount it with locks (NFS: without nolock or local_lock), or keep cohor
 
 
 @dataclass(frozen=True)
-class View:
-    """What one process saw.
+class StorageView:
+    """One process's view of the storage.
 
-    ``missing`` names those whose files it does not see, ``locked`` is whether it saw the driver's lock, or
-    why there are no locks. None where nobody tried; ``free`` is None for object stores.
+    Attributes:
+        trouble: why it could not write; empty if it could.
+        free: free bytes; None for object stores.
+        missing: names of the nodes whose files it does not see; None if it did not look.
+        locked: whether it saw the driver's lock, or why files cannot be locked; None if it did not look.
     """
 
     trouble: str = ""
@@ -41,21 +44,21 @@ class View:
     locked: bool | str | None = None
 
 
-def write_own(path: str, folder: str, name: str) -> View:
-    """One file of that name in a new folder of ``path``."""
+def write_own(path: str, folder: str, name: str) -> StorageView:
+    """Write one file ``name`` into ``folder``, which is a new folder in ``path``; returns how that went."""
     try:
         if paths.is_remote(path):
             paths.write_bytes(folder, name, name.encode())
-            return View()
+            return StorageView()
         if not paths.local_path(path).is_dir():
-            return View("no such folder")
+            return StorageView("no such folder")
         paths.local_path(folder).mkdir(exist_ok=True)
         (paths.local_path(folder) / name).write_bytes(name.encode())
     except InputError as error:
-        return View(error.message)
+        return StorageView(error.message)
     except (OSError, ValueError) as error:
-        return View(f"cannot be written: {_reason(error)}")
-    return View(free=shutil.disk_usage(paths.local_path(path)).free)
+        return StorageView(f"cannot be written: {_reason(error)}")
+    return StorageView(free=shutil.disk_usage(paths.local_path(path)).free)
 
 
 def _reason(error: Exception) -> str:
@@ -63,7 +66,7 @@ def _reason(error: Exception) -> str:
 
 
 def missing_files(folder: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Those that are not there, or cannot be read."""
+    """The ``names`` whose files are not in ``folder``, or cannot be read."""
     missing = []
     for name in names:
         try:
@@ -76,7 +79,7 @@ def missing_files(folder: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def sees_lock(folder: str) -> bool | str:
-    """Whether the driver's lock is seen; or why there can be no lock at all."""
+    """Whether this process sees the driver's lock in ``folder``, or why files cannot be locked."""
     try:
         with (paths.local_path(folder) / _LOCK).open("r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,6 +89,7 @@ def sees_lock(folder: str) -> bool | str:
 
 
 def remove(folder: str) -> None:
+    """Delete ``folder``; does nothing if it cannot be written."""
     try:
         paths.delete_tree(folder)
     except (InputError, OSError, ValueError):
@@ -93,7 +97,7 @@ def remove(folder: str) -> None:
 
 
 def check_storage(probes: Probes, path: str) -> list[Finding]:
-    """One finding a node and one of the driver."""
+    """Check that every node and the driver can write to ``path`` and see each other's files and locks."""
     path = paths.absolute(path)
     folder = paths.join(path, f".ddip-ray-doctor-{uuid.uuid4().hex[:12]}")
     try:
@@ -104,8 +108,8 @@ def check_storage(probes: Probes, path: str) -> list[Finding]:
     return [judge_storage(path, where, view) for where, view in views.items()]
 
 
-def _seen_by_all(probes: Probes, path: str, folder: str) -> dict[str, View]:
-    """Everyone writes; then everyone looks for what the others wrote, while the driver holds a lock."""
+def _seen_by_all(probes: Probes, path: str, folder: str) -> dict[str, StorageView]:
+    """Let everyone write a file, then look for the files of the others and for a lock of the driver."""
     views = {DRIVER: _as_view(_in_time(probes.patience, write_own, path, folder, DRIVER))}
     written = probes.request({name: ("ask", (write_own, path, folder, name)) for name in probes.nodes})
     views |= {name: _as_view(answer) for name, answer in written.items()}
@@ -117,7 +121,7 @@ def _seen_by_all(probes: Probes, path: str, folder: str) -> dict[str, View]:
     for name in writers:
         answer = missing.get(name, Trouble("no answer"))
         views[name] = (
-            View(answer.words) if isinstance(answer, Trouble) else replace(views[name], missing=answer)
+            StorageView(answer.words) if isinstance(answer, Trouble) else replace(views[name], missing=answer)
         )
     if paths.is_remote(path):
         return views
@@ -148,40 +152,41 @@ def _hold_lock(folder: str) -> IO[bytes]:
     return file
 
 
-def judge_storage(path: str, where: str, view: View) -> Finding:
-    parts = list[Part]()
+def judge_storage(path: str, where: str, view: StorageView) -> Finding:
+    """Judge what the process ``where`` saw of the storage at ``path``."""
+    parts = list[Observation]()
     if view.trouble:
-        parts.append(Part(view.trouble, Status.FAIL, _WRITE))
+        parts.append(Observation(view.trouble, Status.FAIL, _WRITE))
     elif view.missing:
         words = f"does not see the files of {', '.join(view.missing[:5])}: not the same storage"
-        parts.append(Part(words, Status.FAIL, _SHARE))
+        parts.append(Observation(words, Status.FAIL, _SHARE))
     else:
-        parts.append(Part("writable" if view.missing is None else "writable, the same for all"))
+        parts.append(Observation("writable" if view.missing is None else "writable, the same for all"))
     if view.locked is True:
-        parts.append(Part("locks are seen"))
+        parts.append(Observation("locks are seen"))
     elif view.locked is False:
-        parts.append(Part("does not see the lock of another node", Status.FAIL, _LOCKS))
+        parts.append(Observation("does not see the lock of another node", Status.FAIL, _LOCKS))
     elif isinstance(view.locked, str):
-        parts.append(Part(f"files cannot be locked: {view.locked}", Status.FAIL, _LOCKS))
+        parts.append(Observation(f"files cannot be locked: {view.locked}", Status.FAIL, _LOCKS))
     if view.free is not None:
         parts.append(_judge_space(view.free))
     first = replace(parts[0], found=f"{path}: {parts[0].found}")
     return combined("storage", where, [first, *parts[1:]])
 
 
-def _judge_space(free: int) -> Part:
+def _judge_space(free: int) -> Observation:
     words = f"{format_bytes(free)} free"
     if free >= LOW_SPACE:
-        return Part(words)
-    return Part(words, Status.FAIL if free < NO_SPACE else Status.WARN, "Free some space there.")
+        return Observation(words)
+    return Observation(words, Status.FAIL if free < NO_SPACE else Status.WARN, "Free some space there.")
 
 
-def _as_view(answer: View | Trouble) -> View:
-    return View(answer.words) if isinstance(answer, Trouble) else answer
+def _as_view(answer: StorageView | Trouble) -> StorageView:
+    return StorageView(answer.words) if isinstance(answer, Trouble) else answer
 
 
 def _in_time(seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
-    """The answer of this process, or a `Trouble`: a network file system may never return."""
+    """The answer of this process, or a `Trouble` after ``seconds``: a network file system may hang."""
     answers = list[Any]()
 
     def answer() -> None:

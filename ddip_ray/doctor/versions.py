@@ -1,7 +1,7 @@
-"""Whether all nodes have the same software as the driver.
+"""Checks whether all nodes have the same software as the driver.
 
-Ray lets no node of another Ray or Python join. But what is installed may change under a node that runs: its
-next workers are then of the new Ray, which may work, fail in odd ways, or wait for ever.
+Ray lets no node with another version of Ray or Python join. But the installation may change under a running
+node: its next workers then have the new Ray, which may work, fail in odd ways, or wait forever.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ddip_ray import __version__
 from ddip_ray.doctor.findings import Finding, Silence, Status, Trouble, separated
 from ddip_ray.doctor.nodes import Node, Probes, ask_without_actor
 
-# Asked for by Python's own functions, which nodes without ddip-ray understand, too.
+# Looked up by a function of Python itself, which nodes without ddip-ray can call, too.
 _ESSENTIAL = {"Ray": "ray:__version__", "Python": "sys:version", "ddip-ray": "ddip_ray:__version__"}
 _PACKAGES = ("torch", "zarr", "tensorstore")
 _EXTRAS = {"finufft": "nufft", "sigpy": "mri", "obstore": "s3", "grpc": "client"}
@@ -24,14 +24,14 @@ _SAME = "Install the same there as here, and start that node's Ray again."
 
 
 def essential_versions() -> dict[str, str]:
-    """Of this process: what must be the same on all nodes."""
+    """This process's versions of what must be the same on all nodes."""
     import ray
 
     return {"Ray": ray.__version__, "Python": platform.python_version(), "ddip-ray": __version__}
 
 
 def package_versions() -> dict[str, str]:
-    """Of what else matters."""
+    """This process's versions of other packages that matter."""
     return {name: _version(name) for name in _PACKAGES}
 
 
@@ -43,12 +43,12 @@ def _version(package: str) -> str:
 
 
 def extras() -> list[str]:
-    """The optional packages that are there."""
+    """The optional packages that are installed."""
     return [name for name in _EXTRAS if importlib.util.find_spec(name)]
 
 
 def judge_essentials(where: str, here: Mapping[str, str], there: Mapping[str, str]) -> Finding:
-    """Of Python the first two numbers count."""
+    """Judge a node's versions against ours; of Python's version the first two numbers count."""
     differing = [
         f"{name} {there[name]} instead of {here[name]}"
         for name in here
@@ -64,7 +64,7 @@ def _significant(name: str, text: str) -> str:
 
 
 def judge_packages(where: str, here: Mapping[str, str], there: Mapping[str, str]) -> Finding:
-    """What need not be the same, though results may then differ a little."""
+    """Judge packages that may differ, although results may then differ a little."""
     missing = [name for name in there if there[name] == "missing"]
     if missing:
         return Finding("packages", where, Status.FAIL, f"without {', '.join(missing)}", _SAME)
@@ -75,7 +75,7 @@ def judge_packages(where: str, here: Mapping[str, str], there: Mapping[str, str]
 
 
 def judge_extras(where: str, there: list[str]) -> Finding:
-    """Nothing that has to be there."""
+    """Report which optional packages a node has; none is required."""
     words = [
         f"{name} {'yes' if name in there else f'no (ddip-ray[{extra}])'}" for name, extra in _EXTRAS.items()
     ]
@@ -83,7 +83,15 @@ def judge_extras(where: str, there: list[str]) -> Finding:
 
 
 def check_essentials(nodes: list[Node], patience: float) -> tuple[list[Node], list[Finding]]:
-    """The nodes that can be asked more, and what was found of all."""
+    """Check Ray, Python and ddip-ray on every node.
+
+    Args:
+        nodes: the nodes to ask.
+        patience: seconds to wait for each answer.
+
+    Returns:
+        The nodes that can answer further questions, and the findings.
+    """
     found: dict[str, dict[str, str]] = {node.name: {} for node in nodes}
     findings, left = list[Finding](), list(nodes)
     for name, where in _ESSENTIAL.items():
@@ -110,6 +118,7 @@ def _without_version(where: str, name: str, trouble: Trouble) -> Finding:
 
 
 def check_packages(probes: Probes) -> list[Finding]:
+    """Check the packages, required and optional, on every node."""
     here = package_versions()
     there, findings = separated("packages", probes.ask(package_versions))
     findings += [judge_packages(where, here, answer) for where, answer in there.items()]
@@ -118,7 +127,7 @@ def check_packages(probes: Probes) -> list[Finding]:
 
 
 def judge_refusal(address: str, words: str) -> Finding:
-    """Why Ray does not let this process in; ``words`` are Ray's own."""
+    """The finding when Ray refuses this process; ``words`` are Ray's own message."""
     here = essential_versions()
     if "Version mismatch" in words:
         theirs = dict(line.split(": ", 1) for line in words.splitlines()[1:3] if ": " in line)

@@ -1,1 +1,1 @@
-"""When and where things run; knows no mathematics."""
+"""The engine decides when and where things run; it knows no mathematics."""

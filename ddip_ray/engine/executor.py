@@ -1,4 +1,4 @@
-"""The seam between a run and where it runs, and the reference implementation: this process."""
+"""The seam between a run and the place where it runs, and the reference executor: this process."""
 
 from __future__ import annotations
 
@@ -15,26 +15,38 @@ T = TypeVar("T")
 
 
 class Executor(Protocol):
-    """Workers that step together. Leaving the context ends them."""
+    """A group of workers that step together, as a context manager: leaving the context ends the workers."""
 
     def place(self, num_workers: int, fewest: int) -> int:
-        """Take room for ``num_workers`` or, after a while, for as many as there is room for; how many.
+        """Reserve room for ``num_workers`` workers, or for fewer if there is still no room after a while.
+
+        Args:
+            num_workers: number of workers wanted.
+            fewest: smallest number of workers to accept.
+
+        Returns:
+            The number of workers there is room for.
 
         Raises:
-            NoRoom: there is none for ``fewest``.
+            NoRoom: there is no room for ``fewest`` workers.
         """
         ...
 
     def start(self, tasks: Sequence[WorkerTask]) -> MethodFacts:
-        """One worker for each of as many tasks as there is room for."""
+        """Start one worker for each task, in the order of the slabs along z.
+
+        Raises:
+            InputError: the user's input is wrong, found by any worker.
+            WorkersLost: a worker died or hangs.
+        """
         ...
 
     def each(self, do: Callable[[Worker], T]) -> list[T]:
-        """What ``do`` returns for every worker, all at the same time, in the order of their slabs.
+        """Call ``do`` on all workers at the same time; the answers come in the order of the slabs.
 
         Raises:
-            WorkersLost: a worker died or hangs, and the others could not go on.
-            InputError: what the user can mend, found by any worker.
+            InputError: the user's input is wrong, found by any worker.
+            WorkersLost: a worker died or hangs, so the others cannot go on either.
         """
         ...
 
@@ -46,17 +58,20 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """One worker, in this process: the reference that every other executor must agree with."""
+    """One worker in this process: the reference that every other executor must agree with."""
 
     def place(self, num_workers: int, fewest: int) -> int:
+        """This process always has room for its one worker."""
         return 1
 
     def start(self, tasks: Sequence[WorkerTask]) -> MethodFacts:
+        """Create the worker of the only task."""
         (task,) = tasks
         self.worker = Worker(task, Alone())
         return self.worker.facts()
 
     def each(self, do: Callable[[Worker], T]) -> list[T]:
+        """Call ``do`` on the worker."""
         return [do(self.worker)]
 
     def __enter__(self) -> LocalExecutor:

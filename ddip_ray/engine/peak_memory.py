@@ -1,4 +1,4 @@
-"""How much memory a worker needed at its peak."""
+"""The peak memory of a worker, and the error when a GPU has too little."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddip_ray.errors import Unavailable
 
 
 def reset_peak() -> None:
-    """Forget earlier peaks of this process, where the system can (Linux)."""
+    """Forget earlier peaks of this process; does nothing where the system cannot (outside Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -20,7 +20,11 @@ def reset_peak() -> None:
 
 
 def peak_bytes(device: str) -> int:
-    """Peak of the GPU's memory for tensors, or of the process's resident memory, since `reset_peak`."""
+    """Peak bytes since `reset_peak`: of tensors on the GPU, or of the process's resident memory.
+
+    Args:
+        device: "cuda" or "cpu".
+    """
     if device == "cuda":
         import torch
 
@@ -35,7 +39,14 @@ def peak_bytes(device: str) -> int:
 
 @contextmanager
 def full_memory_explained(what: str) -> Iterator[None]:
-    """A GPU's memory that ``what`` does not fit into is the user's to mend."""
+    """Turn a lack of GPU memory in the block into an error that the user can mend.
+
+    Args:
+        what: what does not fit, for the message.
+
+    Raises:
+        Unavailable: the GPU's memory is full.
+    """
     import torch
 
     try:

@@ -1,28 +1,43 @@
-"""A reconstruction from start to finish: plan, start, step, write, publish."""
+"""A reconstruction from start to finish: plan, start workers, make the steps, write, publish."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from ddip_ray import __version__
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event, Message, RunResult
 from ddip_ray.engine.executor import Executor, LocalExecutor
-from ddip_ray.engine.planning.layout import ExecutorName, RunPlan, default_layout, make_plan
-from ddip_ray.engine.provenance import digest_of_adapter, provenance
+from ddip_ray.engine.planning.layout import ExecutorName, Layout, RunPlan, make_plan
+from ddip_ray.engine.provenance import digest_of_adapter, identity, provenance
 from ddip_ray.engine.ray.executor import RayExecutor
 from ddip_ray.engine.snapshots.store import Progress, Snapshots
 from ddip_ray.engine.snapshots.timer import SnapshotTimer
-from ddip_ray.engine.steps import Stepping
+from ddip_ray.engine.steps import StepLoop
 from ddip_ray.engine.worker import ADAPTER_NAME, MethodFacts, Worker, WorkerTask, WriteReport
 from ddip_ray.errors import InputError, WorkersLost
 from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
-from ddip_ray.io.stores.result import create_result
+from ddip_ray.io.stores.result import ResultHandle, create_result
+from ddip_ray.solvers.build import read_adapter
+
+
+@dataclass(frozen=True)
+class Resilience:
+    """The means by which a run survives interruptions and lost workers.
+
+    Attributes:
+        snapshot_every: interval between snapshots of the workers' state: a number of steps ("20"), a time
+            ("90s", "10m", "1.5h") or "never". They are written to ``OUTPUT.snapshots`` and deleted when the
+            result is complete. The same call goes on from the last one, on any number of workers.
+        restart: whether to delete earlier snapshots and begin anew.
+        max_failures: how often lost workers are replaced before the run gives up.
+    """
+
+    snapshot_every: str = "10m"
+    restart: bool = False
+    max_failures: int = 3
 
 
 def reconstruct(
@@ -33,40 +48,107 @@ def reconstruct(
     num_workers: int | None = None,
     num_gpus: int | None = None,
     executor: ExecutorName | None = None,
-    num_threads: int | None = None,
+    layout: Layout | None = None,
+    resilience: Resilience = Resilience(),
     overwrite: bool = False,
-    snapshot_every: str = "10m",
-    restart: bool = False,
-    max_failures: int = 3,
-    elastic: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
-    """Reconstruct the acquisition ``store`` into the OME-Zarr image ``output``.
+    """Reconstruct an acquisition into an OME-Zarr image.
 
-    Without ``num_workers`` and ``num_gpus``: every GPU of this machine or, without any, every core for
-    methods with a network and this process for the others. The volume never passes through this
-    process unless it is the only worker. ``num_threads`` is of each worker's CPU; None: they share the cores.
+    The volume never passes through this process unless it is the only worker.
 
-    ``snapshot_every`` so many steps ("20"), or so long ("10m"), what the workers hold is written beside the
-    output (``OUTPUT.snapshots``, gone when the result is there). The same call goes on from there, on as many
-    workers as it now has; ``restart`` begins anew. When workers are lost, new ones go on, ``max_failures``
-    times; ``elastic``: fewer, when there is no room for all. ``should_stop`` is asked after each step.
+    Args:
+        store: path of the acquisition.
+        output: path of the result.
+        config: the method and its settings.
+        num_workers: short for ``layout=Layout(num_workers=...)``.
+        num_gpus: short for ``layout=Layout(num_gpus=...)``.
+        executor: short for ``layout=Layout(executor=...)``.
+        layout: where to compute. None: on every GPU or, if there is none, on every core.
+        resilience: snapshots, and replacement of lost workers.
+        overwrite: whether to replace an earlier result at ``output``.
+        on_event: called after each step, and with messages for the user.
+        should_stop: asked after each step; True ends the run with a snapshot.
 
     Raises:
-        InputError: anything the user can mend; there is no result then, and what was there is as it was.
-        Interrupted: ``should_stop`` said so.
-        WorkersLost: more often than ``max_failures``.
+        InputError: the user's input is wrong; no result is written, and an earlier one stays as it was.
+        Interrupted: ``should_stop`` returned True.
+        WorkersLost: workers were lost more often than ``max_failures``.
     """
     started = time.monotonic()
-    timer = SnapshotTimer.every(snapshot_every)
+    if layout is None:
+        layout = Layout(num_workers, num_gpus, executor)
+    elif (num_workers, num_gpus, executor) != (None, None, None):
+        raise InputError(
+            "`layout` is given, and `num_workers`, `num_gpus` or `executor`, too: give one or the other"
+        )
+
+    # Plan: slabs, device and executor, before anything starts.
+    timer = SnapshotTimer.every(resilience.snapshot_every)
     acquisition = open_acquisition(store)
-    if num_workers is None and num_gpus is None and executor != "local":
-        num_workers, num_gpus = default_layout(acquisition, config)
-    plan, name = make_plan(acquisition, num_workers, num_gpus, executor, num_threads)
+    plan = make_plan(acquisition, config, layout)
     snapshots = Snapshots.beside(output)
+
+    with _new_result(output, acquisition, overwrite) as result:
+        # Start workers, make the steps, write the slabs; again with new workers if some are lost.
+        earlier = snapshots.found()
+        run = Run(
+            acquisition=acquisition,
+            config=config,
+            plan=plan,
+            adapter=read_adapter(config),
+            result=result,
+            snapshots=snapshots,
+            outdated=[marker.name for marker in earlier] if resilience.restart else [],
+            timer=timer,
+            started=started,
+            on_event=on_event,
+            should_stop=should_stop,
+        )
+        done = run.with_retries(resilience.max_failures)
+
+        # Publish the volume, with the record of its making.
+        seconds = time.monotonic() - started
+        before = 0.0 if resilience.restart or not earlier else earlier[0].progress.seconds
+        result.finalise(
+            provenance(
+                acquisition,
+                config,
+                done.plan,
+                done.facts,
+                progress=done.progress,
+                written=done.written,
+                adapter_digest=digest_of_adapter(run.adapter),
+                seconds={
+                    "total": before + seconds,
+                    "setup": done.setup_seconds,
+                    "steps": done.progress.seconds,
+                },
+            )
+        )
+
+    # Clean up.
+    run.delete_snapshots()
+    return RunResult(
+        output=output,
+        method=config.method,
+        seconds=seconds,
+        nfe=done.facts.nfe,
+        adapt_nfe=done.facts.adapt_nfe,
+        residual=done.progress.last_residual,
+        num_slices=acquisition.num_slices,
+        num_workers=done.plan.num_workers,
+        adapter_path=f"{output.rstrip('/')}/{ADAPTER_NAME}" if done.written.has_adapter else None,
+        peak_bytes=done.written.peak_bytes,
+        notes=done.progress.notes,
+    )
+
+
+def _new_result(output: str, acquisition: Acquisition, overwrite: bool) -> ResultHandle:
+    """An unpublished result with the shape, units and orientation of the acquisition's image."""
     geometry = acquisition.metadata.acquisition
-    handle = create_result(
+    return create_result(
         output,
         (acquisition.num_slices, *geometry.image_shape),
         geometry.voxel_mm,
@@ -76,131 +158,126 @@ def reconstruct(
         orientation=acquisition.metadata.orientation,
         is_complex=acquisition.is_complex,
     )
-    earlier, begun = 0.0, False  # seconds, of commands that were cut off
-
-    def once() -> Finished:
-        nonlocal earlier, begun
-        with make_executor(plan, name) as workers:
-            placed = workers.place(plan.num_workers, 1 if elastic else plan.num_workers)
-            if placed < plan.num_workers:
-                on_event(Message(f"room for {placed} of {plan.num_workers} workers: going on with those"))
-            actual = plan.on_fewer(placed)
-            facts = workers.start(
-                [
-                    WorkerTask(acquisition.path, slab, config, plan.device, plan.threads_per_worker)
-                    for slab in actual.slabs
-                ]
-            )
-            if not begun:
-                begun = True
-                if restart:
-                    snapshots.delete()
-                last = snapshots.found()[:1]
-                earlier = sum(attempt.seconds for marker in last for attempt in marker.progress.attempts)
-            setup = time.monotonic() - started
-            who = identity(acquisition, config, facts)
-            progress = Stepping(
-                workers,
-                placed,
-                facts,
-                who,
-                snapshots,
-                timer,
-                on_event,
-                should_stop,
-            ).to_the_end()
-            written = workers.each(partial(Worker.write, handle=handle))
-            made = workers.each(Worker.facts)[0]  # fewer calls, where adapting was given up
-            return Finished(actual, made, who, setup, progress, WriteReport.of_all(written))
-
-    try:
-        done = persistently(once, max_failures, on_event, should_stop)
-        facts, progress, written = done.facts, done.progress, done.written
-        seconds = time.monotonic() - started
-        residual = math.nan if progress.residual is None else progress.residual
-        stepping = sum(attempt.seconds for attempt in progress.attempts)
-        timings = {"total": earlier + seconds, "setup": done.setup, "steps": stepping}
-        handle.finalise(
-            provenance(
-                acquisition,
-                config,
-                done.plan,
-                facts,
-                digests=written.digests,
-                adapter_digest=done.identity["adapter"],
-                executor=name,
-                residual=residual,
-                timings=timings,
-            )
-            | {
-                "attempts": [attempt.model_dump(mode="json") for attempt in progress.attempts],
-                "peak_bytes_of_a_worker": written.peak_bytes,
-                "notes": list(progress.notes),
-            }
-        )
-    except BaseException:
-        handle.abort()
-        raise
-    try:
-        snapshots.delete()
-    except (InputError, OSError, ValueError) as error:
-        on_event(Message(f"{snapshots.folder} is no longer needed, and could not be deleted: {error}"))
-    return RunResult(
-        output=output,
-        method=config.method,
-        seconds=seconds,
-        nfe=facts.nfe,
-        adapt_nfe=facts.adapt_nfe,
-        residual=residual,
-        num_slices=acquisition.num_slices,
-        num_workers=done.plan.num_workers,
-        adapter_path=f"{output.rstrip('/')}/{ADAPTER_NAME}" if written.has_adapter else None,
-        peak_bytes=written.peak_bytes,
-        notes=progress.notes,
-    )
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What workers have left behind who came to the end."""
+class Completed:
+    """The outcome of a completed attempt, for the driver.
+
+    Attributes:
+        plan: the plan with the workers there was room for.
+        facts: the method after its last step.
+        progress: all steps, including those of earlier attempts and commands.
+        written: what the workers wrote, combined.
+        setup_seconds: time from the start of the run until the workers could make their first step.
+    """
 
     plan: RunPlan
     facts: MethodFacts
-    identity: dict[str, Any]
-    setup: float
     progress: Progress
     written: WriteReport
+    setup_seconds: float
 
 
-def persistently(
-    once: Callable[[], Finished],
-    max_failures: int,
-    on_event: Callable[[Event], None],
-    should_stop: Callable[[], bool],
-) -> Finished:
-    """``once``, again with new workers when they are lost, ``max_failures`` times at most."""
-    for failures in range(max_failures):
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One reconstruction. An attempt may lose its workers; the next one goes on from the last snapshot.
+
+    Attributes:
+        adapter: contents of the initial adapter's file; None without one.
+        result: where the workers write the volume.
+        outdated: names of snapshots to delete as soon as the workers have started.
+        started: `time.monotonic` at the start of the run.
+    """
+
+    acquisition: Acquisition
+    config: RunConfig
+    plan: RunPlan
+    adapter: bytes | None
+    result: ResultHandle
+    snapshots: Snapshots
+    outdated: Collection[str]
+    timer: SnapshotTimer
+    started: float
+    on_event: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+
+    def with_retries(self, max_failures: int) -> Completed:
+        """Make attempts until one is complete, with new workers whenever they are lost.
+
+        Raises:
+            WorkersLost: more than ``max_failures`` times, or after ``should_stop`` returned True.
+        """
+        for failures in range(max_failures):
+            try:
+                return self.attempt()
+            except WorkersLost as error:
+                if self.should_stop():
+                    raise
+                self.on_event(Message(f"{error}; new workers take over ({failures + 1} of {max_failures})"))
+        return self.attempt()
+
+    def attempt(self) -> Completed:
+        """Start workers, make the steps that are left, and write the volume.
+
+        Raises:
+            WorkersLost: a worker died or hangs.
+        """
+        with make_executor(self.plan, self.adapter) as workers:
+            plan = self.placed(workers)
+            facts = workers.start(
+                [
+                    WorkerTask(self.acquisition.path, slab, self.config, plan.device, plan.threads_per_worker)
+                    for slab in plan.slabs
+                ]
+            )
+            self.snapshots.delete_named(self.outdated)
+            setup_seconds = time.monotonic() - self.started
+            progress = self.steps_on(workers, plan, facts).run_steps()
+            reports = workers.each(partial(Worker.write, handle=self.result))
+            facts = workers.each(Worker.facts)[0]  # fewer network calls where adaptation stopped early
+            return Completed(plan, facts, progress, WriteReport.combined(reports), setup_seconds)
+
+    def placed(self, workers: Executor) -> RunPlan:
+        """Reserve room for the workers; the plan with the number for which there is room."""
+        wanted = self.plan.num_workers
+        placed = workers.place(wanted, self.plan.fewest_workers)
+        if placed < wanted:
+            self.on_event(Message(f"room for {placed} of {wanted} workers: going on with those"))
+        return self.plan.on_fewer(placed)
+
+    def steps_on(self, workers: Executor, plan: RunPlan, facts: MethodFacts) -> StepLoop:
+        """The loop over the steps that are left, on workers that have started."""
+        return StepLoop(
+            workers=workers,
+            num_workers=plan.num_workers,
+            num_steps=facts.num_steps,
+            identity=identity(
+                self.acquisition, self.config, facts.prior_digest, digest_of_adapter(self.adapter)
+            ),
+            snapshots=self.snapshots,
+            timer=self.timer,
+            on_event=self.on_event,
+            should_stop=self.should_stop,
+        )
+
+    def delete_snapshots(self) -> None:
+        """Delete all snapshots; a failure is only a message, because the result is complete."""
         try:
-            return once()
-        except WorkersLost as error:
-            if should_stop():
-                raise
-            on_event(Message(f"{error}; new workers take over ({failures + 1} of {max_failures})"))
-    return once()
+            self.snapshots.delete()
+        except (InputError, OSError, ValueError) as error:
+            self.on_event(
+                Message(f"{self.snapshots.folder} is no longer needed, and could not be deleted: {error}")
+            )
 
 
-def identity(acquisition: Acquisition, config: RunConfig, facts: MethodFacts) -> dict[str, Any]:
-    """What a snapshot belongs to; the measurements themselves are compared by the workers."""
-    return {
-        "ddip-ray": __version__,
-        "settings": config.model_dump(mode="json", exclude={"micro_batch"}),
-        "acquisition": acquisition.metadata.model_dump(mode="json"),
-        "prior": facts.prior_digest,
-        "adapter": digest_of_adapter(config),
-    }
+def make_executor(plan: RunPlan, adapter: bytes | None) -> Executor:
+    """The executor that a plan names.
 
-
-def make_executor(plan: RunPlan, name: ExecutorName) -> Executor:
-    if name == "local":
+    Args:
+        plan: names the executor, the number of workers and their device.
+        adapter: contents of the initial adapter's file, for workers whose machines do not have it.
+    """
+    if plan.executor == "local":
         return LocalExecutor()
-    return RayExecutor(plan.num_workers, on_gpus=plan.device == "cuda")
+    return RayExecutor(plan.num_workers, on_gpus=plan.device == "cuda", adapter=adapter)

@@ -1,4 +1,4 @@
-"""What one worker does, without knowing where it runs."""
+"""A worker: what it does, wherever it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.peak_memory import full_memory_explained, peak_bytes, reset_peak
-from ddip_ray.engine.snapshots.store import HOW_TO_GO_ON, Marker, Part, Snapshots
+from ddip_ray.engine.snapshots.store import HOW_TO_GO_ON, Marker, SlabFiles, Snapshots
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.stores.result import ResultHandle
@@ -20,12 +20,20 @@ from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.solvers.core.state import Record, SliceRows, State
 
 ADAPTER_NAME = "adapter.safetensors"
-_MEASUREMENTS = "measurements"  # their digests, in a snapshot
+_MEASUREMENTS = "measurements"  # name of their digests in a snapshot
 
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """All a worker is told; small, and pickles."""
+    """Everything a worker is told; small, and can be pickled.
+
+    Attributes:
+        store: path of the acquisition.
+        slab: the slices that the worker reconstructs.
+        config: the method and its settings.
+        device: "cuda" or "cpu".
+        num_threads: CPU threads that the worker may use.
+    """
 
     store: str
     slab: Slab
@@ -36,7 +44,14 @@ class WorkerTask:
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """What the driver needs to know of the method it steps."""
+    """The facts about a method that the driver needs.
+
+    Attributes:
+        num_steps: number of steps the method makes at most.
+        nfe: network calls for each slice, without those for adaptation.
+        adapt_nfe: network calls for adaptation and validation, summed over the volume.
+        prior_digest: digest of the prior; None for methods without one.
+    """
 
     num_steps: int
     nfe: int
@@ -46,9 +61,12 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """What a worker, or several in their order, left behind.
+    """A report of what one worker, or all workers together, wrote into the result.
 
-    An adapter or none, the largest peak of memory, and the digests of the measurements of their slices.
+    Attributes:
+        has_adapter: whether an adapter was written.
+        peak_bytes: the largest peak of a worker's memory.
+        digests: digests of the measurements, in slice order.
     """
 
     has_adapter: bool
@@ -56,7 +74,8 @@ class WriteReport:
     digests: bytes
 
     @classmethod
-    def of_all(cls, reports: Sequence[WriteReport]) -> WriteReport:
+    def combined(cls, reports: Sequence[WriteReport]) -> WriteReport:
+        """One report for all workers, whose own are given in the order of their slabs."""
         return cls(
             any(r.has_adapter for r in reports),
             max(r.peak_bytes for r in reports),
@@ -65,7 +84,7 @@ class WriteReport:
 
 
 class Worker:
-    """Reads its slab, steps its method in time with the others, writes its slab."""
+    """A worker reads its slab, makes the method's steps together with the others, and writes its slab."""
 
     def __init__(self, task: WorkerTask, communicator: Communicator) -> None:
         from ddip_ray.problems.load import load_problem
@@ -77,22 +96,32 @@ class Worker:
         acquisition = open_acquisition(task.store)
         self.task, self.intensity = task, acquisition.metadata.intensity
         self.which = f"slices {task.slab.start} to {task.slab.stop - 1}"
-        # Now: after a night of steps what was measured may be gone.
+        # Read now: after a night of steps the store may be gone.
         self.digests = _digests(acquisition, task.slab)
         with full_memory_explained(self.which):
             self.problem = load_problem(acquisition, task.slab, task.device, task.config.start_from)
             self.method = build_method(task.config, self.problem, communicator)
 
     def facts(self) -> MethodFacts:
+        """The facts about the method as they are now; adaptation may stop early, and calls be fewer."""
         method = self.method
         return MethodFacts(method.num_steps, method.nfe, method.adapt_nfe, method.prior_digest)
 
     def step(self, i: int) -> StepReport:
+        """Make step ``i`` of the method, at the same time as all other workers.
+
+        Raises:
+            Unavailable: the GPU's memory is full.
+        """
         with full_memory_explained(self.which):
             return self.method.step(i)
 
-    def snapshot(self, snapshots: Snapshots, name: str) -> Part:
-        """Write the state of the method and, for `load`, of which measurements it is."""
+    def snapshot(self, snapshots: Snapshots, name: str) -> SlabFiles:
+        """Write the state of the method, with the digests of the measurements for `load`.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         record = Record()
         self.method.keep(State(record))
         record.slices[_MEASUREMENTS] = SliceRows(self.task.slab, self.digests)
@@ -102,11 +131,11 @@ class Worker:
             raise InputError(f"{snapshots.folder}: cannot be written ({error})") from error
 
     def load(self, snapshots: Snapshots, marker: Marker) -> None:
-        """Read and check what `restore` needs, before any worker changes.
+        """Read and check what `restore` needs, so that either all workers are restored or none.
 
         Raises:
-            DamagedSnapshot: it cannot be read any more.
-            InputError: it is of other measurements.
+            DamagedSnapshot: the snapshot cannot be read.
+            InputError: the snapshot was made from other measurements.
         """
         record = snapshots.read(marker, self.task.slab)
         digests = record.slices.pop(_MEASUREMENTS).of(self.task.slab)
@@ -120,12 +149,12 @@ class Worker:
         self.loaded = record
 
     def restore(self) -> None:
-        """Go on from what was loaded."""
+        """Give the method the state that `load` has read."""
         self.method.keep(State(self.loaded, restoring=True, device=self.task.device))
         del self.loaded
 
     def write(self, handle: ResultHandle) -> WriteReport:
-        """Write the slab in the image's own units, and the adapter if this is the first worker."""
+        """Write the slab in the image's own units; the first worker also writes the adapter."""
         x = self.problem.with_phase(self.method.result()).cpu().numpy()
         handle.write_slab(self.task.slab.start, self.intensity.offset + self.intensity.scale * x)
         adapter, digest = self.method.adapter, self.method.prior_digest
@@ -137,6 +166,6 @@ class Worker:
 
 
 def _digests(acquisition: Acquisition, slab: Slab) -> Tensor:
-    """(z, 32) uint8: what tells what the store has of the slices from anything else."""
+    """SHA-256 digests of the slices' measurements as stored, (z, 32) uint8."""
     each = b"".join(acquisition.digests(slab.start, slab.stop))
     return torch.frombuffer(bytearray(each), dtype=torch.uint8).reshape(len(slab), 32)

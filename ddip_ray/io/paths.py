@@ -1,6 +1,6 @@
-"""A store's path as a person writes it, and what tensorstore and zarr make of it.
+"""Paths of stores as a person writes them, and reading and writing below them.
 
-Understood: local paths and ``file://``, ``s3://bucket/key``, ``gs://bucket/key``, and for reading
+Accepted are local paths and ``file://``, ``s3://bucket/key``, ``gs://bucket/key``, and for reading
 ``http(s)://``. Object stores take endpoint and credentials from the usual variables (AWS_ENDPOINT_URL,
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION; GOOGLE_APPLICATION_CREDENTIALS).
 """
@@ -34,7 +34,7 @@ _DENIED = ("PERMISSION_DENIED", "UNAUTHENTICATED", "HTTP response code: 403", "H
 
 
 def scheme(path: StorePath) -> str:
-    """``file``, ``s3``, ``gs``, ``http`` or ``https``; InputError for any other."""
+    """The path's scheme: ``file``, ``s3``, ``gs``, ``http`` or ``https``; InputError for any other."""
     text = os.fspath(path)
     head, separator, _ = text.partition("://")
     if not separator:
@@ -53,7 +53,7 @@ def is_remote(path: StorePath) -> bool:
 
 
 def local_path(path: StorePath) -> Path:
-    """The absolute local path; ValueError for a remote one."""
+    """The absolute local path; ValueError for a remote path."""
     if is_remote(path):
         raise ValueError(f"{path} is not local")
     text = os.fspath(path)
@@ -63,7 +63,7 @@ def local_path(path: StorePath) -> Path:
 
 
 def make_folder(path: StorePath) -> Path:
-    """The local folder at ``path``, made if there is none; InputError where there can be none."""
+    """The local folder at ``path``, made if it is missing; InputError where no folder can be made."""
     folder = local_path(path)
     with storage_errors(path):
         try:
@@ -74,7 +74,7 @@ def make_folder(path: StorePath) -> Path:
 
 
 def absolute(path: StorePath) -> str:
-    """``path`` in a form that means the same in another process: absolute when local, no slash at the end."""
+    """The path in a form that means the same in another process: absolute if local, no slash at the end."""
     text = os.fspath(path).rstrip("/") if is_remote(path) else str(local_path(path))
     if is_remote(path):
         _bucket_and_key(path)
@@ -82,7 +82,7 @@ def absolute(path: StorePath) -> str:
 
 
 def join(path: StorePath, *names: str) -> str:
-    """``path`` with names below it."""
+    """The path of what ``names`` lead to below ``path``."""
     return "/".join([absolute(path), *names])
 
 
@@ -119,7 +119,7 @@ def open_kvstore(path: StorePath) -> Any:
 
 
 def zarr_store(path: StorePath) -> Store:
-    """A read-only zarr-python store; object stores and the web need the ``s3`` extra (obstore)."""
+    """A read-only store for zarr-python; object stores and the web need the ``s3`` extra (obstore)."""
     import zarr.storage
 
     kind = scheme(path)
@@ -156,7 +156,7 @@ def exists(path: StorePath) -> bool:
 
 
 def list_keys(path: StorePath, prefix: str = "") -> list[str]:
-    """All keys below ``path`` that start with ``prefix``, sorted. Empty on the web, which cannot list."""
+    """All keys below ``path`` that start with ``prefix``, sorted; none on the web, which cannot list."""
     import tensorstore as ts
 
     if scheme(path) in ("http", "https"):
@@ -179,8 +179,15 @@ def write_bytes(path: StorePath, key: str, data: bytes) -> None:
         open_kvstore(path).write(key, data).result()
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a local file such that a reader sees the old content or the new one, and nothing between."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
 def delete_tree(path: StorePath) -> None:
-    """Delete everything below ``path``, and the folder itself when local. Nothing there is no error."""
+    """Delete everything below ``path``, and the folder itself if local; it need not exist."""
     import tensorstore as ts
 
     if is_remote(path):
@@ -191,7 +198,7 @@ def delete_tree(path: StorePath) -> None:
 
 
 def size_bytes(path: StorePath) -> int | None:
-    """Bytes stored below ``path``; None for remote stores, which would have to be asked key by key."""
+    """The bytes stored below ``path``; None for remote stores, which would have to be asked key by key."""
     if is_remote(path):
         return None
     return sum(entry.stat().st_size for entry in local_path(path).rglob("*") if entry.is_file())

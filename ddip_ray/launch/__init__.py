@@ -1,1 +1,1 @@
-"""Jobs for clusters, rendered from a site's settings, sent and followed: Slurm, Kubernetes."""
+"""Jobs for Slurm and Kubernetes: rendered from a site's settings, submitted and followed."""

@@ -1,4 +1,4 @@
-"""The command that a job runs."""
+"""The command line that a job runs."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from ddip_ray.errors import InputError
 
 LAUNCHABLE = ("reconstruct", "cohort run", "cohort resume")
-PLACEMENT = ("--gpus", "--workers", "--executor", "--address")  # what the job itself decides
+PLACEMENT = ("--gpus", "--workers", "--executor", "--address")  # the job itself decides these
 
 
 @dataclass(frozen=True)
 class LaunchedCommand:
-    """``words`` after ``ddip-ray``, as the job will run them on its own cluster."""
+    """A command of ddip-ray to run in a job; ``words`` are those after ``ddip-ray``."""
 
     words: tuple[str, ...]
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> LaunchedCommand:
-        """From what was given after ``--``.
+        """Check the words that were given after ``--``.
 
         Raises:
-            InputError: no command, one that is not for clusters, or one that says where to run.
+            InputError: there is no command, it cannot run in a job, or it says itself where to run.
         """
         given = list(words[1:] if words[:1] == ["ddip-ray"] else words)
         expected = f"Expected, after --, one of: {', '.join(LAUNCHABLE)}"
@@ -36,18 +36,18 @@ class LaunchedCommand:
             if word.partition("=")[0] in PLACEMENT:
                 raise InputError(
                     f"{word} after --: the job decides where its command runs",
-                    "Use --nodes and --gpus-per-node (or --cpus-per-node) before --",
+                    "Use `nodes` and `gpus_per_node` (or `cpus_per_node`) before --",
                 )
         if name == "reconstruct" and "--elastic" not in given:
-            given.append("--elastic")  # a node that is lost does not come back to a job
+            given.append("--elastic")  # a job gets no new node for one that is lost
         return cls(tuple(given))
 
     @property
     def name(self) -> str:
-        """``reconstruct``, ``cohort run``, …"""
+        """The name of the command, for example "cohort run"."""
         return " ".join(self.words[:2]) if self.words[0] == "cohort" else self.words[0]
 
     @property
     def shell(self) -> str:
-        """For a shell, quoted."""
+        """The command line, quoted for a shell."""
         return shlex.join(["ddip-ray", *self.words])

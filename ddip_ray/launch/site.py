@@ -1,4 +1,4 @@
-"""What a cluster is like, in one YAML file for each; nothing of it is in the code."""
+"""Site files: one YAML file describes one cluster; the code itself knows no cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddip_ray.errors import InputError
 
 
 class Site(BaseModel):
-    """Settings of a site: frozen, unknown keys refused."""
+    """The settings of a site; they are frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,10 +21,14 @@ S = TypeVar("S", bound=Site)
 
 
 def load_site(path: Path | None, kind: type[S]) -> S:
-    """The site that a file describes; without a file, one where every setting is the default.
+    """The site that a file describes.
+
+    Args:
+        path: the YAML file; None: every setting has its default.
+        kind: the class of the site.
 
     Raises:
-        InputError: unreadable, an unknown key or a bad value, one bullet for each.
+        InputError: the file cannot be read, or has unknown keys or bad values; one bullet for each.
     """
     if path is None:
         return kind()

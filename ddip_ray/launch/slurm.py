@@ -1,4 +1,4 @@
-"""A command as a Slurm job: a Ray cluster on the job's nodes, in one script."""
+"""Slurm jobs: one script starts a Ray cluster on the job's nodes and runs a command on it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ddip_ray.errors import InputError
 from ddip_ray.launch.command import LaunchedCommand
 from ddip_ray.launch.site import Site
 
-_OBJECT_STORE_BYTES = 200 * 2**20  # of control messages; no volume passes through it
-_LONGEST_SESSION = 40  # characters; Ray adds some sixty, and sockets' paths end at 107
+_OBJECT_STORE_BYTES = 200 * 2**20  # for control messages; no volume passes through it
+_LONGEST_SESSION = 40  # characters; Ray adds about sixty, and paths of sockets have at most 107
 _GOES_ON = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD")
 _FACT = re.compile(r"(\S+?)=(.*?)(?=\s+[\w:/]+=|\s*$)", re.MULTILINE)  # NAME=VALUE, which may have spaces
 Line = Annotated[str, Field(pattern=r"^[^\n]+$")]
@@ -28,7 +28,7 @@ Word = Annotated[str, Field(pattern=r"^[^\s#]+$")]
 
 
 class SlurmSite(Site):
-    """See deploy/slurm/site.example.yaml."""
+    """A cluster with Slurm; deploy/slurm/site.example.yaml explains each setting."""
 
     setup: tuple[Line, ...] = ()
     partition: Word | None = None
@@ -50,7 +50,17 @@ class SlurmSite(Site):
 
 @dataclass(frozen=True)
 class SlurmRequest:
-    """What one user wants of a site: ``jobs`` clusters of ``nodes`` nodes each."""
+    """A user's request to a site.
+
+    Attributes:
+        command: the command to run.
+        nodes: number of nodes of each job.
+        gpus_per_node: GPUs of each node.
+        cpus_per_node: cores of each node; None: the site's ``cpus_per_gpu`` for each GPU.
+        time: limit in Slurm's notation; None: the site's.
+        name: name of the job and its log.
+        jobs: number of jobs, which share the volumes of a cohort.
+    """
 
     command: LaunchedCommand
     nodes: int = 1
@@ -63,26 +73,34 @@ class SlurmRequest:
     def __post_init__(self) -> None:
         if self.gpus_per_node == 0 and self.cpus_per_node is None:
             raise InputError(
-                "neither --gpus-per-node nor --cpus-per-node", "Say what each node is to give to the job."
+                "neither `gpus_per_node` nor `cpus_per_node`", "Say what each node gives to the job."
             )
         if self.cpus_per_node is not None and self.cpus_per_node < self.gpus_per_node:
             raise InputError(
-                f"--cpus-per-node {self.cpus_per_node} for {self.gpus_per_node} GPUs",
-                "Every GPU needs a core, at least.",
+                f"`cpus_per_node={self.cpus_per_node}` for {self.gpus_per_node} GPUs",
+                "Every GPU needs at least one core.",
             )
         if self.jobs > 1 and not self.command.name.startswith("cohort"):
             raise InputError(
-                f"--jobs {self.jobs}: several jobs share the volumes of a cohort, not a {self.command.name}",
-                "Use --nodes.",
+                f"`jobs={self.jobs}`: several jobs share the volumes of a cohort, not a {self.command.name}",
+                "Use `nodes`.",
             )
         if re.fullmatch(r"[\w.-]+", self.name) is None:
-            raise InputError(f"--name {self.name!r}: expected letters, digits, dots, dashes, underscores")
+            raise InputError(
+                f"`name`: found {self.name!r}, expected letters, digits, dots, dashes, underscores"
+            )
         if self.time is not None and re.fullmatch(r"[\d:-]+", self.time) is None:
-            raise InputError(f"--time {self.time!r}: expected minutes, or days-hours:minutes:seconds")
+            raise InputError(f"`time`: found {self.time!r}, expected minutes, or days-hours:minutes:seconds")
 
 
 def render(request: SlurmRequest, site: SlurmSite, exit_can_resume: int) -> str:
-    """The job's script; ``exit_can_resume`` is what the command answers when it has left a snapshot."""
+    """The script of the job.
+
+    Args:
+        request: what the user asks for.
+        site: the cluster.
+        exit_can_resume: exit code of a command that was interrupted and left a snapshot.
+    """
     from jinja2 import Environment, StrictUndefined
 
     source = (files("ddip_ray_deploy") / "slurm" / "job.sh.j2").read_text()
@@ -122,28 +140,33 @@ def _directives(request: SlurmRequest, site: SlurmSite) -> list[str]:
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """That was submitted."""
+    """A job that Slurm has accepted; ``number`` is its job id."""
 
     number: str
 
     @classmethod
     def submit(cls, script: str, log_folder: Path) -> SlurmJob:
-        """Hand ``script`` to sbatch.
+        """Hand ``script`` to sbatch and create the folder of its logs.
 
         Raises:
-            InputError: there is no Slurm here, or it refuses.
+            InputError: there is no Slurm on this machine, or it refuses the script.
         """
-        log_folder.mkdir(parents=True, exist_ok=True)  # Slurm drops what it cannot write
+        log_folder.mkdir(parents=True, exist_ok=True)  # Slurm drops a log that it cannot write
         return cls(_slurm("sbatch", "--parsable", input=script).partition(";")[0])
 
     def facts(self) -> dict[str, str]:
-        """What Slurm says of it, as ``scontrol show job`` names it."""
+        """Slurm's facts about the job, by the names of ``scontrol show job``."""
         return dict(_FACT.findall(_slurm("scontrol", "show", "job", self.number)))
 
     def follow(self, write: Callable[[str], None], wait: Callable[[], None]) -> int:
-        """Until it has ended, passing on what it writes; its exit code.
+        """Pass on what the job writes until it ends.
 
-        ``wait`` is called between two looks at it.
+        Args:
+            write: called with each new piece of the log.
+            wait: called before each further look at the job.
+
+        Returns:
+            The exit code of the job.
         """
         read = 0
         while True:
@@ -171,7 +194,7 @@ def _slurm(*command: str, input: str | None = None) -> str:
     except FileNotFoundError as error:
         raise InputError(
             f"there is no {command[0]} on this machine",
-            "Launch where Slurm's commands are, or use --dry-run.",
+            "Launch where Slurm's commands are, or only print the script (`dry_run=True`).",
         ) from error
     except subprocess.CalledProcessError as error:
         words = (error.stderr or error.stdout).strip().removeprefix(f"{command[0]}: ")

@@ -1,4 +1,4 @@
-"""A linear map as a differentiable function: its pull-back is its adjoint."""
+"""Linear maps that autograd differentiates by their adjoints."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from torch import Tensor
 Map = Callable[[Tensor], Tensor]
 
 
-def linear(x: Tensor, forward: Map, adjoint: Map) -> Tensor:
-    """``forward(x)``, differentiated by ``adjoint`` however often, and not through what ``forward`` does."""
+def linear_function(x: Tensor, forward: Map, adjoint: Map) -> Tensor:
+    """Return ``forward(x)``, whose gradient is ``adjoint``, to any order.
+
+    Autograd does not look inside ``forward``, which may leave torch for other libraries.
+    """
     return cast(Tensor, _Linear.apply(x, forward, adjoint))  # type: ignore[no-untyped-call]
 
 
@@ -24,4 +27,4 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return linear(grads[0], ctx.adjoint_map, ctx.forward_map), None, None
+        return linear_function(grads[0], ctx.adjoint_map, ctx.forward_map), None, None

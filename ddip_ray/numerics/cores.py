@@ -1,4 +1,4 @@
-"""The CPU cores that this process may use: fewer than the machine has, in a batch job or a container."""
+"""The number of CPU cores that this process may use, which batch jobs and containers limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def own_cores(group: Path = _GROUP) -> int:
-    """By the affinity of the process and the CPU quota of its control group (version 2), at least 1."""
+    """Return the number of CPU cores that this process may use, at least 1.
+
+    It is limited by the affinity of the process and by the CPU quota of its control group (version 2).
+    """
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux

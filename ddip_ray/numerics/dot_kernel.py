@@ -1,4 +1,4 @@
-"""Inner products per slice on a CPU, in one pass over memory."""
+"""Compiled inner products of real slices on a CPU, in one pass over memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ Float = NDArray[Any]  # float32 or float64
 
 
 def dot(a: Float, b: Float, num_threads: int) -> NDArray[np.float64]:
-    """Σ a b of each slice. ``a, b: (z, y, x)`` of any strides to ``(z,)`` float64.
+    """Return Σ a b of each slice, ``(z,)`` float64.
 
-    Summed in float64 along x, then along y: the order does not depend on memory layout, on
-    the other slices or on the threads.
+    It is summed in float64 along x, then along y, so that the order does not depend on memory layout, on
+    other slices or on threads.
+
+    Args:
+        a: ``(z, y, x)``, of any strides.
+        b: the same shape.
+        num_threads: threads that share the rows.
     """
     rows = np.empty(a.shape[:2], dtype=np.float64)
     slice_innermost = a.strides[0] <= a.strides[2] and b.strides[0] <= b.strides[2]

@@ -1,4 +1,4 @@
-"""Inner products per slice whose bits depend on the slice alone, and the scaling that goes with them.
+"""Inner products and products of slices, whose bits depend on the slice alone.
 
 ``torch.sum`` picks its order of summation by shape, strides and threads, so the same slice can give
 another last bit in another batch. Here sums are made of elementwise operations in a fixed order.
@@ -15,40 +15,40 @@ from ddip_ray.numerics import dot_kernel
 
 
 def slice_dot(a: Tensor, b: Tensor) -> Tensor:
-    """⟨a, b⟩ = Σ conj(a) b of each slice. ``a, b: (z, ...)`` to ``(z,)``; differentiable, any strides."""
+    """Return ⟨a, b⟩ = Σ conj(a) b of each slice, ``(z, ...)`` to ``(z,)``; differentiable, any strides."""
     return cast(Tensor, _SliceDot.apply(a, b))  # type: ignore[no-untyped-call]
 
 
 def slice_dot_real(a: Tensor, b: Tensor) -> Tensor:
-    """Re ⟨a, b⟩ of each slice, half the work. ``a, b: (z, ...)`` to real ``(z,)``; as `slice_dot`."""
+    """Return Re ⟨a, b⟩ of each slice, ``(z, ...)`` to real ``(z,)``, with half the work of `slice_dot`."""
     return slice_dot(_interleaved(a), _interleaved(b)) if a.is_complex() else slice_dot(a, b)
 
 
 def slice_norm(x: Tensor) -> Tensor:
-    """‖x‖₂ of each slice. ``x: (z, ...)`` to real ``(z,)``."""
+    """Return ‖x‖₂ of each slice, ``(z, ...)`` to real ``(z,)``."""
     return slice_dot_real(x, x).sqrt()
 
 
 def squared_modulus(x: Tensor) -> Tensor:
-    """|x|² of each entry, real."""
+    """Return |x|² of each entry, real."""
     return torch.view_as_real(x).square().sum(-1) if x.is_complex() else x * x
 
 
 def modulus(x: Tensor) -> Tensor:
-    """|x| of each entry. ``abs`` of complex ones may round differently in the remainder of a vector loop."""
+    """Return |x| of each entry; ``abs`` of complex ones may round differently at the end of a vector loop."""
     return squared_modulus(x).sqrt() if x.is_complex() else x.abs()
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """a · b of complex tensors by real products, for the same reason."""
+    """Return a · b of complex tensors by real products, whose rounding does not depend on the batch."""
     (ar, ai), (br, bi) = _parts(a), _parts(b)
     return torch.complex(ar * br - ai * bi, ar * bi + ai * br)
 
 
 def slice_scale(scalar: Tensor, x: Tensor) -> Tensor:
-    """``scalar · x`` with one real number for each slice, ``(z,)``, or one for all; ``x: (z, ...)``.
+    """Return ``scalar · x`` with one real number for each slice, ``(z,)``, or one for all; ``x: (z, ...)``.
 
-    The product that ``*`` would give, but its gradient is summed by ``slice_dot``.
+    It is the product that ``*`` gives, but its gradient is summed by `slice_dot`.
     """
     return cast(Tensor, _SliceScale.apply(scalar, x))  # type: ignore[no-untyped-call]
 
@@ -93,7 +93,7 @@ def _scaled(scalar: Tensor, x: Tensor) -> Tensor:
 
 
 def _interleaved(x: Tensor) -> Tensor:
-    """Complex (z, ..., y, x) as real (z, ... y, 2 x)."""
+    """Return complex (z, ..., y, x) as real (z, ... y, 2 x)."""
     parts = torch.view_as_real(x.resolve_conj()).flatten(-2)
     return parts.flatten(1, -2) if parts.ndim > 3 else parts
 
@@ -112,7 +112,7 @@ def _real_dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _fold(terms: Tensor) -> Tensor:
-    """Sum over all axes but the first: halves of each axis are added until one entry is left."""
+    """Return the sum over all axes but the first, by adding halves of each axis until one entry is left."""
     for axis in range(1, terms.ndim):
         while terms.shape[axis] > 1:
             half = terms.shape[axis] // 2

@@ -1,4 +1,4 @@
-"""Numba with the settings that all our kernels share."""
+"""Compilation by numba, with the settings that all our kernels share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile at first call, for machine code that releases the GIL and rounds as written.
+    """Return ``function`` compiled at its first call, to machine code that releases the GIL.
 
-    No fastmath: additions keep their order and nothing is fused behind our back, so a vector
+    Rounding is as written. Without fastmath additions keep their order and nothing is fused, so that a vector
     loop and its remainder give the same bits.
     """
     options = {"nogil": True, "error_model": "numpy"}  # numpy: no test for zero before each division

@@ -1,4 +1,4 @@
-"""Largest singular value by power iteration."""
+"""The largest singular value of an operator, by power iteration."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ def operator_norm(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> float:
-    """‖A‖₂ (largest singular value of A), approached from below, given AᴴA.
+    """Return ‖A‖₂, the largest singular value of A, which the estimate approaches from below.
 
     Args:
         apply_gram: AᴴA on a tensor of ``shape``.
-        shape: ``(z, ...)``; with z > 1 the largest norm among the slices.
-        seed: of the random start; the start is the same on every device.
-        num_iters: power iterations; 30 give about 1 % on a projector.
+        shape: ``(z, ...)``; with z > 1 the largest norm among the slices is returned.
+        seed: seed of the random start, which is the same on every device.
+        num_iters: number of power iterations; 30 reach about 1 % on a projector.
+        dtype: dtype of the images.
+        device: device of the images.
     """
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(shape, generator=generator, dtype=dtype).to(device)
@@ -35,6 +37,6 @@ def operator_norm(
 
 
 def _safe_norm(v: Tensor) -> Tensor:
-    """Norm of each slice, shaped to divide it; 1 for a slice of zeros."""
+    """Return the norm of each slice, shaped to divide it; 1 for a slice of zeros."""
     norm = slice_norm(v)
     return torch.where(norm > 0, norm, 1.0).reshape(-1, *[1] * (v.ndim - 1))

@@ -1,4 +1,4 @@
-"""Proximal operators: argmin over d of a penalty and half the squared distance."""
+"""Proximal operators, which minimise a penalty plus half the squared distance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ddip_ray.numerics.inner_product import modulus
 
 
 def soft_threshold(x: Tensor, threshold: float) -> Tensor:
-    """argmin_d threshold · ‖d‖₁ + ½ ‖d − x‖²: every entry moved towards zero, at most to it. Any shape."""
+    """Return argmin_d threshold · ‖d‖₁ + ½ ‖d − x‖², each entry's modulus less ``threshold``, at least 0."""
     if x.is_complex():
         size = modulus(x)
         return x * ((size - threshold).clamp_min(0) / torch.where(size > 0, size, 1.0))
@@ -17,7 +17,7 @@ def soft_threshold(x: Tensor, threshold: float) -> Tensor:
 
 
 def project_to_ball(x: Tensor, radius: float) -> Tensor:
-    """The nearest to ``x`` of which no entry is larger than ``radius``, in modulus."""
+    """Return the tensor nearest to ``x`` whose entries have at most the modulus ``radius``."""
     if x.is_complex():
         return x * (modulus(x) / radius).clamp_min(1.0).reciprocal()
     return x.clamp(-radius, radius)

@@ -1,8 +1,8 @@
-"""A few threads that share a list of tasks.
+"""A pool of threads that share a list of tasks.
 
-Why not numba's ``prange``: its threading layers share no pool with torch, the default one aborts
-when two Python threads enter it, and the OpenMP one does not survive a fork. Our kernels
-release the GIL, so plain Python threads do, whoever calls from wherever.
+numba's ``prange`` is not used. Its threading layers share no pool with torch, the default one aborts when two
+Python threads enter it, and the OpenMP one does not survive a fork. Our kernels release the GIL, so plain
+Python threads suffice.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def run_tasks(tasks: Sequence[Task], num_threads: int) -> None:
-    """Run all tasks on the calling thread and up to ``num_threads − 1`` helpers; return when all are done.
+    """Run all tasks on the calling thread and up to ``num_threads − 1`` others; return when all are done.
 
-    Tasks must be independent of each other: their order and their threads are left open.
-    The first exception of a task is raised here.
+    Tasks must be independent of each other, because their order and threads are not fixed. The first
+    exception of a task is raised here.
     """
     queue = iter(tasks)  # next() on a list iterator is one step under the GIL
     num_helpers = min(num_threads, len(tasks)) - 1
@@ -41,7 +41,7 @@ def run_tasks(tasks: Sequence[Task], num_threads: int) -> None:
 
 
 def ranges(count: int, num_threads: int) -> list[tuple[int, int]]:
-    """Cut 0 ... count into a few pieces for each thread, to even out their speeds."""
+    """Return 0 ... count in pieces (start, stop), a few for each thread, to even out their speeds."""
     size = max(1, -(-count // (4 * num_threads)))
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 

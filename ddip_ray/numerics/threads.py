@@ -1,4 +1,4 @@
-"""One thread for what must not depend on threads."""
+"""A context in which torch computes on one thread, so that bits do not depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import torch
 def one_thread() -> Iterator[None]:
     """Run CPU convolutions, their gradients and Fourier transforms on one thread.
 
-    They split their sums by threads, so another number of threads gives other last bits, and a
-    truncated CG makes much of little. With one thread a slice has the same bits in every layout;
-    more cores are used by more workers.
+    They split their sums by threads, so another number of threads gives other last bits, which a truncated CG
+    amplifies. With one thread a slice has the same bits in every layout; more cores are used by more workers.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

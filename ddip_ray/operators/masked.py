@@ -1,4 +1,4 @@
-"""An operator of which each slice keeps only some measurements."""
+"""An operator some of whose measurements are left out."""
 
 from __future__ import annotations
 
@@ -6,34 +6,42 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ddip_ray.operators.base import LinearOperator, check_shape
+from ddip_ray.operators.base import LinearOperator
 
 
-class Masked:
-    """M A for a fixed set of slices; ``mask`` (z, *measurement), broadcastable, is 0 where M drops an entry.
+class Masked(LinearOperator):
+    """M A, where M sets measurements to zero.
 
-    Implements `LinearOperator` for exactly as many slices as the mask has.
+    Its norm is that of A, an upper bound, so that weights relative to the norm do not change by masking.
+
+    Args:
+        operator: A.
+        mask: real, 0 where M drops a measurement and 1 elsewhere; ``(*measurement_shape)`` or, with a mask
+            for each slice, ``(z, *measurement_shape)``, broadcastable to them. With a mask for each slice the
+            operator accepts exactly these slices.
     """
 
     def __init__(self, operator: LinearOperator, mask: Tensor) -> None:
-        self.operator, self.mask = operator, mask
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        return self.operator.image_shape
-
-    @property
-    def measurement_shape(self) -> tuple[int, ...]:
-        return self.operator.measurement_shape
+        has_slices = mask.ndim > len(operator.measurement_shape)
+        super().__init__(
+            operator.image_shape,
+            operator.measurement_shape,
+            dtype=operator.dtype,
+            device=operator.device,
+            num_slices=len(mask) if has_slices else operator.num_slices,
+        )
+        self.operator, self.mask = operator, mask if has_slices else mask[None]
 
     def of_slices(self, rows: Sequence[int]) -> Masked:
-        """The operator of some of its slices."""
-        return Masked(self.operator.of_slices(rows), self.mask[list(rows)])
+        """Return the operator of the slices ``rows``."""
+        mask = self.mask[list(rows)] if len(self.mask) == self.num_slices else self.mask[0]
+        return Masked(self.operator.of_slices(rows), mask)
 
-    def forward(self, x: Tensor) -> Tensor:
-        check_shape("Masked.forward(x)", tuple(x.shape), self.image_shape)
-        return self.mask * self.operator.forward(x)
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.mask * self.operator._forward(x)
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        check_shape("Masked.adjoint(y)", tuple(y.shape), self.measurement_shape)
-        return self.operator.adjoint(self.mask * y)
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.operator._adjoint(self.mask * y)
+
+    def _find_norm(self) -> float:
+        return self.operator.norm()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ddip_ray.errors import InputError
+from ddip_ray.prior.catalog import find_prior
 from ddip_ray.prior.denoiser import DiffusionPrior, channels_last
 from ddip_ray.prior.formats import CHECKPOINTS
 from ddip_ray.prior.formats.checkpoint import load_checkpoint
@@ -57,13 +58,17 @@ def save_prior(
 
 
 def load_prior(
-    directory: Path, device: str | torch.device = "cpu", micro_batch: int | None = None
+    source: str | Path, device: str | torch.device = "cpu", micro_batch: int | None = None
 ) -> DiffusionPrior:
-    """Read a diffusers directory: ours, a bare U-Net, or a pipeline with ``unet/`` and ``scheduler/``.
+    """The prior at ``source``, on ``device``, ready to denoise.
 
-    Or a guided-diffusion checkpoint (`load_checkpoint`). Without a range in its card, a prior of two channels
-    has complex images as they are. ``micro_batch`` None is 1 slice a call on a CPU,
-    where more gain nothing, and 8 on a GPU.
+    Args:
+        source: name of a shipped prior ("default"); a diffusers directory (a bare U-Net, or a pipeline with
+            ``unet/`` and ``scheduler/``); or a checkpoint of guided-diffusion or score_sde.
+        device: where the network runs.
+        micro_batch: slices per network call. None is 1 on a CPU, where more gain nothing, and 8 on a GPU.
+
+    A prior of two channels whose card names no image range has complex images as they are.
 
     Raises:
         InputError: no such directory, not a `UNet2DModel` of one or two channels, one for classes, weights
@@ -72,6 +77,7 @@ def load_prior(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    directory = find_prior(source) if isinstance(source, str) else source
     size = micro_batch or (1 if torch.device(device).type == "cpu" else 8)
     if directory.suffix in CHECKPOINTS:
         return _load_checkpoint(directory, device, size)

@@ -1,8 +1,8 @@
-"""From a slab of a store to the problem that it poses."""
+"""The problem of a slab of any store: a table with a row for each kind of acquisition."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -11,13 +11,18 @@ from torch import Tensor
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition
 from ddip_ray.io.stores.result import open_result
-from ddip_ray.io.stores.schema import ParallelCT
-from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
-from ddip_ray.operators.ct.parallel_beam import ParallelBeam
-from ddip_ray.problems.mri import load_mri
-from ddip_ray.problems.noise import is_estimated, noise_std
+from ddip_ray.problems.cartesian_mri import load_cartesian_mri
+from ddip_ray.problems.noncartesian_mri import load_noncartesian_mri
+from ddip_ray.problems.parallel_ct import load_parallel_ct
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.slab import Slab
+
+LOADERS: dict[str, Callable[[Acquisition, Slab, str | torch.device], SlabProblem]] = {
+    "parallel_ct": load_parallel_ct,
+    "cartesian_mri": load_cartesian_mri,
+    "noncartesian_mri": load_noncartesian_mri,
+}
+"""The function that loads each kind of acquisition, by the name of the kind in stores."""
 
 
 def load_problem(
@@ -26,42 +31,26 @@ def load_problem(
     device: str | torch.device = "cpu",
     start_from: str | None = None,
 ) -> SlabProblem:
-    """Read a slab of the store, and of the result ``start_from``. Nothing outside the slab is touched.
+    """Return the problem that a slab of a store poses; nothing outside the slab is read.
+
+    Args:
+        acquisition: the store.
+        slab: slices to read.
+        device: device of measurements and operator.
+        start_from: path of a result whose image the reconstruction starts from; None: there is none.
 
     Raises:
-        InputError: ``start_from`` is not a result, or of another shape or unit; data that cannot be used.
+        InputError: ``start_from`` is not a result, or has another shape or unit; or data that cannot be used.
     """
-    metadata = acquisition.metadata
-    if not isinstance(metadata.acquisition, ParallelCT):
-        problem = load_mri(acquisition, slab, device)
-    else:
-        scale = metadata.intensity.measurement_scale
-        y = torch.from_numpy(acquisition.read_measurements(slab.start, slab.stop)).to(device) / scale
-        operator, std = build_operator(metadata.acquisition, device), noise_std(metadata.noise) / scale
-        estimated = is_estimated(metadata.noise)
-        problem = SlabProblem(operator, y, slab, acquisition.num_slices, std, noise_is_estimated=estimated)
+    problem = LOADERS[acquisition.metadata.acquisition.kind](acquisition, slab, device)
     if start_from is None:
         return problem
-    earlier = _earlier(start_from, acquisition, slab).to(device)
-    return replace(problem, earlier=problem.without_phase(earlier))
+    image = _initial_image(start_from, acquisition, slab).to(device)
+    return replace(problem, earlier=problem.without_phase(image))
 
 
-def build_operator(
-    acquisition: ParallelCT, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> ParallelBeam:
-    """The forward operator of an acquisition; lengths in mm."""
-    geometry = ParallelBeamGeometry(
-        image_shape=acquisition.image_shape,
-        angles=tuple(math.radians(a) for a in acquisition.angles_deg),
-        num_detectors=acquisition.num_detectors,
-        pixel_size=acquisition.voxel_mm[2],
-        detector_spacing=acquisition.detector_spacing_mm,
-        rotation_center=acquisition.rotation_center,
-    )
-    return ParallelBeam(geometry, device=device, dtype=dtype)
-
-
-def _earlier(path: str, acquisition: Acquisition, slab: Slab) -> Tensor:
+def _initial_image(path: str, acquisition: Acquisition, slab: Slab) -> Tensor:
+    """Return the slab of the result at ``path`` in normalised units, (z, y, x)."""
     result, intensity = open_result(path), acquisition.metadata.intensity
     expected = (acquisition.num_slices, *acquisition.metadata.acquisition.image_shape)
     if result.shape != expected or result.metadata.unit != intensity.unit:

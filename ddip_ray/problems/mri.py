@@ -1,7 +1,9 @@
-"""The problem that a slab of k-space poses: coils, and an image freed of its phase."""
+"""The parts that all kinds of k-space share: coils, and images freed of their phase."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -9,115 +11,123 @@ from torch import Tensor
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition
-from ddip_ray.io.stores.schema import MEASUREMENTS, SAMPLING_MASK, SENSITIVITY_MAPS, TRAJECTORY, CartesianMRI
+from ddip_ray.io.stores.schema import MEASUREMENTS, SENSITIVITY_MAPS
 from ddip_ray.numerics.threads import one_thread
-from ddip_ray.operators.mri.cartesian import Sense
-from ddip_ray.operators.mri.gridding import cartesian_centre, centre_size
-from ddip_ray.operators.mri.noncartesian import NonCartesianSense, why_no_nufft
-from ddip_ray.operators.mri.sensitivity_maps import (
-    LEAST_CALIBRATION,
-    calibration_size,
-    low_resolution,
-    low_resolution_maps,
-)
+from ddip_ray.operators.base import LinearOperator
+from ddip_ray.operators.mri.sensitivity_maps import low_resolution, low_resolution_maps
 from ddip_ray.problems.noise import is_estimated, noise_std
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.slab import Slab
 
 
-def load_mri(acquisition: Acquisition, slab: Slab, device: str | torch.device) -> SlabProblem:
-    """The problem of a slab, for images without the phase that k-space's centre shows.
+class SliceOfKSpace(NamedTuple):
+    """The k-space of one slice, as it is stored.
 
-    A prior of real images with a dark background then meets what it knows: a real part that is
-    positive, an imaginary part near 0. Sensitivity maps that are missing are estimated from the centre, too.
+    Attributes:
+        y: samples, (coil, …).
+        sampled: mask (ky, kx) or trajectory (readout, sample, 2).
+        image_shape: (y, x).
+        name: path of the store and index of the slice, for messages: "vol.zarr", 3.
+    """
+
+    y: Tensor
+    sampled: Tensor
+    image_shape: tuple[int, int]
+    name: tuple[str, int]
+
+
+@dataclass(frozen=True)
+class KSpaceKind:
+    """The properties in which one kind of k-space differs from another.
+
+    Attributes:
+        sampled_name: name of the array that says where samples lie.
+        operator: forward operator from this array and sensitivity maps.
+        centre: the fully sampled centre of a slice, as k-space (coil, ky, kx), and the side of this square.
+    """
+
+    sampled_name: str
+    operator: Callable[[Tensor, Tensor], LinearOperator]
+    centre: Callable[[SliceOfKSpace], tuple[Tensor, int]]
+
+
+def load_mri(
+    acquisition: Acquisition, slab: Slab, device: str | torch.device, kind: KSpaceKind
+) -> SlabProblem:
+    """Return the problem of a slab, for images without the phase that the centre of k-space shows.
+
+    A prior of real images with a dark background then meets images that it knows: their real part is
+    positive, their imaginary part near 0. Sensitivity maps that are missing are estimated from the centre,
+    too.
+
+    Args:
+        acquisition: store of k-space.
+        slab: slices to read.
+        device: device of k-space and operator.
+        kind: properties of this kind of k-space.
 
     Raises:
-        InputError: no sample taken, or none at the centre, or coils that saw nothing.
+        InputError: no sample was taken, or too few at the centre, or no coil has a signal.
     """
     metadata, num_slices = acquisition.metadata, acquisition.num_slices
-    is_cartesian = isinstance(metadata.acquisition, CartesianMRI)
-    if not is_cartesian and (hindrance := why_no_nufft()):
-        raise InputError(f"{acquisition.path}: {hindrance}")
     scale = metadata.intensity.measurement_scale
-    own = _read(acquisition, slab, device)
-    middle = _read(acquisition, Slab(num_slices // 2, num_slices // 2 + 1), device)
-    operator = Sense if is_cartesian else NonCartesianSense
+    own = _read(acquisition, slab, device, kind)
+    central = _read(acquisition, Slab(num_slices // 2, num_slices // 2 + 1), device, kind)
     return SlabProblem(
-        operator(own.taken, own.maps),
+        kind.operator(own.sampled, own.maps),
         own.y,
         slab,
         num_slices,
         noise_std(metadata.noise) / scale,
-        # The maps' squares add up to 1, so nothing becomes larger; the centre's samples stay what they are.
-        norm=1.0 if is_cartesian else None,
         noise_is_estimated=is_estimated(metadata.noise),
         phase=own.phase,
-        typical=operator(middle.taken[0], middle.maps[0]),
+        typical=kind.operator(central.sampled[0], central.maps[0]),
     )
 
 
-class _Read(NamedTuple):
-    """k-space, where it was taken: mask (z, ky, kx) or trajectory (z, readout, sample, 2); maps with the
-    image's phase in them (z, coil, y, x), and that phase."""
+class _Slices(NamedTuple):
+    """k-space of several slices.
+
+    Attributes:
+        y: samples, (z, coil, …).
+        sampled: masks (z, ky, kx) or trajectories (z, readout, sample, 2).
+        maps: sensitivity maps that contain the image's phase, (z, coil, y, x).
+        phase: this phase, (z, y, x), of modulus 1.
+    """
 
     y: Tensor
-    taken: Tensor
+    sampled: Tensor
     maps: Tensor
     phase: Tensor
 
 
-def _read(acquisition: Acquisition, slab: Slab, device: str | torch.device) -> _Read:
-    read, path, geometry = (slab.start, slab.stop), acquisition.path, acquisition.metadata.acquisition
-
+def _read(acquisition: Acquisition, slab: Slab, device: str | torch.device, kind: KSpaceKind) -> _Slices:
     def tensor(name: str) -> Tensor:
-        return torch.from_numpy(acquisition.read(name, *read)).to(device)
+        return torch.from_numpy(acquisition.read(name, slab.start, slab.stop)).to(device)
 
     y = tensor(MEASUREMENTS) / acquisition.metadata.intensity.measurement_scale
-    is_cartesian = isinstance(geometry, CartesianMRI)
-    taken = tensor(SAMPLING_MASK).float() if is_cartesian else tensor(TRAJECTORY)
+    sampled = tensor(kind.sampled_name).float()
     stored = tensor(SENSITIVITY_MAPS) if SENSITIVITY_MAPS in acquisition.names else None
+    ny, nx = acquisition.metadata.acquisition.image_shape
     maps, phases = [], []
-    with one_thread():  # and slice by slice: what is found depends on the slice alone, in every bit
-        for row, z in enumerate(range(*read)):
-            if is_cartesian:
-                centre, size = y[row], _calibration(path, taken[row], z)
-            else:
-                centre, size = _centre(path, y[row], taken[row], geometry.image_shape, z)
-            found = low_resolution_maps(centre, size) if stored is None else stored[row]
-            total = found.abs().square().sum(0).sqrt()
-            if not bool(total.any()):
-                raise InputError(f"{path}: the coils of slice {z} see nothing")
-            found = found / torch.where(total > 0, total, 1.0)
-            image = (found.conj() * low_resolution(centre, size)).sum(0)
-            phases.append(torch.polar(torch.ones_like(total), image.angle()))
-            maps.append(found * phases[-1])
-    return _Read(y, taken, torch.stack(maps), torch.stack(phases))
+    with one_thread():  # and slice by slice, so that every bit depends on the slice alone
+        for row, z in enumerate(range(slab.start, slab.stop)):
+            one = SliceOfKSpace(y[row], sampled[row], (ny, nx), (acquisition.path, z))
+            own, phase = _maps_and_phase(*kind.centre(one), None if stored is None else stored[row], one.name)
+            maps.append(own)
+            phases.append(phase)
+    return _Slices(y, sampled, torch.stack(maps), torch.stack(phases))
 
 
-def _calibration(path: str, mask: Tensor, z: int) -> int:
-    """Side of the square that is sampled in full at the centre."""
-    if not bool(mask.any()):
-        raise InputError(f"{path}: {SAMPLING_MASK} of slice {z} has no sample")
-    size = calibration_size(mask)
-    if size < LEAST_CALIBRATION:
-        ny, nx = mask.shape
-        raise InputError(
-            f"{path}: {SAMPLING_MASK} of slice {z} misses the centre of k-space "
-            f"(row {ny // 2}, column {nx // 2})",
-            f"At least {LEAST_CALIBRATION} x {LEAST_CALIBRATION} samples there must have been taken",
-        )
-    return size
-
-
-def _centre(
-    path: str, y: Tensor, trajectory: Tensor, image_shape: tuple[int, int], z: int
-) -> tuple[Tensor, int]:
-    """The centre as Cartesian samples (coil, ky, kx), and its side."""
-    size = centre_size(trajectory, image_shape)
-    if size < LEAST_CALIBRATION:
-        raise InputError(
-            f"{path}: {TRAJECTORY} of slice {z} fills {size} x {size} samples at the centre of k-space",
-            f"At least {LEAST_CALIBRATION} x {LEAST_CALIBRATION} are needed: are there too few readouts, or "
-            "is it not in cycles per pixel?",
-        )
-    return cartesian_centre(trajectory, y, image_shape, size), size
+def _maps_and_phase(
+    centre: Tensor, size: int, stored: Tensor | None, name: tuple[str, int]
+) -> tuple[Tensor, Tensor]:
+    """Return normalised maps that contain the image's phase, (coil, y, x), and this phase, (y, x)."""
+    found = low_resolution_maps(centre, size) if stored is None else stored
+    total = found.abs().square().sum(0).sqrt()
+    if not bool(total.any()):
+        raise InputError(f"{name[0]}: the coils of slice {name[1]} see nothing")
+    found = found / torch.where(total > 0, total, 1.0)
+    image = (found.conj() * low_resolution(centre, size)).sum(0)
+    phase = torch.polar(torch.ones_like(total), image.angle())
+    return found * phase, phase

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ddip_ray.adaptation.lora import Adapter
 from ddip_ray.config.settings import RunConfig
@@ -34,6 +37,9 @@ from ddip_ray.solvers.sampling.sampler import Rule, RuleFor, Sampler
 from ddip_ray.solvers.validating.adaptation_strength import Validation
 from ddip_ray.solvers.validating.noise_level import NoiseSearch
 
+# (config, problem, communicator, prior or None) -> the method, ready for its first step
+Builder = Callable[[RunConfig, SlabProblem, Communicator, Any], Method]
+
 
 def build_method(config: RunConfig, problem: SlabProblem, communicator: Communicator) -> Method:
     """The configured method, ready for its first step.
@@ -41,17 +47,57 @@ def build_method(config: RunConfig, problem: SlabProblem, communicator: Communic
     Raises:
         InputError: prior or adapter missing or not belonging together.
     """
-    match config.method:
-        case "fbp":
-            return FBP(problem, communicator, config.fbp)
-        case "zero-filled":
-            return ZeroFilled(problem, communicator)
-        case "cg":
-            return CG(problem, communicator, config.cg)
-        case "tv":
-            return TotalVariation(problem, communicator, config.tv)
+    if not config.uses_prior:
+        return builder_of(config)(config, problem, communicator, None)
     prior = load_prior(find_prior(config.prior), problem.y.device, config.micro_batch)
     return with_prior(config, problem, communicator, prior)
+
+
+def builder_of(config: RunConfig) -> Builder:
+    """The function that the method's row in the table of methods names."""
+    module, _, name = config.row.builder.partition(":")
+    builder: Builder = getattr(import_module(module), name)
+    return builder
+
+
+def build_fbp(config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: object) -> Method:
+    """Filtered back-projection."""
+    return FBP(problem, communicator, config.fbp)
+
+
+def build_zero_filled(
+    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: object
+) -> Method:
+    """Zero filling."""
+    return ZeroFilled(problem, communicator)
+
+
+def build_cg(config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: object) -> Method:
+    """Conjugate gradients."""
+    return CG(problem, communicator, config.cg)
+
+
+def build_tv(config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: object) -> Method:
+    """3D total variation."""
+    return TotalVariation(problem, communicator, config.tv)
+
+
+def build_dps(
+    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
+) -> Method:
+    """Diffusion posterior sampling."""
+    return DPS(problem, communicator, prior, config.dps, config.seed)
+
+
+def build_sampler(
+    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
+) -> Method:
+    """A sampler with a fixed prior."""
+    rule = rule_for(config, prior)
+    if predicts(config):
+        settings = config.predictor_corrector
+        return PredictorCorrector(problem, communicator, prior, settings, config.seed, rule_for=rule)
+    return Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
 
 
 def with_prior(
@@ -69,11 +115,11 @@ def with_prior(
         )
     check_timesteps(config, prior.schedule.num_train_timesteps)
     if not searches_noise(config, problem):
-        return for_noise(config, problem, communicator, prior)
+        return builder_of(config)(config, problem, communicator, prior)
 
     def method_for(factor: float) -> Method:
         known = replace(problem, noise_std=factor * problem.noise_std)
-        return for_noise(config, known, communicator, prior)
+        return builder_of(config)(config, known, communicator, prior)
 
     plain = config.sampler.model_copy(update={"start": "noise", "start_t": None})  # sees no held-out ray
     rule = rule_for(config.model_copy(update={"method": "dds"}), prior)
@@ -110,34 +156,19 @@ def searches_noise(config: RunConfig, problem: SlabProblem) -> bool:
         and problem.noise_is_estimated
         and problem.noise_std > 0
         and config.sampler.gamma is None
-        and not (predicts(config) or config.method == "dps")
+        and config.row.chooses_noise_level
+        and not predicts(config)
     )
 
 
-def for_noise(
-    config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
-) -> Method:
-    """The method for a noise that is known."""
-    rule = rule_for(config, prior)
-    match config.method:
-        case "dps":
-            return DPS(problem, communicator, prior, config.dps, config.seed)
-        case "score-sde" | "diffusionmbir" if predicts(config):
-            settings = config.predictor_corrector
-            return PredictorCorrector(problem, communicator, prior, settings, config.seed, rule_for=rule)
-        case "d3ip" | "d3ip-meta" | "d3ip-mbir" | "ddip" | "scd":
-            return adapting(config, problem, communicator, prior)
-    return Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
-
-
-def adapting(
+def build_adaptive(
     config: RunConfig, problem: SlabProblem, communicator: Communicator, prior: DiffusionPrior
 ) -> Method:
     """A sampler whose network is adapted."""
     rule = rule_for(config, prior)
     sampler = Sampler(problem, communicator, prior, config.sampler, config.seed, rule_for=rule)
     learner = learner_for(config, sampler)
-    if config.adaptation.judge == "measurements":
+    if config.adaptation.loss == "measurements":
         return SCD(sampler, learner, config.scd, rule_for(judging(config), prior))
     validation = None
     if config.adaptation.policy == "auto" and learner.adapter is not None:
@@ -162,7 +193,7 @@ def learner_for(config: RunConfig, sampler: Sampler) -> Learner | Reptile | PerS
         own = None if given is None else given.copy()
         return Learner(sampler, config.adaptation, slices, communicator, own)
 
-    if config.method in ("ddip", "scd"):
+    if not config.row.adapter_is_shared:
         return PerSlice(sampler, lambda one: of(one, Alone()))
     single = of(Slab(0, sampler.problem.num_slices), sampler.communicator)
     return Reptile(single, config.meta) if config.method == "d3ip-meta" else single
@@ -171,7 +202,7 @@ def learner_for(config: RunConfig, sampler: Sampler) -> Learner | Reptile | PerS
 def judging(config: RunConfig) -> RunConfig:
     """With the data consistency before the loss: of DiffusionMBIR two sweeps, as one knows no neighbours."""
     own = config.adaptation.loss_cg_iterations
-    num_iterations = {"cg_iterations": own, "quiet_cg_iterations": own}
+    num_iterations = {"cg_iterations": own, "final_cg_iterations": own}
     update = {
         "sampler": config.sampler.model_copy(update=num_iterations),
         "mbir": config.mbir.model_copy(update={"sweeps": 2 if config.mbir.admm is None else 1}),

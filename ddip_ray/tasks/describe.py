@@ -1,21 +1,15 @@
-"""What is in a store, in words for people."""
+"""A store's summary in words for people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ddip_ray.io.stores.summary import summarize
 from ddip_ray.units import format_bytes
 
 
-def describe(path: str) -> dict[str, Any]:
-    """Plain facts about the acquisition or result at ``path``."""
-    return dict(summarize(path))
-
-
 def in_words(facts: Mapping[str, Any]) -> dict[str, str]:
-    """The same facts, named and formatted for reading."""
+    """The facts of `ddip_ray.io.stores.summary.summarize`, named and formatted for reading."""
     words = _acquisition(facts) if facts["store"] == "acquisition" else _result(facts)
     size = facts.get("bytes_on_disk")
     files = f"{facts['num_shards']} of {facts['shard_slices']} slices"
@@ -50,10 +44,8 @@ def _views(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _kspace(facts: Mapping[str, Any]) -> dict[str, str]:
-    sampling, maps = (
-        facts["sampling"],
-        "in the store" if facts["has_sensitivity_maps"] else "not in the store",
-    )
+    sampling = facts["sampling"]
+    maps = "in the store" if facts["has_sensitivity_maps"] else "not in the store"
     nominal = sampling["acceleration"]
     return {
         "coils": f"{facts['num_coils']}, sensitivity maps {maps}",

@@ -1,4 +1,4 @@
-"""A result as a NIfTI file, for everything that does not read Zarr."""
+"""Export of a result as a NIfTI file, for software that does not read Zarr."""
 
 from __future__ import annotations
 
@@ -19,20 +19,29 @@ from ddip_ray.tasks.slices import slabs
 def export(
     result: str, output: Path, *, phase: bool = False, overwrite: bool = False, report: Report = silent
 ) -> None:
-    """Write the result's values in its own unit; of a complex image the magnitude, or the phase in radians.
+    """Write a result as NIfTI, in its own unit.
+
+    Args:
+        result: Path of the result.
+        output: File name ending in .nii or .nii.gz.
+        phase: Whether to write the phase of a complex image in radians, instead of its magnitude.
+        overwrite: Whether to replace ``output``.
+        report: Is told how many slices are written.
 
     Raises:
-        InputError: no result, a phase of a real image, or an output that cannot be.
+        InputError: no result, a phase of a real image, or an output that cannot be written.
     """
     source = open_result(result)
     if phase and not source.is_complex:
-        raise InputError(f"{result}: the image is real and has no phase", "Leave --phase out")
+        raise InputError(f"{result}: the image is real and has no phase", "Leave out `phase`")
     if not output.name.endswith(SUFFIXES):
         raise InputError(f"{output}: expected a name ending in {' or '.join(SUFFIXES)}")
     if output.is_dir():
         raise InputError(f"{output}: is a folder", "Choose another name")
     if output.exists() and not overwrite:
-        raise InputError(f"{output}: already exists", "Choose another name, or replace it with --overwrite")
+        raise InputError(
+            f"{output}: already exists", "Choose another name, or replace it with `overwrite=True`"
+        )
     if not output.absolute().parent.is_dir():
         raise InputError(
             f"{output}: there is no folder {output.absolute().parent}", "Create it or correct the path"
@@ -43,7 +52,7 @@ def export(
 
 
 def _slabs(result: Result, phase: bool, report: Report) -> Iterator[NDArray[np.float32]]:
-    """(z, y, x) each."""
+    """The slabs (z, y, x) of a result in the order of their slices."""
     num_slices, ny, nx = result.shape
     for start, stop in slabs(num_slices, result.shard_slices, 8 * ny * nx):
         slab = result.read(start, stop)

@@ -1,4 +1,4 @@
-"""The card of a prior: what it was trained on, for how long, and what it dreams of."""
+"""The model card of a prior: its training data and settings, its loss, and samples drawn from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLE_STEPS = 50
 
 
 def read_card(directory: Path) -> dict[str, Any]:
-    """``name``, ``directory`` and the facts in ``card.json``, where there is one; what a checkpoint holds."""
+    """The facts about a prior: those of ``card.json`` in its directory, or what a checkpoint file holds."""
     if directory.suffix in CHECKPOINTS:
         return _checkpoint_card(directory)
     path = directory / "card.json"
@@ -33,7 +33,7 @@ def read_card(directory: Path) -> dict[str, Any]:
 
 
 def _checkpoint_card(path: Path) -> dict[str, Any]:
-    """What was found in a checkpoint of another project."""
+    """The facts that a checkpoint of another project tells."""
     prior = load_prior(path)
     low, high = prior.image_range
     facts = {
@@ -50,7 +50,7 @@ def _checkpoint_card(path: Path) -> dict[str, Any]:
 
 
 def training_commands(card: Mapping[str, Any]) -> list[str]:
-    """The exact commands that trained the prior, one a stage."""
+    """The commands that trained the prior, one for each stage."""
     stages = card["stages"]
     names = [stage["init_from"] for stage in stages[1:]] + [card["name"]]
     return [_training_command(name, stage) for name, stage in zip(names, stages, strict=True)]
@@ -101,7 +101,7 @@ def _unet_options(training: Mapping[str, Any], network: Mapping[str, Any]) -> di
 
 
 def write_card(directory: Path) -> None:
-    """Draw ``samples.png`` and ``loss.png`` and write ``README.md`` beside the weights in ``directory``."""
+    """Write ``README.md``, ``samples.png`` and ``loss.png`` beside the weights in ``directory``."""
     card = read_card(directory)
     prior = load_prior(directory)
     training = card.get("training", {})
@@ -118,10 +118,18 @@ def write_card(directory: Path) -> None:
 
 
 def sample_unconditional(prior: DiffusionPrior, num_images: int, size: int, seed: int) -> Tensor:
-    """Deterministic DDIM (Song et al., 2010.02502) from noise: what the prior believes before any data.
+    """Samples of the prior without any measurements, by deterministic DDIM.
+
+    DDIM: Song, Meng and Ermon, "Denoising diffusion implicit models", ICLR 2021, arXiv 2010.02502.
+
+    Args:
+        prior: The diffusion prior.
+        num_images: Number of samples.
+        size: Side of a sample in pixels.
+        seed: Seed of the noise that sampling starts from.
 
     Returns:
-        (num_images, size, size) in the prior's image range.
+        Images (num_images, size, size) in the prior's image range.
     """
     schedule = prior.schedule
     timesteps = schedule.timesteps(SAMPLE_STEPS)
@@ -135,7 +143,7 @@ def sample_unconditional(prior: DiffusionPrior, num_images: int, size: int, seed
 
 
 def draw_rows(rows: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Rows of square pictures on the grey window 0 to 1, each row with its name."""
+    """A PNG of rows of square pictures on the grey window 0 to 1, each row with its name."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -158,7 +166,7 @@ def draw_rows(rows: Mapping[str, NDArray[np.float32]]) -> bytes:
 
 
 def draw_loss(curve: Sequence[float], steps: int) -> bytes:
-    """Training loss over steps, the loss axis logarithmic."""
+    """A PNG of the training loss over steps, with a logarithmic loss axis."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -205,7 +213,7 @@ def card_text(card: Mapping[str, Any], weights: Path) -> str:
         "Slices of any size can be denoised: the network is convolutional and slices are padded to what it",
         f"takes. It has never seen anatomy: it knows {known}.",
         "",
-        "Training phantoms, and what the prior dreams of without any measurement:",
+        "Training phantoms, and samples of the prior without any measurement:",
         "",
         "![samples](samples.png)",
         "",

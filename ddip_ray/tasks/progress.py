@@ -1,12 +1,12 @@
-"""How a task says how far it is."""
+"""How a task reports its progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Report = Callable[[int, int, str], None]
-"""(done, total, a few words)."""
+"""A function that is told (done, total, a few words)."""
 
 
 def silent(done: int, total: int, words: str) -> None:
-    """Tell nobody."""
+    """The report that says nothing."""

@@ -1,4 +1,4 @@
-"""Ranges of slices, rows or views as people write them, and the slabs that a volume is worked through in."""
+"""Ranges of slices or rows as people write them, and the slabs in which a task works through a volume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ SLAB_BYTES = 256 * 2**20
 
 
 def parse_range(text: str | None, size: int, what: str) -> range:
-    """``"10:34"``, ``":34"``, ``"10:"`` or None (all) as a range within ``size`` of ``what``."""
+    """The range that a text means.
+
+    Args:
+        text: ``"10:34"``, ``":34"`` or ``"10:"``; None means all.
+        size: How many there are.
+        what: What is counted, for the message.
+
+    Raises:
+        InputError: no range, or one that reaches beyond ``size``.
+    """
     if text is None:
         return range(size)
     match = re.fullmatch(r"(\d*):(\d*)", text)
@@ -27,7 +36,13 @@ def parse_range(text: str | None, size: int, what: str) -> range:
 
 
 def slabs(num_slices: int, shard_slices: int, slice_bytes: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of slabs of whole shards, about 256 MiB each."""
+    """The slabs [start, stop) in which a volume is worked through: whole shards, about 256 MiB each.
+
+    Args:
+        num_slices: Slices of the volume.
+        shard_slices: Slices of a shard.
+        slice_bytes: Bytes of a slice in memory.
+    """
     shards = max(1, SLAB_BYTES // (shard_slices * slice_bytes))
     step = shards * shard_slices
     for start in range(0, num_slices, step):

@@ -214,7 +214,7 @@ def test_unknown_prior(fails: Run, small_scan: Path) -> None:
 def test_adaptation_that_cannot_be_weighed(fails: Run, small_scan: Path) -> None:
     for method in ("d3ip-meta", "ddip", "scd", "dds"):
         message = fails("reconstruct", small_scan, "--method", method, "--adapt", "auto", "--workers", "1")
-        assert "policy auto weighs the one adapter of d3ip" in message
+        assert "policy: auto weighs the one adapter of d3ip" in message
 
 
 def test_start_from_what_is_no_result(fails: Run, small_scan: Path) -> None:
@@ -249,8 +249,10 @@ def test_settings_that_cannot_be(fails: Run, small_scan: Path, settings: str, me
 
 def test_a_judge_that_scd_does_not_have(fails: Run, small_scan: Path) -> None:
     config = small_scan.parent / "run.yaml"
-    config.write_text("method: scd\nadaptation: {judge: twins}\n")
-    assert "by twins it is ddip" in fails("reconstruct", small_scan, "--config", config, "--workers", "1")
+    config.write_text("method: scd\nadaptation: {loss: rescan}\n")
+    assert "with loss: rescan it is ddip" in fails(
+        "reconstruct", small_scan, "--config", config, "--workers", "1"
+    )
 
 
 def test_a_checkpoint_that_is_none(fails: Run, small_scan: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_driver_that_dies(
     scans: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, cohort = tmp_path / "out", tmp_path / "cohort.yaml"
-    steps = {"num_steps": 40, "cg_iterations": 4, "quiet_cg_iterations": 4}
+    steps = {"num_steps": 40, "cg_iterations": 4, "final_cg_iterations": 4}
     config = {**yaml.safe_load(settings.read_text()), "sampler": steps}
     settings.write_text(yaml.safe_dump(config))
     volumes = [{"store": "scans/a.zarr"}, {"store": "scans/b.zarr", "name": "second"}]
@@ -144,7 +144,7 @@ def test_a_volume_starts_from_what_an_earlier_one_has_taught(
         "lora_rank": 2,
         "adapt_start_t": 999,
         "num_adapt_steps": 1,
-        "num_twins": 1,
+        "num_copies": 1,
     }
     config = {**yaml.safe_load(settings.read_text()), "method": "d3ip", "adaptation": adaptation}
     settings.write_text(yaml.safe_dump(config))
@@ -177,7 +177,7 @@ def test_flags_that_no_run_can_have_leave_nothing(scans: Path, tmp_path: Path, f
         ("volumes: [{store: a.zarr, stoer: b}]", "stoer"),
         ("volumes: [{store: a.zarr}, {store: x/a.zarr}]", "several volumes are called a"),
         ("volumes: [{store: a.zarr, config: {method: magic}}]", "method"),
-        ("volumes: [{store: a.zarr, name: ../a}]", "a name is that of a file"),
+        ("volumes: [{store: a.zarr, name: ../a}]", "a name must be a file name"),
         ("volumes: [{store: a.zarr, tag: a/b}]", "tag 'a/b'"),
         ("volumes: [", "cannot be read"),
     ],

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ddip_ray_cli import demo, reconstruct
+from ddip_ray_cli.commands import demo, reconstruct
 from ddip_ray_cli.main import main
 
 from ddip_ray.engine.events import StepEvent
@@ -98,7 +98,7 @@ def test_config_file_and_flags(small_scan: Path, capsys: pytest.CaptureFixture[s
 def test_auto_says_how_strongly_it_adapted(small_scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = small_scan.parent / "run.yaml"
     config.write_text(
-        "sampler: {num_steps: 2}\nadaptation: {num_adapt_steps: 1, num_twins: 1, lora_rank: 1}\n"
+        "sampler: {num_steps: 2}\nadaptation: {num_adapt_steps: 1, num_copies: 1, lora_rank: 1}\n"
     )
     prior = small_scan.parent / "tiny"
     train = ["--size", "16", "--steps", "1", "--batch", "1", "--channels", "8,32"]
@@ -129,7 +129,7 @@ def test_import(small_scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     from ddip_ray.io.stores.acquisition import open_acquisition
 
     scan = open_acquisition(small_scan)
-    y = scan.read_measurements(0, scan.num_slices) * 0.05
+    y = scan.measurements(0, scan.num_slices) * 0.05
     file, store = tmp_path / "projections.npz", tmp_path / "measured.zarr"
     np.savez(file, line_integrals=y.transpose(1, 0, 2))
     words = ["import", str(file), "-o", str(store), "--angles", "0:180", "--rotation-center", "15.5"]
@@ -196,11 +196,3 @@ def test_progress_words() -> None:
         (3, 50, "residual 0.0123  loss 0.5  1:34 left"),
         (4, 50, "residual 0.0123  1:32 left"),
     ]
-
-
-def test_method_names_are_those_of_the_configuration() -> None:
-    from typing import get_args
-
-    from ddip_ray.config.settings import MethodName
-
-    assert [method.value for method in reconstruct.Method] == list(get_args(MethodName))

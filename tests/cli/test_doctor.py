@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ddip_ray_cli.doctor import in_words, merged
+from ddip_ray_cli.commands.doctor import in_words, merged
 from ddip_ray_cli.main import main
 
 from ddip_ray.doctor import checkup

@@ -18,7 +18,7 @@ from ddip_ray_cli.main import main
 from ddip_ray.io.stores.result import open_result
 
 COMMAND = [sys.executable, "-c", "import sys; from ddip_ray_cli.main import run; sys.exit(run())"]
-STEPS = "sampler: {num_steps: 60, cg_iterations: 4, quiet_cg_iterations: 4}\n"
+STEPS = "sampler: {num_steps: 60, cg_iterations: 4, final_cg_iterations: 4}\n"
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_signal_ends_the_run_where_it_can_go_on(words: list[str], number: sign
     with running([*words, "--restart"]) as process:
         # Ctrl-C goes to every process of the terminal's group, workers included; a warning to the command.
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=900)
     assert process.returncode == 75, said
     assert f"{number.name}: stopping after this step" in said
     assert "of 60, which " in said
@@ -94,7 +94,7 @@ def test_a_second_signal_ends_it_at_once(words: list[str], small_scan: Path) -> 
         os.kill(process.pid, signal.SIGUSR1)
         os.kill(process.pid, signal.SIGTERM)
         os.kill(process.pid, signal.SIGCONT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=900)
     assert process.returncode == 130, said
     assert "SIGUSR1: stopping after this step" in said
     left = sorted(path.name for path in small_scan.parent.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ COMMAND = str(Path(sys.executable).with_name("ddip-ray"))
 
 def test_crash_is_a_traceback_and_1() -> None:
     code = (
-        "import ddip_ray.tasks.describe as d, sys\n"
-        "d.describe = lambda path: 1 / 0\n"
+        "import ddip_ray.io.stores.summary as s, sys\n"
+        "s.summarize = lambda path: 1 / 0\n"
         "sys.argv = ['ddip-ray', 'info', 'x']\n"
         "import ddip_ray_cli.main as m; m.run()\n"
     )
@@ -44,12 +45,12 @@ def test_debug_shows_where() -> None:
 
 
 def test_interruption_is_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import ddip_ray.tasks.describe
+    from ddip_ray.io.stores import summary
 
     def interrupt(path: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ddip_ray.tasks.describe, "describe", interrupt)
+    monkeypatch.setattr(summary, "summarize", interrupt)
     assert main(["info", "x"]) == wiring.EXIT_INTERRUPTED
     assert capsys.readouterr().err.strip() == "interrupted"
 
@@ -59,3 +60,33 @@ def test_output_can_be_piped_away() -> None:
         f"{COMMAND} --help | head -1", shell=True, check=True, capture_output=True, text=True
     )
     assert ended.stderr == ""
+
+
+def test_an_old_key_is_a_warning_of_one_line(
+    small_scan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small_scan.parent)
+    Path("run.yaml").write_text("sampler: {quiet_t: 50}\nmethod: fbp\n")
+    words = ["reconstruct", str(small_scan), "--config", "run.yaml", "--workers", "1", "--overwrite"]
+    for _ in range(2):  # each command line says it, and says it once
+        assert main(words) == 0
+        first, *others = capsys.readouterr().err.splitlines()
+        assert first == (
+            "warning: configuration run.yaml: sampler.quiet_t is now called sampler.noise_free_below_t"
+        )
+        assert not any("warning" in line.lower() for line in others)
+
+
+def test_other_warnings_stay_as_python_shows_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddip_ray.io.stores import summary
+
+    def warn(path: str) -> None:
+        warnings.warn("configuration of something else", UserWarning, stacklevel=1)
+        raise InputError("done")
+
+    monkeypatch.setattr(summary, "summarize", warn)
+    with pytest.warns(UserWarning, match="configuration of something else"):
+        assert main(["info", "x"]) == wiring.EXIT_INPUT_ERROR
+    assert capsys.readouterr().err == "error: done\n"

@@ -1,4 +1,4 @@
-"""What the engine's tests share: an untrained prior, and one Ray cluster a module."""
+"""What the engine's tests share: an untrained prior, one Ray cluster, and workers that need none."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ import pytest
 def prior(untrained_prior: Path) -> str:
     """Layouts must agree whatever the weights."""
     return str(untrained_prior)
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of several workers have them in processes without Ray, which begin at once."""
+    from processes import ProcessExecutor
+
+    from ddip_ray.engine import run
+
+    original = run.make_executor
+
+    def make_executor(plan: run.RunPlan, adapter: bytes | None) -> object:
+        return ProcessExecutor() if plan.executor == "ray" else original(plan, adapter)
+
+    monkeypatch.setattr(run, "make_executor", make_executor)
 
 
 @pytest.fixture(scope="module")

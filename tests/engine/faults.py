@@ -19,9 +19,10 @@ import numpy as np
 
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event, Message
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.engine.ray import executor as ray_executor
 from ddip_ray.engine.ray.cluster import QUIET
-from ddip_ray.engine.run import reconstruct
+from ddip_ray.engine.run import Resilience, reconstruct
 from ddip_ray.engine.worker import Worker
 from ddip_ray.io.stores.result import open_result
 
@@ -98,7 +99,7 @@ class Fault:
     when: Callable[[Do], bool]
     strike: Callable[[SimulatedCluster, ray_executor.RayExecutor, Do], Do]
     seen: str  # what the user is told, as a regular expression
-    layout: dict[str, Any] = field(default_factory=dict)
+    elastic: bool = False
     methods: tuple[str, ...] = ("dds", "d3ip")  # that it can befall
 
 
@@ -171,14 +172,14 @@ FAULTS = {
         is_write, killed_within("ddip_ray.io.stores.arrays", "write_shards", 1), LOST.format(1)
     ),
     "stopped (hangs)": Fault(
-        is_step, signalled(1, signal.SIGSTOP), "worker 1 does not answer, for 10 s; new"
+        is_step, signalled(1, signal.SIGSTOP), "worker 1 has not answered for 10 s; new"
     ),
     "node lost, another comes": Fault(is_step, node_lost(1, replaced=True), LOST.format(1)),
-    "node lost, --elastic": Fault(
+    "node lost, elastic": Fault(
         is_step,
         node_lost(0, replaced=False),
         "room for 1 of 2 workers: going on with those",
-        {"elastic": True},
+        elastic=True,
     ),
 }
 
@@ -218,7 +219,12 @@ def disturbed(
         mock.patch.object(ray_executor.RayExecutor, "each", striking),
     ):
         reconstruct(
-            str(store), str(output), config, num_workers=2, snapshot_every="2", on_event=watch, **fault.layout
+            str(store),
+            str(output),
+            config,
+            layout=Layout(num_workers=2, elastic=fault.elastic),
+            resilience=Resilience("2"),
+            on_event=watch,
         )
     assert struck
     result = open_result(str(output))

@@ -11,11 +11,13 @@ import pytest
 from ddip_ray.config.load import load_config
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event, StepEvent
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import Interrupted
 from ddip_ray.io.stores.result import open_result
 
-LOCAL: dict[str, Any] = {"executor": "local"}
+# One thread: there is a process of tests for each core, and threads that share one wait for each other.
+LOCAL: dict[str, Any] = {"layout": Layout(executor="local", num_threads=1)}
 
 
 def config(method: str, prior: str) -> RunConfig:
@@ -29,7 +31,7 @@ def config(method: str, prior: str) -> RunConfig:
             "num_adapt_slices": 2,
             "lora_rank": 2,
             "adapt_start_t": 999,
-            "num_twins": 2,
+            "num_copies": 2,
         },
         "validation": {"strengths": [0.0, 1.0], "num_slices": 4},
         "tv": {"iterations": 5},

@@ -12,7 +12,7 @@ import pytest
 from ddip_ray.doctor import storage as checkup_storage
 from ddip_ray.doctor.checkup import check_cluster
 from ddip_ray.doctor.connect import check_connection
-from ddip_ray.doctor.findings import Part, Silence, Status, Trouble, as_trouble, combined, separated
+from ddip_ray.doctor.findings import Observation, Silence, Status, Trouble, as_trouble, combined, separated
 from ddip_ray.doctor.machine import (
     Gpu,
     GpuFacts,
@@ -27,7 +27,7 @@ from ddip_ray.doctor.machine import (
 from ddip_ray.doctor.network import judge_addresses, judge_group, judge_pairs
 from ddip_ray.doctor.nodes import Node
 from ddip_ray.doctor.probe import reach, reach_all
-from ddip_ray.doctor.storage import View, judge_storage, missing_files, sees_lock, write_own
+from ddip_ray.doctor.storage import StorageView, judge_storage, missing_files, sees_lock, write_own
 from ddip_ray.doctor.versions import (
     judge_essentials,
     judge_extras,
@@ -112,10 +112,10 @@ def test_torch_says_why_it_has_no_gpu() -> None:
 
 def test_gpus_asked_for() -> None:
     finding = judge_wanted_gpus(4, {"n1": 2, "n2": 1, "n3": 0})
-    assert (finding.status, finding.fix) == (FAIL, "Use --gpus 3.")
+    assert (finding.status, finding.fix) == (FAIL, "Use 3 GPUs at most.")
     assert finding.found == "4 asked for, 3 there (2 on n1, 1 on n2)"
     assert judge_wanted_gpus(3, {"n1": 2, "n2": 1}).status == PASS
-    assert "--workers" in judge_wanted_gpus(1, {"n1": 0}).fix
+    assert "workers on CPUs" in judge_wanted_gpus(1, {"n1": 0}).fix
 
 
 @pytest.mark.parametrize(
@@ -203,17 +203,25 @@ def test_groups() -> None:
 @pytest.mark.parametrize(
     ("view", "status", "words"),
     [
-        (View(free=10**12, missing=(), locked=True), PASS, "/d: writable, the same for all; locks are seen"),
-        (View(free=5 * 10**9, missing=()), WARN, "4.657 GiB free"),
-        (View(free=10**8, missing=()), FAIL, "95.37 MiB free"),
-        (View("no such folder"), FAIL, "/d: no such folder"),
-        (View(free=10**12, missing=("n2",)), FAIL, "does not see the files of n2"),
-        (View(free=10**12, missing=(), locked=False), FAIL, "does not see the lock of another node"),
-        (View(free=10**12, missing=(), locked="No locks available"), FAIL, "cannot be locked: No locks"),
-        (View(missing=()), PASS, "/d: writable, the same for all"),
+        (
+            StorageView(free=10**12, missing=(), locked=True),
+            PASS,
+            "/d: writable, the same for all; locks are seen",
+        ),
+        (StorageView(free=5 * 10**9, missing=()), WARN, "4.657 GiB free"),
+        (StorageView(free=10**8, missing=()), FAIL, "95.37 MiB free"),
+        (StorageView("no such folder"), FAIL, "/d: no such folder"),
+        (StorageView(free=10**12, missing=("n2",)), FAIL, "does not see the files of n2"),
+        (StorageView(free=10**12, missing=(), locked=False), FAIL, "does not see the lock of another node"),
+        (
+            StorageView(free=10**12, missing=(), locked="No locks available"),
+            FAIL,
+            "cannot be locked: No locks",
+        ),
+        (StorageView(missing=()), PASS, "/d: writable, the same for all"),
     ],
 )
-def test_storage(view: View, status: Status, words: str) -> None:
+def test_storage(view: StorageView, status: Status, words: str) -> None:
     finding = judge_storage("/d", "n1", view)
     assert finding.status == status
     assert words in finding.found
@@ -240,7 +248,7 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_keys_in_a_bucket(s3: str) -> None:
-    assert write_own(f"{s3}/runs", f"{s3}/runs/own", "n1") == View()
+    assert write_own(f"{s3}/runs", f"{s3}/runs/own", "n1") == StorageView()
     assert missing_files(f"{s3}/runs/own", ["n1", "n2"]) == ("n2",)
     checkup_storage.remove(f"{s3}/runs/own")
     assert paths.list_keys(f"{s3}/runs") == []
@@ -252,7 +260,9 @@ def test_troubles_become_failures() -> None:
     assert good == {"n1": 5}
     assert [(finding.where, finding.status) for finding in findings] == [("n2", FAIL), ("n3", FAIL)]
     assert as_trouble(ValueError("first\nsecond")) == Trouble("ValueError: first")
-    finding = combined("host", "n1", [Part("a"), Part("b", WARN, "do"), Part("c", WARN, "do")])
+    finding = combined(
+        "host", "n1", [Observation("a"), Observation("b", WARN, "do"), Observation("c", WARN, "do")]
+    )
     assert (finding.status, finding.found, finding.fix) == (WARN, "a; b; c", "do")
 
 

@@ -111,11 +111,11 @@ def node_with_other_mounts(hospital: Hospital, private: Path, read_only: Path) -
         yield
     finally:
         node.terminate()
-        node.wait(30)
+        node.wait(300)
 
 
 def wait_for(hospital: Hospital, num_nodes: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         table = hospital.cluster.global_state.node_table()
         if sum(node["Alive"] for node in table) == num_nodes:

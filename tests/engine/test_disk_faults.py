@@ -12,6 +12,7 @@ import pytest
 from small_runs import LOCAL, config, folder, volume
 
 from ddip_ray.engine.events import Event, Message, StepEvent
+from ddip_ray.engine.run import Resilience
 from ddip_ray.errors import InputError
 
 
@@ -49,7 +50,7 @@ def test_a_full_disk(small_scan: Path, small_disk: Path, prior: str, method: str
             fill_up(filler)
 
     with pytest.raises(InputError, match=r"out\.zarr.*no space left"):
-        volume(store, "out", settings, snapshot_every="2", on_event=watch, **LOCAL)
+        volume(store, "out", settings, resilience=Resilience("2"), on_event=watch, **LOCAL)
     messages = [event.text for event in events if isinstance(event, Message)]
     assert messages
     assert all(text.startswith("no snapshot after step") and "no space left" in text for text in messages)
@@ -58,7 +59,7 @@ def test_a_full_disk(small_scan: Path, small_disk: Path, prior: str, method: str
     filler.unlink()
     again = list[Event]()
     np.testing.assert_array_equal(
-        volume(store, "out", settings, snapshot_every="2", on_event=again.append, **LOCAL), whole
+        volume(store, "out", settings, resilience=Resilience("2"), on_event=again.append, **LOCAL), whole
     )
     assert isinstance(again[0], Message)
     assert again[0].text.startswith("going on after step 2 of")

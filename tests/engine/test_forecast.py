@@ -12,9 +12,9 @@ from small_runs import LOCAL, config
 from ddip_ray.adaptation.lora import Adapter, LoraConfig
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import StepEvent
-from ddip_ray.engine.planning import footprint
+from ddip_ray.engine.planning import memory
 from ddip_ray.engine.planning.forecast import forecast
-from ddip_ray.engine.planning.layout import make_plan
+from ddip_ray.engine.planning.layout import Layout, make_plan
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import open_acquisition
@@ -64,7 +64,7 @@ def test_a_forecast_is_of_this_run(
     if (kind, method) == ("mri", "fbp"):
         method = "zero-filled"
     settings, acquisition = config(method, prior), open_acquisition(str(store))
-    plan, _ = make_plan(acquisition, 2, None, None)
+    plan = make_plan(acquisition, settings, Layout(2))
     found = forecast(acquisition, settings, plan, 2**40)
     events = list[StepEvent]()
     run = reconstruct(
@@ -91,7 +91,7 @@ def test_adapters_of_slices_take_memory(small_scan: Path, prior: str, method: st
     """Each as many bytes as the file of one holds, headers aside."""
     acquisition, network = open_acquisition(str(small_scan)), load_prior(Path(prior)).network
     shared, own = (config(name, prior) for name in ("dds", method))
-    more = footprint.slice_bytes(acquisition, own) - footprint.slice_bytes(acquisition, shared)
+    more = memory.slice_bytes(acquisition, own) - memory.slice_bytes(acquisition, shared)
     file = Adapter.create(network, LoraConfig(rank=2), seed=0).to_bytes("digest")
     assert more == adapters * (len(file) - 8 - int.from_bytes(file[:8], "little"))
 
@@ -104,22 +104,22 @@ def test_shadows_take_memory(small_scan: Path, prior: str) -> None:
         for policy in ("fixed", "auto")
     )
     coupled = auto.model_copy(update={"method": "d3ip-mbir"})
-    image = footprint.image_bytes(acquisition)
-    more = footprint.slice_bytes(acquisition, auto) - footprint.slice_bytes(acquisition, fixed)
+    image = memory.image_bytes(acquisition)
+    more = memory.slice_bytes(acquisition, auto) - memory.slice_bytes(acquisition, fixed)
     assert more == 4 * 7 * image + 2 * acquisition.slice_bytes
-    assert footprint.shadowed(auto, 320) == 1 / 20
-    assert (footprint.shadowed(coupled, 320), footprint.shadowed(fixed, 320)) == (1, 0)
+    assert memory.validated_share(auto, 320) == 1 / 20
+    assert (memory.validated_share(coupled, 320), memory.validated_share(fixed, 320)) == (1, 0)
 
 
 def test_what_cannot_fit_is_refused_by_how_much(small_scan: Path, prior: str) -> None:
     settings, acquisition = config("dds", prior), open_acquisition(str(small_scan))
-    one, _ = make_plan(acquisition, 1, None, None)
-    needed = [footprint.worker_bytes(acquisition, settings, n, "cpu") for n in (12, 4, 1)]
+    one = make_plan(acquisition, settings, Layout(1))
+    needed = [memory.worker_bytes(acquisition, settings, n, "cpu") for n in (12, 4, 1)]
     assert needed == sorted(needed, reverse=True)
-    with pytest.raises(InputError, match=r"12 slices a worker need .* too much\. Use fewer"):
+    with pytest.raises(InputError, match=r"12 slices on a worker need .* too much\. Use fewer"):
         forecast(acquisition, settings, one, needed[1])
     with pytest.raises(InputError, match="the fewest a worker can have, needs"):
-        footprint.fewest_workers(acquisition, settings, needed[2] - 1, "cpu")
-    assert footprint.fewest_workers(acquisition, settings, needed[1], "cpu") == 3
-    assert footprint.fewest_workers(acquisition, settings, needed[0], "cpu") == 1
-    assert footprint.fewest_workers(acquisition, settings, needed[2], "cpu") == 12
+        memory.fewest_workers(acquisition, settings, needed[2] - 1, "cpu")
+    assert memory.fewest_workers(acquisition, settings, needed[1], "cpu") == 3
+    assert memory.fewest_workers(acquisition, settings, needed[0], "cpu") == 1
+    assert memory.fewest_workers(acquisition, settings, needed[2], "cpu") == 12

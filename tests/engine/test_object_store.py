@@ -9,7 +9,7 @@ import pytest
 from faults import simulated_cluster
 from small_runs import LOCAL, Stop, config, volume
 
-from ddip_ray.engine.run import reconstruct
+from ddip_ray.engine.run import Resilience, reconstruct
 from ddip_ray.errors import Interrupted
 from ddip_ray.io import paths
 from ddip_ray.io.stores.result import load_file, open_result
@@ -21,7 +21,6 @@ def upload(folder: Path, url: str) -> None:
             paths.write_bytes(url, str(file.relative_to(folder)), file.read_bytes())
 
 
-@pytest.mark.timeout(300)
 def test_from_s3_to_s3_on_two_nodes(small_scan: Path, prior: str, s3: str) -> None:
     """Interrupted on the way, so that snapshots lie there, too."""
     settings = config("d3ip", prior)
@@ -32,7 +31,7 @@ def test_from_s3_to_s3_on_two_nodes(small_scan: Path, prior: str, s3: str) -> No
     store, output = f"{s3}/scans/vol.zarr", f"{s3}/results/out.zarr"
     upload(small_scan, store)
     with simulated_cluster(2):
-        stop, layout = Stop(3), {"num_workers": 2, "snapshot_every": "2"}
+        stop, layout = Stop(3), {"num_workers": 2, "resilience": Resilience("2")}
         with pytest.raises(Interrupted, match="after step 3 of"):
             reconstruct(store, output, settings, should_stop=stop, on_event=stop.events.append, **layout)
         assert any(key.startswith("out.zarr.snapshots/") for key in paths.list_keys(f"{s3}/results"))

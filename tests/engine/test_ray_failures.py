@@ -49,7 +49,7 @@ def test_the_cause_among_errors(
             raise error
 
     refs = [work.remote(error) for error in errors]
-    ray.wait(refs, num_returns=sum(error != "sleeps" for error in errors), timeout=60)
+    ray.wait(refs, num_returns=sum(error != "sleeps" for error in errors), timeout=600)
     found = ray_failures.root_cause(refs)
     assert isinstance(found, kind)
     assert re.search(words, str(found))

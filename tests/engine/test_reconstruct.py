@@ -1,33 +1,32 @@
-"""Whole reconstructions: in this process, and on one and two Ray workers."""
+"""Whole reconstructions: in this process, in several without Ray, and on one and two Ray workers."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 import zarr
-from small_runs import config, volume
+from small_runs import LOCAL, config, volume
 
 from ddip_ray.config.load import load_config
-from ddip_ray.config.settings import MethodName
+from ddip_ray.config.methods import METHOD_NAMES
 from ddip_ray.engine.events import Event, StepEvent
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.engine.run import reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.result import load_file, open_result
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
-
 BOUNDS = {"tv": 1e-5}  # sums over slabs; all others: the bits
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize("method", ["zero-filled", "tv", "dps", "dds", "scd", "d3ip", "d3ip-mbir"])
 def test_mri_in_every_layout(small_mri: Path, prior: str, method: str) -> None:
     settings, bound = config(method, prior), BOUNDS.get(method, 0)
-    here = volume(small_mri, "here", settings, executor="local")
+    here = volume(small_mri, "here", settings, **LOCAL)
     two = volume(small_mri, "two", settings, num_workers=2)
     assert np.iscomplexobj(here)
     assert np.abs(two - here).max() <= bound
@@ -36,22 +35,36 @@ def test_mri_in_every_layout(small_mri: Path, prior: str, method: str) -> None:
 
 def test_the_callers_threads_are_as_before(small_scan: Path, prior: str) -> None:
     before = torch.get_num_threads()
-    volume(small_scan, "here", config("fbp", prior), executor="local", num_threads=before + 1)
+    volume(small_scan, "here", config("fbp", prior), layout=Layout(executor="local", num_threads=before + 1))
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("method", [name for name in get_args(MethodName) if name != "zero-filled"])
+@pytest.mark.usefixtures("processes")
+@pytest.mark.parametrize("method", [name for name in METHOD_NAMES if name != "zero-filled"])
 def test_every_layout_gives_the_same_volume(small_scan: Path, prior: str, method: str) -> None:
     settings, bound = config(method, prior), BOUNDS.get(method, 0)
-    here = volume(small_scan, "here", settings, executor="local")
+    here = volume(small_scan, "here", settings, **LOCAL)
     two = volume(small_scan, "two", settings, num_workers=2)
     assert np.abs(two - here).max() <= bound
     assert np.ptp(here) > 0
-    if method in ("dds", "d3ip"):  # Ray by itself changes nothing for the others either
-        one = volume(small_scan, "one", settings, num_workers=1, executor="ray")
-        assert np.abs(one - here).max() <= bound
 
 
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(
+    ("kind", "method", "num_workers"), [("scan", "d3ip-mbir", 2), ("mri", "tv", 2), ("scan", "dds", 1)]
+)
+def test_ray_gives_the_same_volume(
+    small_scan: Path, small_mri: Path, prior: str, kind: str, method: str, num_workers: int
+) -> None:
+    """Of methods that between them send all that workers send to each other, and of a worker alone."""
+    store, settings = {"scan": small_scan, "mri": small_mri}[kind], config(method, prior)
+    here = volume(store, "here", settings, **LOCAL)
+    there = volume(store, "there", settings, num_workers=num_workers, executor="ray")
+    assert np.abs(there - here).max() <= BOUNDS.get(method, 0)
+    assert np.ptp(np.abs(here)) > 0
+
+
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize("method", ["dds", "d3ip"])
 @pytest.mark.parametrize("kind", ["scan", "mri"])
 def test_decisions_of_held_out_measurements_in_every_layout(
@@ -65,7 +78,7 @@ def test_decisions_of_held_out_measurements_in_every_layout(
     settings = config(method, prior)
     adaptation = settings.adaptation.model_copy(update={"policy": "auto" if method == "d3ip" else "fixed"})
     settings = settings.model_copy(update={"adaptation": adaptation})
-    here = volume(store, "here", settings, executor="local")
+    here = volume(store, "here", settings, **LOCAL)
     two = volume(store, "two", settings, num_workers=2)
     np.testing.assert_array_equal(two, here)
     found = [open_result(str(store.parent / f"{name}.zarr")).provenance["notes"] for name in ("here", "two")]
@@ -74,6 +87,7 @@ def test_decisions_of_held_out_measurements_in_every_layout(
     assert len(found[0]) == (2 if method == "d3ip" else 1)
 
 
+@pytest.mark.usefixtures("processes")
 def test_result_says_how_it_was_made(small_scan: Path, prior: str) -> None:
     events: list[StepEvent] = []
     output = str(small_scan.parent / "out.zarr")
@@ -110,11 +124,12 @@ def test_a_saved_adapter_is_used_again(small_scan: Path, prior: str) -> None:
     run = reconstruct(str(small_scan), output, config("d3ip", prior), executor="local")
     frozen = config("d3ip", prior).model_dump()
     frozen |= {"adapter": run.adapter_path, "adaptation": {**frozen["adaptation"], "learning_rate": 1e-12}}
-    again = volume(small_scan, "again", load_config(None, frozen), executor="local")
-    plain = volume(small_scan, "plain", config("dds", prior), executor="local")
+    again = volume(small_scan, "again", load_config(None, frozen), **LOCAL)
+    plain = volume(small_scan, "plain", config("dds", prior), **LOCAL)
     assert np.abs(again - plain).max() > 1e-4
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_bad_measurements_found_by_a_worker_leave_nothing(small_scan: Path, prior: str) -> None:
     import tensorstore
 
@@ -134,7 +149,7 @@ def test_impossible_layouts(small_scan: Path, prior: str) -> None:
         reconstruct(str(small_scan), output, settings, num_workers=13)
     with pytest.raises(InputError, match="2 GPUs asked for, 0 in the machine"):
         reconstruct(str(small_scan), output, settings, num_gpus=2)
-    with pytest.raises(InputError, match="--gpus 2 and --workers 3 disagree"):
+    with pytest.raises(InputError, match="`num_gpus=2` and `num_workers=3` disagree"):
         reconstruct(str(small_scan), output, settings, num_gpus=2, num_workers=3)
     with pytest.raises(InputError, match="local executor is one worker, 2 asked for"):
         reconstruct(str(small_scan), output, settings, num_workers=2, executor="local")
@@ -154,12 +169,13 @@ def test_an_existing_output_is_kept(small_scan: Path, prior: str) -> None:
     assert open_result(str(output)).provenance["method"] == "cg"
 
 
+@pytest.mark.usefixtures("processes")
 def test_an_earlier_result_is_where_another_starts(small_scan: Path, prior: str) -> None:
     first = volume(small_scan, "first", config("fbp", prior))
     values = {"method": "dds", "prior": prior, "start_from": str(small_scan.parent / "first.zarr")}
     values |= {"sampler": {"num_steps": 2, "start_t": 0, "cg_iterations": 1}}
     late = load_config(None, values)
-    here = volume(small_scan, "here", late, executor="local")
+    here = volume(small_scan, "here", late, **LOCAL)
     assert np.array_equal(volume(small_scan, "two", late, num_workers=2), here)
     # From t = 0 an untrained network and one CG iteration leave most of it as it was.
     assert np.abs(here - first).mean() < 0.3 * first.std()

@@ -15,11 +15,9 @@ from small_runs import LOCAL, config, folder, stopped, volume
 from ddip_ray.engine.events import Event, Message, StepEvent
 from ddip_ray.engine.executor import LocalExecutor
 from ddip_ray.engine.ray import executor as ray_executor
-from ddip_ray.engine.run import reconstruct
+from ddip_ray.engine.run import Resilience, reconstruct
 from ddip_ray.errors import InputError, WorkersLost
 from ddip_ray.io.stores.result import open_result
-
-pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 @pytest.mark.parametrize("method", ["dds", "d3ip"])
@@ -40,6 +38,7 @@ def test_stopped_and_gone_on(small_scan: Path, prior: str, method: str) -> None:
     assert spans == [[0, 1], [1, 3], [3, events[1].num_steps]]  # type: ignore[union-attr]
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize(("method", "bound"), [("dds", 0), ("d3ip-mbir", 1e-5), ("tv", 1e-5)])
 def test_on_another_number_of_workers(small_scan: Path, prior: str, method: str, bound: float) -> None:
     settings = config(method, prior)
@@ -49,6 +48,7 @@ def test_on_another_number_of_workers(small_scan: Path, prior: str, method: str,
     assert np.abs(volume(small_scan, "out", settings, **LOCAL) - whole).max() <= bound
 
 
+@pytest.mark.usefixtures("processes")
 def test_mri_on_another_number_of_workers(small_mri: Path, prior: str) -> None:
     settings = config("d3ip", prior)
     whole = volume(small_mri, "whole", settings, **LOCAL)
@@ -71,6 +71,7 @@ def kill_at(step: int, rank: int) -> Callable[..., Any]:
     return killing
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_workers_lost_before_the_first_snapshot(
     small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,13 +86,14 @@ def test_workers_lost_before_the_first_snapshot(
     assert re.fullmatch(r"worker 1 was lost: .*; new workers take over \(1 of 3\)", words[0])
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_workers_lost_too_often(small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config("dds", prior)
     whole = volume(small_scan, "whole", settings, **LOCAL)
     with monkeypatch.context() as patch:
         patch.setattr(ray_executor.RayExecutor, "each", kill_at(3, 1))
         with pytest.raises(WorkersLost, match="worker 1 was lost"):
-            volume(small_scan, "out", settings, num_workers=2, snapshot_every="2", max_failures=0)
+            volume(small_scan, "out", settings, num_workers=2, resilience=Resilience("2", max_failures=0))
     assert sorted(path.name for path in small_scan.parent.iterdir()) == [
         "out.zarr.snapshots", "vol.zarr", "whole.zarr",
     ]  # fmt: skip
@@ -116,7 +118,7 @@ def test_a_result_that_could_not_be_written(
     with monkeypatch.context() as patch:
         patch.setattr(Worker, "write", full)
         with pytest.raises(InputError, match="no space left"):
-            volume(small_scan, "out", settings, snapshot_every="3", **LOCAL)
+            volume(small_scan, "out", settings, resilience=Resilience("3"), **LOCAL)
     found = volume(small_scan, "out", settings, on_event=events.append, **LOCAL)
     np.testing.assert_array_equal(found, whole)
     assert events == [Message("going on after step 4 of 4")]
@@ -139,7 +141,7 @@ def test_an_early_end_is_an_end(small_scan: Path, prior: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalExecutor, "each", each)
         with pytest.raises(InputError, match="no space left"):
-            volume(small_scan, "out", settings, snapshot_every="1", **LOCAL)
+            volume(small_scan, "out", settings, resilience=Resilience("1"), **LOCAL)
     np.testing.assert_array_equal(volume(small_scan, "out", settings, **LOCAL), whole)
 
 

@@ -10,7 +10,7 @@ from ddip_ray.errors import InputError
 
 @pytest.mark.parametrize("words", ["", "0", "ten", "1.5", "-3m", "2d"])
 def test_intervals_that_are_none(words: str) -> None:
-    with pytest.raises(InputError, match="--snapshot-every: found"):
+    with pytest.raises(InputError, match="`snapshot_every`: found"):
         SnapshotTimer.every(words)
 
 

@@ -11,6 +11,7 @@ import pytest
 from small_runs import LOCAL, Stop, config, folder, stopped, volume
 
 from ddip_ray.engine.events import Event, Message
+from ddip_ray.engine.run import Resilience
 from ddip_ray.engine.snapshots.store import Snapshots
 from ddip_ray.errors import InputError, Interrupted
 from ddip_ray.io.stores import snapshot_files
@@ -23,13 +24,13 @@ def test_another_run_is_refused(small_scan: Path, prior: str, tmp_path: Path) ->
     other = settings.model_copy(update={"sampler": settings.sampler.model_copy(update={"num_steps": 5})})
     with pytest.raises(
         InputError,
-        match=r"snapshots: of another run: settings\.sampler\.num_steps: 4 there, 5 here.*--re",
+        match=r"snapshots: of another run: settings\.sampler\.num_steps: 4 there, 5 here.*`restart=True`",
     ):
         volume(small_scan, "out", other, **LOCAL)
     with pytest.raises(InputError, match=r"prior: '\w+' there, None here; settings\.method: 'dds' there"):
         volume(small_scan, "out", config("cg", prior), **LOCAL)
     assert sorted(small_scan.parent.rglob("*")) == before
-    begun = volume(small_scan, "out", other, restart=True, **LOCAL)
+    begun = volume(small_scan, "out", other, resilience=Resilience(restart=True), **LOCAL)
     np.testing.assert_array_equal(begun, volume(small_scan, "whole", other, **LOCAL))
 
 
@@ -67,7 +68,7 @@ def test_other_measurements_are_refused(small_scan: Path, prior: str) -> None:
 def test_a_damaged_snapshot(small_scan: Path, prior: str, what: str) -> None:
     settings, events = config("dds", prior), list[Event]()
     whole = volume(small_scan, "whole", settings, **LOCAL)
-    stopped(small_scan, "out", settings, 3, snapshot_every="2", **LOCAL)
+    stopped(small_scan, "out", settings, 3, resilience=Resilience("2"), **LOCAL)
     last = sorted(folder(small_scan, "out").glob("*.json"))[-1]
     assert last.name.startswith("step-000003")
     file = sorted(last.with_suffix("").rglob("*.npy"))[0]
@@ -95,14 +96,14 @@ def test_none_that_can_be_read(small_scan: Path, prior: str) -> None:
     stopped(small_scan, "out", settings, 3, **LOCAL)
     for file in folder(small_scan, "out").rglob("*.npy"):
         file.unlink()
-    stopped(small_scan, "out", settings, 1, snapshot_every="1", **LOCAL)
+    stopped(small_scan, "out", settings, 1, resilience=Resilience("1"), **LOCAL)
     events: list[Event] = []
     found = volume(small_scan, "out", settings, on_event=events.append, **LOCAL)
     np.testing.assert_array_equal(found, whole)
     assert events[0] == Message("going on after step 1 of 4")
 
 
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("processes")
 def test_two_are_kept(small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     keep_only = Snapshots.keep_only
@@ -112,7 +113,7 @@ def test_two_are_kept(small_scan: Path, prior: str, monkeypatch: pytest.MonkeyPa
         seen.append(sorted(path.name[:11] for path in Path(self.folder).iterdir()))
 
     monkeypatch.setattr(Snapshots, "keep_only", watched)
-    volume(small_scan, "out", config("dds", prior), snapshot_every="1", num_workers=2)
+    volume(small_scan, "out", config("dds", prior), resilience=Resilience("1"), num_workers=2)
     one, two = ["step-000001"] * 2, ["step-000002"] * 2  # marker and folder
     assert seen == [one, one + two, two + ["step-000003"] * 2, ["step-000003"] * 2 + ["step-000004"] * 2]
 
@@ -128,7 +129,7 @@ def test_no_space_for_a_snapshot(small_scan: Path, prior: str, monkeypatch: pyte
         write(path, key, data)
 
     monkeypatch.setattr(snapshot_files.paths, "write_bytes", full)
-    found = volume(small_scan, "out", settings, snapshot_every="1", on_event=events.append, **LOCAL)
+    found = volume(small_scan, "out", settings, resilience=Resilience("1"), on_event=events.append, **LOCAL)
     np.testing.assert_array_equal(found, whole)
     words = [event.text for event in events if isinstance(event, Message)]
     assert len(words) == 4

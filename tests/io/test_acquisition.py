@@ -55,8 +55,9 @@ def test_round_trip(store, metadata):
     assert acquisition.metadata == metadata
     assert (acquisition.num_slices, acquisition.shard_slices) == (NUM_SLICES, 2)
     assert acquisition.has_reference
-    np.testing.assert_array_equal(acquisition.read_measurements(3, 9), y[3:9])
-    np.testing.assert_array_equal(acquisition.read_reference(0, NUM_SLICES), x)
+    np.testing.assert_array_equal(acquisition.measurements(3, 9), y[3:9])
+    np.testing.assert_array_equal(acquisition.measurements(), y)
+    np.testing.assert_array_equal(acquisition.reference(), x)
 
 
 def test_readable_with_zarr_alone(store):
@@ -71,7 +72,7 @@ def test_readable_with_zarr_alone(store):
 
 def test_file_url(store):
     path, y, _ = store
-    np.testing.assert_array_equal(open_acquisition(f"file://{path}").read_measurements(0, 2), y[:2])
+    np.testing.assert_array_equal(open_acquisition(f"file://{path}").measurements(0, 2), y[:2])
 
 
 @pytest.mark.parametrize(("num_slices", "expected"), [(1, 1), (64, 1), (65, 2), (128, 2), (1024, 16)])
@@ -88,7 +89,7 @@ def test_large_slices_are_cut_into_chunks_of_at_most_4_mib(tmp_path, metadata, r
         writer.write_measurements(0, y)
     array = zarr.open_array(str(tmp_path / "a" / "measurements"), mode="r")
     assert array.chunks == (1, 550, 1024)
-    np.testing.assert_array_equal(open_acquisition(tmp_path / "a").read_measurements(0, 1), y)
+    np.testing.assert_array_equal(open_acquisition(tmp_path / "a").measurements(0, 1), y)
 
 
 def test_summary_is_plain_data(store):
@@ -112,7 +113,7 @@ def test_two_processes_write_disjoint_shards(tmp_path, metadata):
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    y = writer.commit().read_measurements(0, 80)
+    y = writer.commit().measurements(0, 80)
     assert (y[:40] == 1).all()
     assert (y[40:] == 2).all()
 
@@ -198,16 +199,16 @@ def test_nan_names_the_first_place_and_the_count(store, value):
     y[5, 2, 3] = y[5, 4, 1] = value
     arrays.write_shards(paths.join(path, "measurements"), 4, y[4:6])
     acquisition = open_acquisition(path)
-    acquisition.read_measurements(0, 5)
+    acquisition.measurements(0, 5)
     with pytest.raises(InputError, match=r"2 of 288 values are NaN.* first at z 5, view 2, detector 3"):
-        acquisition.read_measurements(4, 7)
+        acquisition.measurements(4, 7)
 
 
 def test_lost_shard_reads_as_nan_not_as_air(store):
     path, *_ = store
     (path / "measurements/c/3/0/0").unlink()
     with pytest.raises(InputError, match="first at z 6"):
-        open_acquisition(path).read_measurements(0, 10)
+        open_acquisition(path).measurements(0, 10)
 
 
 def test_damaged_shard(store):
@@ -215,18 +216,18 @@ def test_damaged_shard(store):
     shard = path / "measurements/c/3/0/0"
     shard.write_bytes(shard.read_bytes()[:50])
     with pytest.raises(InputError, match="slices 6 to 8 are damaged"):
-        open_acquisition(path).read_measurements(6, 8)
+        open_acquisition(path).measurements(6, 8)
 
 
 def test_slices_outside_the_store(store):
     with pytest.raises(IndexError, match=r"60 to 71 of .* which has 70"):
-        open_acquisition(store[0]).read_measurements(60, 71)
+        open_acquisition(store[0]).measurements(60, 71)
 
 
 def test_no_reference(tmp_path, metadata, rng):
     write(tmp_path / "vol.zarr", metadata, rng, with_reference=False)
     with pytest.raises(InputError, match="has no reference"):
-        open_acquisition(tmp_path / "vol.zarr").read_reference(0, 1)
+        open_acquisition(tmp_path / "vol.zarr").reference(0, 1)
 
 
 # What can go wrong while writing
@@ -235,7 +236,7 @@ def test_no_reference(tmp_path, metadata, rng):
 def test_existing_store_is_untouched_without_overwrite(store, metadata, snapshot):
     path, *_ = store
     before = snapshot(path.parent)
-    with pytest.raises(InputError, match=r"already exists.*--overwrite"):
+    with pytest.raises(InputError, match=r"already exists.*`overwrite=True`"):
         create_acquisition(path, metadata, 4, with_reference=False)
     assert snapshot(path.parent) == before
 
@@ -254,7 +255,7 @@ def test_overwrite_replaces_the_whole_store(store, metadata, rng):
     y, _ = write(path, metadata, rng, num_slices=3, with_reference=False, overwrite=True)
     assert os.listdir(path.parent) == ["vol.zarr"]
     assert not open_acquisition(path).has_reference
-    np.testing.assert_array_equal(open_acquisition(path).read_measurements(0, 3), y)
+    np.testing.assert_array_equal(open_acquisition(path).measurements(0, 3), y)
 
 
 def test_failed_rename_puts_the_old_store_back(store, metadata, rng, monkeypatch, snapshot):

@@ -217,7 +217,7 @@ def test_constant_image_and_bad_window(tmp_path):
     image = open_array(tmp_path, np.ones((3, 3, 3)))
     with pytest.raises(InputError, match="nearly every voxel is 1"):
         normalise(image)
-    with pytest.raises(InputError, match="window 5 to 2"):
+    with pytest.raises(InputError, match="`window`: found 5 to 2"):
         normalise(image, (5.0, 2.0))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.kspace.files import read_kspace
+from ddip_ray.io.kspace.open import read_kspace
 from ddip_ray.io.kspace.raw import centred, stack_order
 
 Array = np.ndarray[Any, np.dtype[np.complex64]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddip_ray.io.kspace.files import read_kspace
+from ddip_ray.io.kspace.open import read_kspace
 from ddip_ray.io.kspace.twix import centred_at
 
 FOLDER = "kspace_16ch_brain_pulseq"

@@ -9,8 +9,8 @@ import pytest
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.projections.angles import parse_angles
+from ddip_ray.io.projections.line_integrals import MIN_TRANSMISSION, open_projections, repair_rows
 from ddip_ray.io.projections.metadata import estimate_attenuation, projection_metadata
-from ddip_ray.io.projections.open import MIN_TRANSMISSION, open_projections, repair_rows
 
 ANGLES = np.linspace(0, 180, 6, endpoint=False)
 
@@ -155,8 +155,8 @@ def test_choosing_views_and_rows(tmp_path, lines):
     np.testing.assert_array_equal(chosen.line_integrals.compute(), lines[[5, 0]].transpose(1, 0, 2))
     for options, match in (
         ({"views": [6]}, r"views \[6\] chosen, it has 0 to 5"),
-        ({"rows": (2, 9)}, "rows 2 to 9, the detector has rows 0 to 4"),
-        ({"every_nth_view": 0}, "every_nth_view 0"),
+        ({"rows": (2, 9)}, "`rows` 2 to 9, the detector has rows 0 to 4"),
+        ({"every_nth_view": 0}, "`every_nth_view`: found 0"),
         ({"every_nth_view": 2, "views": [1]}, "both given"),
     ):
         with pytest.raises(InputError, match=match):
@@ -258,7 +258,7 @@ def test_import(tmp_path):
 
 
 def test_no_attenuation_no_scale():
-    with pytest.raises(InputError, match="attenuate nothing"):
+    with pytest.raises(InputError, match="no attenuation"):
         estimate_attenuation(np.zeros((1, 8, 20)), np.arange(8.0), 9.5, 1.0)
 
 

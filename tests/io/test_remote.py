@@ -28,7 +28,7 @@ def test_acquisition(s3, metadata):
     path = f"{s3}/folder/round_trip.zarr"
     write(path, metadata, 2.0)
     assert open_acquisition(path).metadata == metadata
-    assert (open_acquisition(path).read_measurements(0, 3) == 2).all()
+    assert (open_acquisition(path).measurements(0, 3) == 2).all()
     assert summarize(path)["bytes_on_disk"] is None
 
 
@@ -49,9 +49,9 @@ def test_existing_store_needs_overwrite_and_is_whole_until_then(s3, metadata):
         write(path, metadata, 2.0)
     writer = create_acquisition(path, metadata, 3, with_reference=False, overwrite=True)
     writer.write_measurements(0, np.full((3, 6, 16), 3.0))
-    assert (open_acquisition(path).read_measurements(0, 3) == 1).all()
+    assert (open_acquisition(path).measurements(0, 3) == 1).all()
     writer.commit()
-    assert (open_acquisition(path).read_measurements(0, 3) == 3).all()
+    assert (open_acquisition(path).measurements(0, 3) == 3).all()
     assert all(key.startswith("replaced.zarr/") for key in paths.list_keys(f"{s3}/swap"))
 
 
@@ -64,7 +64,7 @@ def test_failure_leaves_nothing_new(s3, metadata, overwrite):
         raise ZeroDivisionError
     assert paths.exists(path) == overwrite
     if overwrite:
-        assert (open_acquisition(path).read_measurements(0, 3) == 1).all()
+        assert (open_acquisition(path).measurements(0, 3) == 1).all()
 
 
 def test_attempt_that_died_is_replaced(s3, metadata):
@@ -134,7 +134,7 @@ def test_readable_over_http(tmp_path, metadata):
     thread.start()
     try:
         base = f"http://127.0.0.1:{server.server_address[1]}"
-        assert (open_acquisition(f"{base}/vol.zarr").read_measurements(0, 3) == 5).all()
+        assert (open_acquisition(f"{base}/vol.zarr").measurements(0, 3) == 5).all()
         assert (open_image(f"{base}/out.zarr").array.compute() == 1).all()
         with pytest.raises(InputError, match="no such store"):
             open_acquisition(f"{base}/absent.zarr")

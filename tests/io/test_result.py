@@ -50,6 +50,30 @@ def test_round_trip(tmp_path, volume):
     np.testing.assert_array_equal(result.read(2, 10), volume[2:])
 
 
+def test_whole_volume_or_some_of_its_slices(tmp_path, volume):
+    result = write(tmp_path / "out.zarr", volume)
+    np.testing.assert_array_equal(result.volume(), volume)
+    np.testing.assert_array_equal(result.volume(3), volume[3:])
+    np.testing.assert_array_equal(result.volume(3, 5), volume[3:5])
+    with pytest.raises(InputError, match="does not say which acquisition"):
+        result.volume(normalised=True)
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_normalised_volume(tmp_path, volume, is_complex):
+    intensity = {"offset": 0.0 if is_complex else -1000.0, "scale": 2000.0, "unit": "HU"}
+    x = (volume * 1j).astype(np.complex64) if is_complex else volume
+    stored = x * 2000 + intensity["offset"]
+    result = write(
+        tmp_path / "out.zarr",
+        stored,
+        provenance={"acquisition": {"intensity": intensity}},
+        is_complex=is_complex,
+    )
+    assert result.intensity.scale == 2000
+    np.testing.assert_allclose(result.volume(2, normalised=True), x[2:], atol=1e-6)
+
+
 def test_coarser_levels_are_block_means(tmp_path, volume):
     result = write(tmp_path / "out.zarr", volume)
     assert result.num_levels == 3
@@ -199,13 +223,14 @@ def test_old_result_stays_until_the_new_one_is_complete(tmp_path, volume, snapsh
     path = tmp_path / "out.zarr"
     write(path, volume)
     before = snapshot(path)
-    handle = create_result(path, SHAPE, VOXEL, 10, overwrite=True)
-    handle.write_slab(0, volume + 1)
-    assert snapshot(path) == before
-    handle.finalise({})
+    with create_result(path, SHAPE, VOXEL, 10, overwrite=True) as handle:
+        handle.write_slab(0, volume + 1)
+        assert snapshot(path) == before
+        handle.finalise({})
     assert os.listdir(tmp_path) == ["out.zarr"]
     np.testing.assert_array_equal(open_result(path).read(0, 10), volume + 1)
-    create_result(path, SHAPE, VOXEL, 10, overwrite=True).abort()
+    with create_result(path, SHAPE, VOXEL, 10, overwrite=True) as handle:
+        handle.write_slab(0, volume + 2)
     assert os.listdir(tmp_path) == ["out.zarr"]
     np.testing.assert_array_equal(open_result(path).read(0, 10), volume + 1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.projections.open import open_projections
+from ddip_ray.io.projections.line_integrals import open_projections
 from ddip_ray.io.projections.rotation_center import estimate_rotation_center, mirrored_pairs
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-SETTINGS = {"method": "dds", "sampler": {"num_steps": 24, "quiet_cg_iterations": 20}}
+SETTINGS = {"method": "dds", "sampler": {"num_steps": 24, "final_cg_iterations": 20}}
 SLICES = "50:54"
 
 

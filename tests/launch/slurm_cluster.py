@@ -134,7 +134,7 @@ def slurm_cluster(folder: Path, cores: int = 2) -> Iterator[SlurmCluster]:
         cluster.start("slurmctld", "slurmctld", "-D")
         for name in NODES:
             cluster.start_node(name)
-        wait_for(lambda: cluster.run("sinfo", "-h", "-o", "%T %D") == f"idle {len(NODES)}", 60, cluster)
+        wait_for(lambda: cluster.run("sinfo", "-h", "-o", "%T %D") == f"idle {len(NODES)}", 6000, cluster)
         yield cluster
     finally:
         cluster.stop()

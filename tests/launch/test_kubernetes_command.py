@@ -11,7 +11,7 @@ from ddip_ray_cli.main import main
 from kubernetes_cluster import ELASTIC, OBJECTS, QUEUED, Object, schema_errors, site_file
 
 from ddip_ray.config.settings import RunConfig
-from ddip_ray.engine.planning.footprint import image_bytes, worker_bytes
+from ddip_ray.engine.planning.memory import image_bytes, worker_bytes
 from ddip_ray.io.stores.acquisition import open_acquisition
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "kubernetes" / "site.example.yaml"
@@ -155,14 +155,14 @@ def test_bad_site_files(
 
 BAD_WORDS: list[tuple[list[str], list[str], str]] = [
     ([], VOLUME, "neither --gpus-per-node nor --cpus-per-node"),
-    ([*GPUS, "--cpus-per-node", "2"], VOLUME, "are one or the other"),
+    ([*GPUS, "--cpus-per-node", "2"], VOLUME, "give one or the other"),
     ([*GPUS, "--name", "Volume 7"], VOLUME, "expected lower-case letters"),
     (GPUS, [], "no command to launch"),
     (GPUS, ["simulate", "a"], "'simulate' cannot be launched"),
     (GPUS, [*VOLUME, "--gpus", "3"], "the job decides where its command runs"),
     (GPUS, [*VOLUME, "--methd", "tv"], "No such option"),
     (GPUS, [*VOLUME, "--method", "magic"], "Invalid value for '--method'"),
-    (GPUS, ["reconstruct"], "Missing argument 'store'"),
+    (GPUS, ["reconstruct"], "Missing argument 'STORE'"),
     (GPUS, ["reconstruct", "/home/me/vol.zarr"], "/home/me/vol.zarr: pods do not see this path"),
     (GPUS, [*VOLUME, "-o", "/data/../tmp/out.zarr"], "pods do not see this path"),
     (GPUS, [*VOLUME, "--config=~/run.yaml"], "~/run.yaml: pods do not see this path"),
@@ -188,7 +188,7 @@ def test_bad_words(
     [
         (VOLUME, "vol.zarr: a path on a claim, and the site has no storage.claim"),
         (["reconstruct", "s3://b/vol.zarr", "-o", "out.zarr"], "out.zarr: a path on a claim"),
-        (["cohort", "run", "s3://b/scans", "-o", "out"], "cohort run keeps a folder with a ledger"),
+        (["cohort", "run", "s3://b/scans", "-o", "out"], "cohort run keeps a ledger in a folder"),
     ],
 )
 def test_an_object_store_alone(

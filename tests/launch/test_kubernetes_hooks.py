@@ -10,11 +10,11 @@ import pytest
 from kubernetes_cluster import site
 
 from ddip_ray.launch.kubernetes.pods import head_pod, worker_pod
-from ddip_ray.launch.kubernetes.sizing import Layout
+from ddip_ray.launch.kubernetes.sizing import JobSize
 
 ALONE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
 HEAD = head_pod(site())
-WORKER = worker_pod(site(), Layout(1, 1, True), "8Gi")
+WORKER = worker_pod(site(), JobSize(1, 1, True), "8Gi")
 
 # As `ddip-ray reconstruct` ends: after the step that it is making.
 DRIVER = f"""#!{sys.executable}

@@ -67,7 +67,7 @@ def test_a_job_is_sent_and_followed_to_its_end(
     said = capfd.readouterr()
     assert said.out == "step 1\nstep 2\n"
     assert "kubectl delete rayjob volume-7 --namespace ddip-ray" in said.err
-    assert "resume: the same launch once more" in said.err
+    assert "resume: launch it again" in said.err
     states = [line for line in said.err.splitlines() if line.startswith("volume-7: ")]
     assert states == [
         "volume-7: waiting to be admitted",
@@ -97,7 +97,7 @@ def test_a_job_that_fails_fails_here(
         assert launch(tmp_path) == 1
     said = capfd.readouterr().err
     assert "volume-7: failed: AppFailed\nexit code 75\n" in said
-    assert "begins at the last snapshot" in said
+    assert "it continues from the last snapshot" in said
 
 
 @real_kubectl

@@ -19,9 +19,9 @@ from ddip_ray.errors import InputError
 from ddip_ray.launch.command import LaunchedCommand
 from ddip_ray.launch.kubernetes.checks import check_rayjob
 from ddip_ray.launch.kubernetes.rayjob import as_yaml, rayjob
-from ddip_ray.launch.kubernetes.sizing import Layout
+from ddip_ray.launch.kubernetes.sizing import JobSize
 
-GPUS, CPUS = Layout(2, 4, True), Layout(2, 8, False)
+GPUS, CPUS = JobSize(2, 4, True), JobSize(2, 8, False)
 SITES: dict[str, dict[str, Any]] = {
     "fixed": {},
     "queued": {"scheduling": QUEUED},
@@ -39,7 +39,7 @@ SITES: dict[str, dict[str, Any]] = {
 }
 
 
-def rendered(layout: Layout = GPUS, words: str = "reconstruct vol.zarr", **values: Any) -> Object:
+def rendered(layout: JobSize = GPUS, words: str = "reconstruct vol.zarr", **values: Any) -> Object:
     command = layout.placed(LaunchedCommand.parse(shlex.split(words)))
     text = as_yaml(rayjob(site(**values), "volume-7", command, layout, "8192Mi"))
     manifest: Object = yaml.safe_load(text)
@@ -57,7 +57,7 @@ def pods(manifest: Object) -> dict[str, Object]:
 
 @pytest.mark.parametrize("layout", [GPUS, CPUS], ids=["gpus", "cpus"])
 @pytest.mark.parametrize("name", SITES)
-def test_every_kind_of_job_is_valid(name: str, layout: Layout) -> None:
+def test_every_kind_of_job_is_valid(name: str, layout: JobSize) -> None:
     manifest = rendered(layout, **SITES[name])
     assert schema_errors(manifest) == []
     check_rayjob(manifest)

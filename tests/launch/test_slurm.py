@@ -16,7 +16,7 @@ from slurm_cluster import SlurmCluster, install, slurm_cluster, wait_for
 from volumes import volume
 
 PROGRAM = Path(sys.executable).with_name("ddip-ray")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +43,19 @@ class Launched:
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_for(lambda: cluster.run("squeue", "-h", "-o", "%i", "-n", name) != "", 60, cluster)
+        wait_for(lambda: cluster.run("squeue", "-h", "-o", "%i", "-n", name) != "", 600, cluster)
         self.job = cluster.run("squeue", "-h", "-o", "%i", "-n", name)
         self.log = scan / f"{name}-{self.job}.out"
 
     def wait_for_words(self, *words: str) -> None:
-        wait_for(lambda: all(word in self.log.read_text() for word in words), 90, self.cluster)
+        wait_for(lambda: all(word in self.log.read_text() for word in words), 600, self.cluster)
 
     def wait_for_snapshot(self) -> None:
         folder = self.output.with_name(f"{self.output.name}.snapshots")
-        wait_for(lambda: any(folder.glob("*.json")), 90, self.cluster)
+        wait_for(lambda: any(folder.glob("*.json")), 600, self.cluster)
 
     def end(self) -> tuple[int, str, str]:
-        printed, said = self.process.communicate(timeout=150)
+        printed, said = self.process.communicate(timeout=900)
         return self.process.returncode, printed, said
 
 
@@ -110,7 +110,7 @@ def test_a_warning_leaves_a_snapshot_and_the_job_goes_on_later(
     job.wait_for_words("USR1: stopping after this step", "queued again")
     # Slurm holds back for two minutes what comes back; an administrator need not wait, but for the second in
     # which the first run ended: its credential is revoked for the whole of it ("non-startable batch").
-    wait_for(lambda: cluster.state(job.job) == "PENDING", 30, cluster)
+    wait_for(lambda: cluster.state(job.job) == "PENDING", 600, cluster)
     cluster.run("scontrol", "update", f"JobId={job.job}", "StartTime=now+3")
     code, printed, said = job.end()
     assert code == 0, printed + said

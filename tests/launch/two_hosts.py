@@ -170,7 +170,7 @@ def ray_on_two_hosts(folder: Path, hidden: Sequence[Path] = ()) -> Iterator[tupl
 
 def wait_for_port(host: Host) -> None:
     probe = f"import socket; socket.create_connection(('{host.ip}', {PORT}), 2).close()"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while host.run(sys.executable, "-c", probe).returncode:
         if time.monotonic() > deadline:
             raise TimeoutError((host.folder / f"ray{host.number}.log").read_text())

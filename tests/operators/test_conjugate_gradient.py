@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from operator_contract import randn
 from torch import Tensor
 
-from ddip_ray.operators import (
-    CGResult,
-    ParallelBeam,
-    ParallelBeamGeometry,
-    cgls,
-    slice_dot,
-    slice_dot_real,
-    slice_norm,
-    slice_scale,
-)
+from ddip_ray.numerics.conjugate_gradient import CGResult, cgls
+from ddip_ray.numerics.inner_product import slice_dot, slice_dot_real, slice_norm, slice_scale
+from ddip_ray.operators import ParallelBeam, ParallelBeamGeometry
+from ddip_ray.testing import randn
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ddip_ray.operators.ct.coarse import distinct_views, downsampled, field_of_view
+from ddip_ray.operators.ct.coarse import distinct_views, field_of_view
 from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
 from ddip_ray.operators.ct.parallel_beam import ParallelBeam
 
@@ -30,7 +30,8 @@ def test_views_in_distinct_directions(angles: list[float], distinct: list[int]) 
 @pytest.mark.parametrize("center", [36.0, 41.3])
 def test_larger_pixels_are_measured_by_larger_columns(center: float) -> None:
     operator = ParallelBeam(ParallelBeamGeometry((48, 44), ANGLES, 75, 0.5, 0.5, center))
-    small = downsampled(operator, 2)
+    small = operator.coarse_scan(2).operator
+    assert isinstance(small, ParallelBeam)
     assert small.geometry.image_shape == (24, 22)
     assert small.geometry.angles == ANGLES[::2]
     x = torch.zeros(1, 24, 22)
@@ -42,9 +43,7 @@ def test_larger_pixels_are_measured_by_larger_columns(center: float) -> None:
 
 def test_field_of_view() -> None:
     def seen(num_detectors: int, center: float) -> torch.Tensor:
-        return field_of_view(
-            ParallelBeam(ParallelBeamGeometry((24, 24), ANGLES, num_detectors, 2.0, 2.0, center))
-        )
+        return field_of_view(ParallelBeamGeometry((24, 24), ANGLES, num_detectors, 2.0, 2.0, center))
 
     assert seen(36, 17.5).min() == 1  # the detector is longer than the diagonal
     disc = seen(20, 8.75)  # 8.75 columns to the left of the axis, 10.25 to the right

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from operator_contract import inner, randn
 
-from ddip_ray.operators import ParallelBeam, ParallelBeamGeometry, difference, difference_adjoint, gram
-from ddip_ray.operators import operator_norm as power_norm
+from ddip_ray.numerics.finite_difference import difference, difference_adjoint
+from ddip_ray.numerics.operator_norm import operator_norm
+from ddip_ray.operators import ParallelBeam, ParallelBeamGeometry
+from ddip_ray.testing import inner, randn
 
 
 def test_values_and_clipped_ends() -> None:
@@ -40,12 +41,12 @@ def test_operator_norm_of_a_matrix_and_of_differences() -> None:
     matrix = randn((5, 8), torch.float64)
     expected = float(torch.linalg.matrix_norm(matrix, 2))
     gram_matrix = matrix.T @ matrix
-    assert power_norm(lambda x: x @ gram_matrix, (1, 8), num_iters=300, dtype=torch.float64) == pytest.approx(
-        expected, rel=1e-6
-    )
+    assert operator_norm(
+        lambda x: x @ gram_matrix, (1, 8), num_iters=300, dtype=torch.float64
+    ) == pytest.approx(expected, rel=1e-6)
     # Eigenvalues of DᵀD on a line of n points: 2 − 2 cos(π k / n).
     n = 9
-    got = power_norm(
+    got = operator_norm(
         lambda x: difference_adjoint(difference(x, 1), 1), (1, n), num_iters=500, dtype=torch.float64
     )
     assert got == pytest.approx(
@@ -57,8 +58,8 @@ def test_operator_norm_is_repeatable_and_survives_zero() -> None:
     operator = ParallelBeam(ParallelBeamGeometry.centered((12, 12), [0.4 * v for v in range(8)], 17))
 
     def estimate(seed: int) -> float:
-        return power_norm(lambda x: gram(operator, x), (1, 12, 12), seed=seed)
+        return operator_norm(operator.gram, (1, 12, 12), seed=seed)
 
     assert estimate(0) == estimate(0)
     assert estimate(0) == pytest.approx(estimate(1), rel=0.02)
-    assert power_norm(torch.zeros_like, (2, 3), num_iters=3) == 0.0
+    assert operator_norm(torch.zeros_like, (2, 3), num_iters=3) == 0.0

@@ -15,12 +15,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operator_contract import OperatorContract, assert_adjoint, dense_matrix, randn
 from torch import Tensor
 
 from ddip_ray.errors import InputError
 from ddip_ray.operators import LinearOperator, ParallelBeam, ParallelBeamGeometry
 from ddip_ray.operators.ct.parallel_beam import Backend
+from ddip_ray.testing import OperatorContract, assert_adjoint, dense_matrix, randn
 
 BACKENDS: tuple[Backend, ...] = ("cpu_kernel", "sparse", "streamed")
 
@@ -49,6 +49,8 @@ def thread_count_restored():
 
 
 class ParallelBeamContract(OperatorContract):
+    exact = True
+
     @pytest.fixture(params=[(g, b) for g in GEOMETRIES for b in BACKENDS], ids="-".join)
     def operator(self, request: pytest.FixtureRequest) -> LinearOperator:
         geometry, backend = request.param

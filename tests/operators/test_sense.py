@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from operator_contract import OperatorContract, dense_matrix, randn
 from torch import Tensor
 
 from ddip_ray.numerics.conjugate_gradient import cgls
 from ddip_ray.operators import LinearOperator, Sense
 from ddip_ray.operators.mri.fourier import centring, fourier, fourier_adjoint, plain_fourier
+from ddip_ray.testing import OperatorContract, dense_matrix, randn
 
 
 def mask_of(shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -20,6 +20,7 @@ def mask_of(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 class SenseContract(OperatorContract):
+    exact = True
     dtype = torch.complex128
 
     @pytest.fixture(params=[(1, 6, 6), (3, 4, 6), (2, 5, 7)], ids=str)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from ddip_ray.operators.base import LinearOperator
 from ddip_ray.prior.schedule import NoiseSchedule
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.slab import Slab
@@ -46,23 +45,18 @@ class GaussianPrior:
         return self.mean + gain @ (y - A @ self.mean), self.covariance - gain @ A @ self.covariance
 
 
-class MatrixOperator:
+class MatrixOperator(LinearOperator):
     """A matrix (m, n) as an operator on images of SIZE x SIZE."""
 
-    image_shape = (SIZE, SIZE)
-
     def __init__(self, matrix: Tensor) -> None:
+        super().__init__((SIZE, SIZE), (len(matrix),))
         self.matrix = matrix.float()
-        self.measurement_shape = (len(matrix),)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) @ self.matrix.T
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def _adjoint(self, y: Tensor) -> Tensor:
         return (y @ self.matrix).reshape(-1, SIZE, SIZE)
-
-    def of_slices(self, rows: Sequence[int]) -> MatrixOperator:
-        return self
 
 
 def scan(prior: GaussianPrior, num_slices: int, noise_std: float) -> tuple[SlabProblem, Tensor, Tensor]:

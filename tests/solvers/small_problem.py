@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddip_ray.config.methods import overlaid
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
 from ddip_ray.operators.ct.parallel_beam import ParallelBeam
@@ -52,8 +53,9 @@ def build(
     communicator: Communicator | None = None,
     **settings: Any,
 ) -> Any:
-    """The method ``name`` on ``scan``; ``settings`` are those of `RunConfig`."""
-    config = RunConfig.model_validate({"method": name, **settings})
+    """The method ``name`` on ``scan``; ``settings`` of `RunConfig`, policy: fixed unless given."""
+    settings = overlaid({"adaptation": {"policy": "fixed"}}, settings)
+    config = RunConfig.for_method(name, **settings)
     return with_prior(config, scan, communicator or Alone(), prior)
 
 

@@ -27,7 +27,7 @@ def test_d3ip_is_the_same_volume_on_any_workers(
     prior: DiffusionPrior, edges: list[int], noise_std: float
 ) -> None:
     x = phantom()
-    sampler = SamplerSettings(num_steps=4, quiet_cg_iterations=20)
+    sampler = SamplerSettings(num_steps=4, final_cg_iterations=20)
     adaptation = AdaptationSettings(num_adapt_steps=2, num_adapt_slices=3, lora_rank=2, adapt_start_t=999)
 
     def d3ip(slab: Slab, communicator: Any) -> Tensor:
@@ -40,7 +40,7 @@ def test_d3ip_is_the_same_volume_on_any_workers(
 
 @pytest.mark.parametrize(("enough", "expected"), [(96, 4), (17, 2), (3, 1)])
 def test_many_slices_need_fewer_twins_of_each(prior: DiffusionPrior, enough: int, expected: int) -> None:
-    adaptation = {"enough_twins": enough, "adapt_start_t": 0, "num_adapt_steps": 1}
+    adaptation = {"target_copies": enough, "adapt_start_t": 0, "num_adapt_steps": 1}
     method = build("d3ip", problem(phantom()), prior, sampler={"num_steps": 2}, adaptation=adaptation)
     for i in range(3):
         method.step(i)
@@ -52,14 +52,14 @@ def test_many_slices_need_fewer_twins_of_each(prior: DiffusionPrior, enough: int
 def test_adaptation_lowers_its_loss_and_changes_the_result(prior: DiffusionPrior) -> None:
     x = phantom()
     # More iterations, and the measurements repair most of what an untrained network spoils.
-    sampler = SamplerSettings(num_steps=10, cg_iterations=1, quiet_cg_iterations=1)
+    sampler = SamplerSettings(num_steps=10, cg_iterations=1, final_cg_iterations=1)
     settings = AdaptationSettings(
         num_adapt_steps=5,
         num_adapt_slices=12,
         learning_rate=3e-3,
         lora_rank=4,
         adapt_start_t=999,
-        num_twins=3,
+        num_copies=3,
         loss_cg_iterations=1,
     )
     method = build("d3ip", problem(x), prior, sampler=sampler, adaptation=settings)
@@ -124,7 +124,7 @@ def test_twins_are_judged_from_where_their_last_step_ended(prior: DiffusionPrior
     """One CG iteration is then enough for an estimate as in that step."""
 
     def judged(iterations: int, forget: bool = False) -> float:
-        adaptation = {"loss_cg_iterations": iterations, "num_twins": 1, "adapt_start_t": 0}
+        adaptation = {"loss_cg_iterations": iterations, "num_copies": 1, "adapt_start_t": 0}
         d3ip = build("d3ip", problem(phantom()), prior, sampler={"num_steps": 4}, adaptation=adaptation)
         for i in range(6):
             d3ip.step(i)
@@ -142,9 +142,9 @@ def test_twins_are_judged_from_where_their_last_step_ended(prior: DiffusionPrior
 
 def test_without_updates_it_is_dds(prior: DiffusionPrior) -> None:
     """The second pass starts where the first one's late steps did, with the same noise."""
-    sampler = SamplerSettings(num_steps=10, quiet_cg_iterations=20)  # more would raise the rounding
+    sampler = SamplerSettings(num_steps=10, final_cg_iterations=20)  # more would raise the rounding
     plain = build("dds", problem(phantom()), prior, sampler=sampler)
-    adaptation = AdaptationSettings(adapt_start_t=300, adapt_end_t=301, num_twins=1)
+    adaptation = AdaptationSettings(adapt_start_t=300, adapt_end_t=301, num_copies=1)
     d3ip = build("d3ip", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
     for i in range(10):
         assert d3ip.step(i) == plain.step(i)

@@ -41,7 +41,7 @@ def test_dds_with_an_exact_prior_and_full_data_is_exact() -> None:
 
 def test_dds_is_noisy_above_quiet_t_and_the_bare_estimate_below(prior: DiffusionPrior) -> None:
     x = phantom()
-    sampler = SamplerSettings(num_steps=6, quiet_t=100)
+    sampler = SamplerSettings(num_steps=6, noise_free_below_t=100)
     dds, other = (build("dds", problem(x), prior, sampler=sampler, seed=seed) for seed in (0, 1))
     for i in range(dds.num_steps):
         other.x_t = dds.x_t
@@ -49,7 +49,7 @@ def test_dds_is_noisy_above_quiet_t_and_the_bare_estimate_below(prior: Diffusion
         other.step(i)
         t = dds.timesteps[i + 1] if i + 1 < dds.num_steps else -1
         bare = prior.schedule.at(t) ** 0.5 * dds.x0
-        if t <= sampler.quiet_t:
+        if t <= sampler.noise_free_below_t:
             torch.testing.assert_close(dds.x_t, bare, rtol=0, atol=0)
         else:
             noise = (dds.x_t - bare) / (1 - prior.schedule.at(t)) ** 0.5

@@ -37,7 +37,7 @@ def changed(store: Acquisition, path: Path, **arrays: np.ndarray) -> Acquisition
 
 def test_the_phase_goes_and_comes_back(store: Acquisition) -> None:
     problem = load_problem(store, Slab(0, 12))
-    x = torch.from_numpy(store.read_reference(0, 12))
+    x = torch.from_numpy(store.reference(0, 12))
     real = problem.without_phase(x)
     inside = x.abs() > 0.5
     assert real.real[inside].mean() > 0.95 * x.abs()[inside].mean()
@@ -48,7 +48,7 @@ def test_the_phase_goes_and_comes_back(store: Acquisition) -> None:
 
 def test_slices_do_not_know_their_slab(store: Acquisition) -> None:
     whole, part = load_problem(store, Slab(0, 12)), load_problem(store, Slab(5, 8))
-    x = torch.from_numpy(store.read_reference(0, 12))
+    x = torch.from_numpy(store.reference(0, 12))
     assert torch.equal(whole.phase[5:8], part.phase)
     assert torch.equal(whole.operator.forward(x)[5:8], part.operator.forward(x[5:8]))
     assert torch.equal(whole.operator.adjoint(whole.y)[5:8], part.operator.adjoint(part.y))
@@ -61,7 +61,7 @@ def test_nor_at_odd_sizes(tmp_path: Path, num_coils: int) -> None:
     scan = KSpaceScan("gaussian1d", 1.5, calibration=5, num_coils=num_coils, brightest=1.0)
     store = simulate_mri(str(tmp_path / "odd.npy"), str(tmp_path / "odd.zarr"), scan)
     whole, part = load_problem(store, Slab(0, 7)), load_problem(store, Slab(3, 5))
-    x = torch.from_numpy(store.read_reference(0, 7))
+    x = torch.from_numpy(store.reference(0, 7))
     assert torch.equal(whole.without_phase(x)[3:5], part.without_phase(x[3:5]))
     assert torch.equal(whole.with_phase(x)[3:5], part.with_phase(x[3:5]))
     assert torch.equal(whole.operator.forward(x)[3:5], part.operator.forward(x[3:5]))
@@ -73,7 +73,7 @@ def test_maps_that_are_missing_are_estimated(store: Acquisition, tmp_path: Path)
     bare = changed(store, tmp_path / "bare.zarr", sensitivity_maps=False)
     assert SENSITIVITY_MAPS not in bare.names
     problem, known = load_problem(bare, Slab(4, 8)), load_problem(store, Slab(4, 8))
-    x = torch.from_numpy(store.read_reference(4, 8))
+    x = torch.from_numpy(store.reference(4, 8))
     found = correction(problem.operator, problem.y, problem.nothing(), float("inf"), 20)
     best = correction(known.operator, known.y, known.nothing(), float("inf"), 20)
     assert torch.allclose(best.abs(), x.abs(), atol=1e-3)
@@ -99,7 +99,7 @@ def test_a_mask_without_centre(store: Acquisition, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("with_maps", [True, False])
 def test_coils_that_see_nothing(store: Acquisition, tmp_path: Path, with_maps: bool) -> None:
-    y, maps = store.read_measurements(0, 12), store.read(SENSITIVITY_MAPS, 0, 12)
+    y, maps = store.measurements(0, 12), store.read(SENSITIVITY_MAPS, 0, 12)
     y[7], maps[7] = 0, 0
     kinds = {"measurements": y, "sensitivity_maps": maps if with_maps else False}
     bad = changed(store, tmp_path / "bad.zarr", **kinds)
@@ -110,5 +110,5 @@ def test_coils_that_see_nothing(store: Acquisition, tmp_path: Path, with_maps: b
 def test_one_coil_sees_all_alike(small_image: Path, tmp_path: Path) -> None:
     store = simulate_mri(str(small_image), str(tmp_path / "one.zarr"), replace(FULL, num_coils=1))
     problem = load_problem(store, Slab(0, 3))
-    x = torch.from_numpy(store.read_reference(0, 3))
+    x = torch.from_numpy(store.reference(0, 3))
     assert torch.allclose(problem.with_phase(problem.operator.adjoint(problem.y)), x, atol=1e-5)

@@ -228,7 +228,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "diffusionmbir slow": {"method": "diffusionmbir", "mbir": {"cold": True, "sweeps": 40, "tol": 0.3}},
     "diffusionmbir-admm": {"method": "diffusionmbir", "mbir": ADMM_SETTINGS},
     "d3ip-mbir": {"method": "d3ip-mbir"},
-    "d3ip-mbir by measurements": {"method": "d3ip-mbir", "adaptation": {"judge": "measurements"}},
+    "d3ip-mbir by measurements": {"method": "d3ip-mbir", "adaptation": {"loss": "measurements"}},
 }
 
 
@@ -237,7 +237,7 @@ METHODS: dict[str, dict[str, Any]] = {
 def test_mbir_is_the_same_volume_on_any_workers(prior: DiffusionPrior, name: str, edges: list[int]) -> None:
     x, config = phantom(), METHODS[name]
     adaptation = {"num_adapt_steps": 2, "num_adapt_slices": 3, "lora_rank": 2, "adapt_start_t": 999}
-    sampler = SamplerSettings(num_steps=4, cg_iterations=5, quiet_cg_iterations=5)
+    sampler = SamplerSettings(num_steps=4, cg_iterations=5, final_cg_iterations=5)
     settings: dict[str, Any] = {
         "sampler": sampler,
         "adaptation": adaptation | config.get("adaptation", {}),
@@ -253,8 +253,8 @@ def test_mbir_is_the_same_volume_on_any_workers(prior: DiffusionPrior, name: str
 
 def test_a_run_of_neighbours_teaches_what_it_would_as_one_batch(prior: DiffusionPrior) -> None:
     """The shares of its slices against the gradient through the coupled data consistency itself."""
-    sampler = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
-    adaptation = {"judge": "measurements", "lora_rank": 2, "adapt_start_t": 999, "loss_cg_iterations": 3}
+    sampler = {"num_steps": 4, "cg_iterations": 5, "final_cg_iterations": 5}
+    adaptation = {"loss": "measurements", "lora_rank": 2, "adapt_start_t": 999, "loss_cg_iterations": 3}
     method = build("d3ip-mbir", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
     adapter, judge, run = method.learner.adapter, method.judge, [1, 2, 3]
     adapter.add(0.05 * torch.randn(adapter.num_parameters(), generator=torch.Generator().manual_seed(0)))

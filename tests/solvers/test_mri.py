@@ -33,7 +33,7 @@ ADAPTATION = {
     "num_adapt_slices": 2,
     "lora_rank": 2,
     "adapt_start_t": 999,
-    "num_twins": 2,
+    "num_copies": 2,
 }
 FEW = {"sampler": {"num_steps": 4}, "adaptation": ADAPTATION}
 
@@ -141,8 +141,8 @@ def test_points_are_held_out(scan: SlabProblem) -> None:
 
 
 def test_neighbours_are_not_judged_by_measurements(scan: SlabProblem, prior: DiffusionPrior) -> None:
-    settings = {**FEW, "adaptation": {**ADAPTATION, "judge": "measurements"}}
-    with pytest.raises(InputError, match="judge: measurements judge neighbours only where"):
+    settings = {**FEW, "adaptation": {**ADAPTATION, "loss": "measurements"}}
+    with pytest.raises(InputError, match="loss: measurements judges neighbours only where"):
         build("d3ip-mbir", scan, prior, **settings)
 
 

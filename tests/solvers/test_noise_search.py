@@ -25,7 +25,7 @@ from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.solvers.validating.noise_level import NoiseSearch
 
-SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
+SAMPLER = {"num_steps": 4, "cg_iterations": 5, "final_cg_iterations": 5}
 NOISE = 0.3
 
 
@@ -43,7 +43,7 @@ def gaussian_scan(estimate: float) -> SlabProblem:
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.25])
 def test_finds_the_noise_of_a_known_prior(share: float) -> None:
-    trajectory = {"num_steps": 50, "data_trust": 1, "nonnegative": False, "quiet_t": 1000}
+    trajectory = {"num_steps": 50, "data_trust": 1, "nonnegative": False, "noise_free_below_t": 1000}
     method: Any = build(
         "dds",
         gaussian_scan(share * NOISE),

@@ -17,9 +17,9 @@ from workers import on_workers
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition, create_acquisition, open_acquisition
 from ddip_ray.io.stores.schema import SENSITIVITY_MAPS, TRAJECTORY, GaussianNoise
+from ddip_ray.io.stores.summary import summarize
 from ddip_ray.operators import NonCartesianSense
-from ddip_ray.operators.mri import noncartesian as noncartesian_sense
-from ddip_ray.operators.mri.coarse import downsampled_noncartesian
+from ddip_ray.operators.mri import nufft
 from ddip_ray.operators.mri.trajectory import fewer_readouts, trajectory
 from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.problems.load import load_problem
@@ -32,18 +32,18 @@ from ddip_ray.solvers.validating.held_out import held_out
 from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
 from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
 from ddip_ray.tasks.acquire.simulate_mri import simulate_mri
-from ddip_ray.tasks.describe import describe, in_words
+from ddip_ray.tasks.describe import in_words
 
 SPOKES = KSpaceScan("radial", 1.0, num_coils=3, brightest=1.0, off_grid=True)
 METHODS = ["dds", "scd", "ddip", "dps", "ddnm", "diffpir", "diffusionmbir", "score-sde", "d3ip-meta"]
 FEW: dict[str, Any] = {
-    "sampler": {"num_steps": 4, "cg_iterations": 3, "quiet_cg_iterations": 3},
+    "sampler": {"num_steps": 4, "cg_iterations": 3, "final_cg_iterations": 3},
     "adaptation": {
         "num_adapt_steps": 1,
         "num_adapt_slices": 2,
         "lora_rank": 2,
         "adapt_start_t": 10,
-        "num_twins": 2,
+        "num_copies": 2,
     },
 }
 
@@ -72,7 +72,7 @@ def test_samples_are_the_operator_of_the_reference(small_image: Path, tmp_path: 
         torch.from_numpy(store.read(n, 0, 12)) for n in ("reference", TRAJECTORY, SENSITIVITY_MAPS)
     )
     clean = NonCartesianSense(path, maps).forward(x)
-    noise, missed = store.metadata.noise, torch.from_numpy(store.read_measurements(0, 12)) - clean
+    noise, missed = store.metadata.noise, torch.from_numpy(store.measurements(0, 12)) - clean
     assert isinstance(noise, GaussianNoise)
     assert noise.std == pytest.approx(0.05 * float(clean.abs().square().mean() / 2) ** 0.5, rel=1e-3)
     for own in missed:
@@ -116,7 +116,7 @@ def test_evenly_spaced_spokes_stay_even() -> None:
 
 
 def test_the_phase_goes_and_comes_back(store: Acquisition) -> None:
-    problem, x = load_problem(store, Slab(0, 12)), torch.from_numpy(store.read_reference(0, 12))
+    problem, x = load_problem(store, Slab(0, 12)), torch.from_numpy(store.reference(0, 12))
     real, inside = problem.without_phase(x), x.abs() > 0.5
     assert real.real[inside].mean() > 0.95 * x.abs()[inside].mean()
     assert real.imag[inside].abs().mean() < 0.15 * x.abs()[inside].mean()
@@ -126,7 +126,7 @@ def test_the_phase_goes_and_comes_back(store: Acquisition) -> None:
 
 def test_slices_do_not_know_their_slab(store: Acquisition) -> None:
     whole, part = load_problem(store, Slab(0, 12)), load_problem(store, Slab(5, 8))
-    x = torch.from_numpy(store.read_reference(0, 12))
+    x = torch.from_numpy(store.reference(0, 12))
     assert torch.equal(whole.phase[5:8], part.phase)
     assert torch.equal(whole.operator.forward(x)[5:8], part.operator.forward(x[5:8]))
     assert torch.equal(whole.operator.adjoint(whole.y)[5:8], part.operator.adjoint(part.y))
@@ -135,7 +135,7 @@ def test_slices_do_not_know_their_slab(store: Acquisition) -> None:
 
 def test_maps_that_are_missing_are_estimated(store: Acquisition, tmp_path: Path) -> None:
     bare = changed(store, tmp_path / "bare.zarr", sensitivity_maps=False)
-    x = torch.from_numpy(store.read_reference(4, 8))
+    x = torch.from_numpy(store.reference(4, 8))
     inside = x.abs() > 0.5
     for acquisition, tolerance in ((store, 0.03), (bare, 0.06)):  # spokes leave the corners of k-space out
         problem = load_problem(acquisition, Slab(4, 8))
@@ -145,7 +145,7 @@ def test_maps_that_are_missing_are_estimated(store: Acquisition, tmp_path: Path)
 
 def test_gridding_is_what_samples_alone_show(store: Acquisition, prior: DiffusionPrior) -> None:
     problem = load_problem(store, Slab(4, 8))
-    x = torch.from_numpy(store.read_reference(4, 8)).abs()
+    x = torch.from_numpy(store.reference(4, 8)).abs()
     found = solve(ZeroFilled(problem, Alone())).abs()
     assert float((found - x).norm() / x.norm()) < 0.2
 
@@ -167,8 +167,8 @@ def test_same_volume_on_any_workers(prior: DiffusionPrior, store: Acquisition, m
 def test_every_method_runs(prior: DiffusionPrior, store: Acquisition, method: str) -> None:
     scan = replace(load_problem(store, Slab(0, 2)), num_slices=2)
     few = {"dps": {"num_steps": 3}, "predictor_corrector": {"num_steps": 3}}
-    judge = "measurements" if method == "scd" else "twins"
-    adaptation = {"adaptation": {**FEW["adaptation"], "judge": judge}}
+    loss = "measurements" if method == "scd" else "rescan"
+    adaptation = {"adaptation": {**FEW["adaptation"], "loss": loss}}
     x = solve(build(method, scan, prior, **{**FEW, **few, **adaptation}))
     assert x.shape == (2, 20, 24)
     assert bool(torch.isfinite(torch.view_as_real(x)).all())
@@ -195,7 +195,8 @@ def test_one_readout_leaves_none_to_hold_out(store: Acquisition) -> None:
 def test_a_smaller_scan_has_as_many_samples_a_pixel(pattern: str, k: int) -> None:
     path = torch.from_numpy(trajectory(pattern, (96, 96), 3))
     maps = torch.ones(1, 96, 96, dtype=torch.complex64)
-    small = downsampled_noncartesian(NonCartesianSense(path, maps), k)
+    small = NonCartesianSense(path, maps).coarse_scan(k).operator
+    assert isinstance(small, NonCartesianSense)
     per_pixel = float(small.sampling_mask.sum()) / (96 // k) ** 2
     assert per_pixel == pytest.approx(path[..., 0].numel() / 96**2, rel=0.15)
     if pattern == "radial":
@@ -215,7 +216,7 @@ def test_a_smaller_scan_has_as_many_samples_a_pixel(pattern: str, k: int) -> Non
 
 def test_rescans_are_noisy_where_there_are_samples(store: Acquisition) -> None:
     scan = replace(load_problem(store, Slab(0, 12)), noise_std=0.05)
-    x0 = torch.from_numpy(store.read_reference(0, 12))
+    x0 = torch.from_numpy(store.reference(0, 12))
     noisy, clean = (rescan(replace(scan, noise_std=std), x0, 2, 2, 1).scan for std in (0.05, 0.0))
     assert isinstance(noisy.operator, NonCartesianSense)
     taken = noisy.operator.sampling_mask[0, 0] > 0
@@ -234,7 +235,7 @@ def test_a_trajectory_without_centre(store: Acquisition, tmp_path: Path) -> None
 
 
 def test_coils_that_see_nothing(store: Acquisition, tmp_path: Path) -> None:
-    y = store.read_measurements(0, 12)
+    y = store.measurements(0, 12)
     y[7] = 0
     bad = changed(store, tmp_path / "bad.zarr", measurements=y, sensitivity_maps=False)
     with pytest.raises(InputError, match="coils of slice 7"):
@@ -244,20 +245,20 @@ def test_coils_that_see_nothing(store: Acquisition, tmp_path: Path) -> None:
 def test_without_finufft(
     store: Acquisition, small_image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(noncartesian_sense.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(nufft.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"radial.zarr: non-Cartesian k-space needs finufft: pip install"):
         load_problem(store, Slab(0, 1))
-    with pytest.raises(InputError, match="--off-grid: non-Cartesian k-space needs finufft"):
+    with pytest.raises(InputError, match="`off_grid`: non-Cartesian k-space needs finufft"):
         simulate_mri(str(small_image), str(tmp_path / "other.zarr"), SPOKES)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"calibration": 8}, "--calibration is for k-space on the grid"),
+        ({"calibration": 8}, "`calibration` is for k-space on the grid"),
         (
             {"acceleration": 7.0},
-            r"--acceleration 7 fills \d x \d samples at the centre of k-space",
+            r"`acceleration` 7 fills \d x \d samples at the centre of k-space",
         ),
     ],
 )
@@ -269,12 +270,12 @@ def test_trajectories_that_cannot_be(
 
 
 def test_lines_stay_on_the_grid(small_image: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--off-grid: pattern uniform1d, expected radial or spiral"):
+    with pytest.raises(InputError, match="`off_grid`: pattern uniform1d, expected radial or spiral"):
         simulate_mri(str(small_image), str(tmp_path / "vol.zarr"), replace(SPOKES, pattern="uniform1d"))
 
 
 def test_described_in_words(store: Acquisition) -> None:
-    words = in_words(describe(store.path))
+    words = in_words(summarize(store.path))
     assert words["store"] == "acquisition, noncartesian_mri"
     assert words["measurements"] == "12 x 3 x 20 x 24 (z, coil, readout, sample)"
     assert words["sampling"] == "radial, nominal acceleration 1"

@@ -15,11 +15,11 @@ from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.slab import Slab
 
-SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
+SAMPLER = {"num_steps": 4, "cg_iterations": 5, "final_cg_iterations": 5}
 ADAPTATION = {"num_adapt_steps": 2, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 3e-3}
 METHODS: dict[str, dict[str, Any]] = {
     "ddip": {"adaptation": ADAPTATION},
-    "scd": {"adaptation": {**ADAPTATION, "judge": "measurements"}},
+    "scd": {"adaptation": {**ADAPTATION, "loss": "measurements"}},
     "d3ip-meta": {"adaptation": ADAPTATION, "meta": {"inner_steps": 2, "refine_steps": 1}},
 }
 
@@ -54,7 +54,7 @@ def test_slices_do_not_inherit(prior: DiffusionPrior, method: str) -> None:
 def test_a_slice_is_adapted_alike_in_a_long_volume(prior: DiffusionPrior) -> None:
     """An adapter that learns from one slice has no twins of the others to make up for fewer of its own."""
     volume = phantom(num_slices=6)
-    adaptation = {**ADAPTATION, "enough_twins": 4, "num_twins": 4}
+    adaptation = {**ADAPTATION, "target_copies": 4, "num_copies": 4}
     short, long = (
         solve(build("ddip", problem(x), prior, sampler=SAMPLER, adaptation=adaptation))
         for x in (volume[:1], volume)
@@ -64,8 +64,8 @@ def test_a_slice_is_adapted_alike_in_a_long_volume(prior: DiffusionPrior) -> Non
 
 def test_adaptation_by_the_measurements_meets_them_better(prior: DiffusionPrior) -> None:
     """What SCD minimises, before data consistency hides it."""
-    adaptation = {**ADAPTATION, "judge": "measurements", "num_adapt_steps": 20, "loss_cg_iterations": 0}
-    sampler = {"num_steps": 4, "cg_iterations": 1, "quiet_cg_iterations": 1}
+    adaptation = {**ADAPTATION, "loss": "measurements", "num_adapt_steps": 20, "loss_cg_iterations": 0}
+    sampler = {"num_steps": 4, "cg_iterations": 1, "final_cg_iterations": 1}
     method = build("d3ip", problem(phantom()), prior, sampler=sampler, adaptation=adaptation)
     learner = method.learner
     before = [float(method.judge.slice_loss(0, [z], learner.network, 0)(z)) for z in range(6)]
@@ -75,7 +75,7 @@ def test_adaptation_by_the_measurements_meets_them_better(prior: DiffusionPrior)
 
 
 def test_adapts_at_every_other_timestep(prior: DiffusionPrior) -> None:
-    adaptation = {**ADAPTATION, "judge": "measurements", "adapt_every": 2}
+    adaptation = {**ADAPTATION, "loss": "measurements", "adapt_every": 2}
     method = build("scd", problem(phantom(num_slices=3)), prior, sampler=SAMPLER, adaptation=adaptation)
     losses = [method.step(i).loss for i in range(4)]
     assert [loss is not None for loss in losses] == [True, False, True, False]
@@ -99,7 +99,7 @@ def test_reptile_moves_the_volumes_adapter_and_refines_each_slice(prior: Diffusi
 
 def before_reptile(prior: DiffusionPrior, num_adapt_steps: int, **meta: Any) -> Any:
     """D3IP (meta) with its first result, and twins of it."""
-    sampler = {"num_steps": 2, "cg_iterations": 1, "quiet_cg_iterations": 1}
+    sampler = {"num_steps": 2, "cg_iterations": 1, "final_cg_iterations": 1}
     adaptation = {**ADAPTATION, "num_adapt_steps": num_adapt_steps, "lora_rank": 4, "loss_cg_iterations": 1}
     settings: dict[str, Any] = {"sampler": sampler, "adaptation": adaptation, "meta": meta}
     method = build("d3ip-meta", problem(phantom()), prior, **settings)
@@ -141,7 +141,7 @@ def test_total_variation_is_weighed_against_the_data_in_any_range(prior: Diffusi
     other = DiffusionPrior(prior.network, prior.schedule, prior.prediction, image_range=(0, 1))
     settings: dict[str, Any] = {
         "scd": {"tv_weight": 0.1},
-        "adaptation": {**ADAPTATION, "judge": "measurements"},
+        "adaptation": {**ADAPTATION, "loss": "measurements", "loss_cg_iterations": 20},
     }
     u = torch.rand(1, 24, 24, generator=torch.Generator().manual_seed(0))
     of_range, of_unit = (

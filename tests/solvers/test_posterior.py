@@ -14,13 +14,13 @@ NUM_SAMPLES = 300  # the error of a mean of so many is 0.06 standard deviations
 TRAJECTORY = {
     "num_steps": 100,
     "step_power": 2,
-    "quiet_t": -1,
+    "noise_free_below_t": -1,
     "data_trust": 1,
     "cg_iterations": 60,
     "nonnegative": False,
     "eta": 0.85,
 }
-QUIET = {**TRAJECTORY, "quiet_t": 1000}
+QUIET = {**TRAJECTORY, "noise_free_below_t": 1000}
 
 MORE = {**TRAJECTORY, "num_steps": 400}
 

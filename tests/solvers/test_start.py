@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 import torch
@@ -12,8 +11,8 @@ from pydantic import ValidationError
 from small_problem import build, phantom, problem, psnr, solve
 
 from ddip_ray.config.load import load_config
-from ddip_ray.config.presets import overlaid
-from ddip_ray.config.settings import MethodName, RunConfig, SamplerSettings
+from ddip_ray.config.methods import METHOD_NAMES, overlaid
+from ddip_ray.config.settings import RunConfig, SamplerSettings
 from ddip_ray.errors import InputError
 from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.solvers.build import with_prior
@@ -59,8 +58,8 @@ def test_starts_that_contradict_themselves_are_refused() -> None:
 
 def test_presets_are_beneath_what_a_user_says() -> None:
     plain, paper = load_config(None, {}), load_config(None, {"preset": "paper"})
-    assert plain.adaptation.judge == "twins"
-    assert paper.adaptation.judge == "measurements"
+    assert plain.adaptation.loss == "rescan"
+    assert paper.adaptation.loss == "measurements"
     assert paper.sampler.cg_iterations == 5
     mine = load_config(None, {"preset": "paper", "sampler": {"cg_iterations": 7}})
     assert mine.sampler.model_copy(update={"cg_iterations": 5}) == paper.sampler
@@ -70,7 +69,7 @@ def test_presets_are_beneath_what_a_user_says() -> None:
         load_config(None, {"preset": "papers"})
 
 
-@pytest.mark.parametrize("method", get_args(MethodName))
+@pytest.mark.parametrize("method", METHOD_NAMES)
 def test_every_method_has_a_paper_and_a_default(prior: DiffusionPrior, method: str) -> None:
     for preset in ("default", "paper"):
         config = load_config(None, {"method": method, "preset": preset})

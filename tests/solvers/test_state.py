@@ -24,10 +24,10 @@ ADAPTATION = {
     "num_adapt_slices": 3,
     "lora_rank": 2,
     "adapt_start_t": 800,
-    "num_twins": 2,
+    "num_copies": 2,
 }
 SETTINGS: dict[str, Any] = {
-    "sampler": {"num_steps": 4, "cg_iterations": 4, "quiet_cg_iterations": 6},
+    "sampler": {"num_steps": 4, "cg_iterations": 4, "final_cg_iterations": 6},
     "adaptation": {**ADAPTATION, "policy": "fixed"},
     "dps": {"num_steps": 4},
     "predictor_corrector": {"num_steps": 3},
@@ -41,13 +41,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "d3ip-auto": {"adaptation": {**ADAPTATION, "policy": "auto"}},
     "d3ip-impatient": {"adaptation": {**ADAPTATION, "policy": "auto"}, "validation": {"patience": 1}},
     "d3ip-gaining": {
-        "sampler": {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5, "nonnegative": False},
+        "sampler": {"num_steps": 4, "cg_iterations": 5, "final_cg_iterations": 5, "nonnegative": False},
         "adaptation": {"num_adapt_steps": 3, "lora_rank": 2, "learning_rate": 1e-2, "policy": "auto"}
         | {"adapt_start_t": 999},
         "seed": 0,
     },
-    "scd": {"adaptation": {**ADAPTATION, "judge": "measurements"}},
-    "d3ip-measured": {"adaptation": {**ADAPTATION, "policy": "fixed", "judge": "measurements"}},
+    "scd": {"adaptation": {**ADAPTATION, "loss": "measurements"}},
+    "d3ip-measured": {"adaptation": {**ADAPTATION, "policy": "fixed", "loss": "measurements"}},
     "dds-noise": {"noise": {"num_slices": 3}},
 }
 

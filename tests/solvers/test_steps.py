@@ -64,7 +64,7 @@ def test_the_last_correction_is_where_the_next_begins(method: str) -> None:
     """Few iterations a step go as far as twice as many at the second, of the same denoised image."""
 
     def misfits(cg_warm_start: bool) -> list[float]:
-        settings = SamplerSettings(quiet_cg_iterations=4, cg_warm_start=cg_warm_start)
+        settings = SamplerSettings(final_cg_iterations=4, cg_warm_start=cg_warm_start)
         config = RunConfig(method=method, sampler=settings)  # type: ignore[arg-type]
         prior = DiffusionPrior(nn.Identity(), NoiseSchedule.linear(), "epsilon", image_range=(0, 1))
         rule = rule_for(config, prior)(problem, Alone())

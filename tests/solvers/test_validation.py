@@ -21,7 +21,7 @@ from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.solvers.validating.held_out import clear_gain, held_out, least
 
-SAMPLER = {"num_steps": 4, "cg_iterations": 5, "quiet_cg_iterations": 5}
+SAMPLER = {"num_steps": 4, "cg_iterations": 5, "final_cg_iterations": 5}
 ADAPTATION = {"num_adapt_steps": 3, "lora_rank": 2, "adapt_start_t": 999, "learning_rate": 1e-2}
 AUTO = {**ADAPTATION, "policy": "auto"}
 
@@ -231,10 +231,10 @@ def test_masked_adjoint() -> None:
         A.forward(torch.rand(6, 24, 23))
 
 
-@pytest.mark.parametrize("changes", [{"judge": "measurements"}, {}])
+@pytest.mark.parametrize("changes", [{"loss": "measurements"}, {}])
 def test_auto_needs_one_adapter_and_twins(prior: DiffusionPrior, changes: dict[str, str]) -> None:
     name = "d3ip" if changes else "d3ip-meta"
-    with pytest.raises(ValidationError, match="policy auto weighs the one adapter"):
+    with pytest.raises(ValidationError, match="policy: auto weighs the one adapter"):
         build(name, problem(phantom()), prior, adaptation={**AUTO, **changes})
 
 

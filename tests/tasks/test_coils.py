@@ -85,11 +85,11 @@ def test_compression_keeps_what_few_coils_can_hold() -> None:
     kept, share = compression(y, 2)
     assert share == pytest.approx(1)
     np.testing.assert_allclose(kept @ kept.conj().T, np.eye(2), atol=1e-5)
-    choice = mixing(y, CoilChoice(num_coils=2))
+    choice = mixing(y, CoilChoice(compress_coils=2))
     assert np.linalg.norm(choice(y)) == pytest.approx(np.linalg.norm(y), rel=1e-5)
     assert "5 coils compressed to 2 with 100.00%" in choice.notes[0]
-    with pytest.raises(InputError, match="--compress-coils: found 6, expected 1 to 5"):
-        mixing(y, CoilChoice(num_coils=6))
+    with pytest.raises(InputError, match="`compress_coils`: found 6, expected 1 to 5"):
+        mixing(y, CoilChoice(compress_coils=6))
 
 
 def test_espirit_finds_the_coils_up_to_a_common_factor() -> None:
@@ -109,7 +109,7 @@ def test_import_keeps_the_maps_and_reconstructs_by_them(tmp_path: Path) -> None:
     acquisition = import_mri(str(tmp_path / "k.npy"), store, *choice)
     assert "sensitivity maps by ESPIRiT" in acquisition.metadata.source.history
     kept = acquisition.read(SENSITIVITY_MAPS, 0, 1)[0]
-    np.testing.assert_array_equal(kept, espirit(acquisition.read_measurements(0, 1)[0], 20))
+    np.testing.assert_array_equal(kept, espirit(acquisition.measurements(0, 1)[0], 20))
     reconstruct(store, output, load_config(None, {"method": "cg"}), executor="local")
     x = np.abs(open_result(output).read(0, 1)[0])
     assert np.linalg.norm((x - image)[image > 0]) < 0.05 * np.linalg.norm(image)
@@ -133,4 +133,4 @@ def test_where_espirit_cannot_be(tmp_path: Path, num_coils: int, calibration: in
 
 def test_without_sigpy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espirit_module.importlib.util, "find_spec", lambda name: None)
-    assert espirit_module.why_not_espirit(8, 24) == "ESPIRiT needs sigpy: pip install 'ddip-ray[mri]'"
+    assert espirit_module.espirit_unavailable(8, 24) == "ESPIRiT needs sigpy: pip install 'ddip-ray[mri]'"

@@ -13,12 +13,13 @@ import pytest
 from ddip_ray_cli.main import main
 
 from ddip_ray.config.load import load_config
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import open_acquisition
 from ddip_ray.io.stores.schema import AcquisitionMetadata
 from ddip_ray.prior.network import NetworkConfig, build_network
 from ddip_ray.tasks.acquire.simulate_ct import Scan, simulate
-from ddip_ray.tasks.compare.compare import Layout, Run, compare
+from ddip_ray.tasks.compare.compare import Run, compare
 from ddip_ray.tasks.compare.picture import comparison_picture, zoom_window
 from ddip_ray.tasks.compare.table import markdown, table
 from ddip_ray.tasks.judge.evaluate import evaluate

@@ -47,7 +47,7 @@ def write_result(small_scan: Path) -> WriteResult:
 @pytest.fixture
 def reference(small_scan: Path) -> Array:
     store = open_acquisition(small_scan)
-    return store.read_reference(0, store.num_slices)
+    return store.reference(0, store.num_slices)
 
 
 def test_perfect_result(write_result: WriteResult, reference: Array) -> None:
@@ -93,7 +93,7 @@ def test_bad_comparisons(write_result: WriteResult, reference: Array, small_scan
     path = write_result(reference[:, :10])
     with pytest.raises(InputError, match="shape"):
         evaluate(path)
-    with pytest.raises(InputError, match="--data-range"):
+    with pytest.raises(InputError, match="`data_range`"):
         evaluate(path, data_range=0)
     with pytest.raises(InputError, match="not a result"):
         evaluate(str(small_scan))
@@ -134,7 +134,7 @@ def test_montage_of_a_measured_scan_has_no_error_column(
     full = _pixels(montage(path)).shape[1]
     shutil.rmtree(small_scan)
     assert _pixels(montage(path)).shape[1] < full / 2
-    assert _pixels(montage(path, reference_path=path)).shape[1] > full / 2
+    assert _pixels(montage(path, reference=path)).shape[1] > full / 2
 
 
 def test_montage_of_a_thin_volume(tmp_path: Path, small_image: Path) -> None:

@@ -28,14 +28,14 @@ Kspace = np.ndarray[Any, np.dtype[np.complex64]]
 @pytest.fixture
 def kspace(small_mri: Path) -> Kspace:
     """(z, coil, ky, kx) of 12 slices and 3 coils, every second line or so."""
-    return open_acquisition(small_mri).read_measurements(0, 12)
+    return open_acquisition(small_mri).measurements(0, 12)
 
 
 def imported(path: Path, tmp_path: Path, **choice: Any) -> Kspace:
     """What was stored, in the file's units, with the coils as they are."""
     output, as_it_is = str(tmp_path / "vol.zarr"), CoilChoice("low-resolution")
     store = import_mri(str(path), output, KSpaceChoice(**choice), coils=as_it_is, overwrite=True)
-    y = store.read_measurements(0, store.num_slices)
+    y = store.measurements(0, store.num_slices)
     assert ((y != 0).any(axis=1) == store.read(SAMPLING_MASK, 0, store.num_slices)).all()
     return y
 
@@ -175,7 +175,7 @@ def write_header(path: Path) -> None:
         ("k.npy", write_nan, {"slices": "7:8"}, "slice 7 has samples that are NaN or infinite"),
         ("k.npy", write_nothing, {}, "slice 0 has no sample"),
         ("k.npy", write_one, {"scale": -1.0}, "brightest value -1, expected a positive one"),
-        ("k.npy", write_one, {"image_size": (8, 8)}, "--image-size goes with a trajectory"),
+        ("k.npy", write_one, {"image_size": (8, 8)}, "`image_size` goes with a trajectory"),
         ("k.h5", write_layout, {}, "no complex array among images/volume"),
         ("k.h5", write_layout, {"key": "kspace"}, "no array 'kspace', there are images/volume"),
         ("k.h5", write_header, {}, "ismrmrd_header is not an ISMRMRD header"),
@@ -186,7 +186,7 @@ def write_header(path: Path) -> None:
             "k.dat",
             lambda path: path.write_bytes(b"x" * 99),
             {"axes": "ky,kx"},
-            "--axes ky,kx, but the file says",
+            "`axes` is ky,kx, but the file says",
         ),
         ("k.raw", lambda path: path.write_bytes(b"x"), {}, "not a k-space format known here"),
         ("k.dat", lambda path: path.write_bytes(b"x" * 99), {}, "cannot be read as Siemens twix"),

@@ -22,7 +22,7 @@ from ddip_ray.tasks.acquire.import_ct import (
 def projections(small_scan: Path, tmp_path: Path) -> Path:
     """The small scan as a beam line would write it: transmission (view, row, column) with its angles."""
     store = open_acquisition(small_scan)
-    y = store.read_measurements(0, store.num_slices) * np.float32(0.05)
+    y = store.measurements(0, store.num_slices) * np.float32(0.05)
     y += np.random.default_rng(0).normal(scale=0.01, size=y.shape).astype(np.float32)
     path = tmp_path / "projections.npz"
     angles = np.array(store.metadata.acquisition.angles_deg)
@@ -45,9 +45,7 @@ def test_import(projections: Path, small_scan: Path, tmp_path: Path) -> None:
     assert geometry.image_shape == (24, 24)
     assert geometry.rotation_center == 15.5
     assert geometry.angles_deg == truth.metadata.acquisition.angles_deg
-    np.testing.assert_allclose(
-        store.read_measurements(0, 8), 0.05 * truth.read_measurements(2, 10), atol=0.06
-    )
+    np.testing.assert_allclose(store.measurements(0, 8), 0.05 * truth.measurements(2, 10), atol=0.06)
     noise = store.metadata.noise
     assert isinstance(noise, MeasuredNoise)
     assert noise.std is not None
@@ -67,7 +65,7 @@ def test_every_other_view(projections: Path, tmp_path: Path) -> None:
 def test_nothing_is_written_for_a_bad_file(projections: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     for choice, message in (
-        (ProjectionChoice(angles="0:180:1"), "angles"),
+        (ProjectionChoice(angles_deg="0:180:1"), "angles"),
         (ProjectionChoice(rows=(5, 50)), "rows"),
         (ProjectionChoice(every_nth_view=0), "every_nth_view"),
     ):

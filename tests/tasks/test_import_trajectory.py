@@ -71,7 +71,7 @@ def test_from_a_file_of_arrays_to_an_image(scan: tuple[Any, Any], tmp_path: Path
     store = import_mri(save(tmp_path, y, path), str(tmp_path / "vol.zarr"), SIZE)
     assert geometry(store).measurement_shape == (4, len(path), path.shape[1])
     assert geometry(store).image_shape == (NY, NX)
-    np.testing.assert_array_equal(store.read_measurements(0, 2), y)
+    np.testing.assert_array_equal(store.measurements(0, 2), y)
     np.testing.assert_array_equal(store.read(TRAJECTORY, 0, 2), np.stack([path, path]))
     assert SENSITIVITY_MAPS in store.names
     assert store.metadata.intensity.scale == pytest.approx(120, rel=0.15)  # the brightest value
@@ -85,7 +85,7 @@ def test_half_of_the_readouts(scan: tuple[Any, Any], tmp_path: Path) -> None:
     y, path = scan
     store = import_mri(save(tmp_path, y, path), str(tmp_path / "vol.zarr"), SIZE, Undersampling(2.0))
     kept = fewer_readouts(path, len(path) // 2)
-    np.testing.assert_array_equal(store.read_measurements(0, 2), y[:, :, kept])
+    np.testing.assert_array_equal(store.measurements(0, 2), y[:, :, kept])
     np.testing.assert_array_equal(store.read(TRAJECTORY, 1, 2)[0], path[kept])
     assert geometry(store).sampling.acceleration == 2
 
@@ -95,10 +95,10 @@ def test_slices_keep_their_path_and_coils_are_compressed(scan: tuple[Any, Any], 
     own = np.stack([path, -path])
     choice = KSpaceChoice(image_size=(NY, NX), slices="1:2")
     store = import_mri(
-        save(tmp_path, y, own), str(tmp_path / "vol.zarr"), choice, coils=CoilChoice(num_coils=2)
+        save(tmp_path, y, own), str(tmp_path / "vol.zarr"), choice, coils=CoilChoice(compress_coils=2)
     )
     np.testing.assert_array_equal(store.read(TRAJECTORY, 0, 1)[0], -path)
-    assert store.read_measurements(0, 1).shape == (1, 2, *path.shape[:2])
+    assert store.measurements(0, 1).shape == (1, 2, *path.shape[:2])
 
 
 def test_hdf5_with_a_fastmri_name_keeps_its_path(scan: tuple[Any, Any], tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_hdf5_with_a_fastmri_name_keeps_its_path(scan: tuple[Any, Any], tmp_path
     [
         ("zero", SIZE, None, "slice 1 has no sample but 0"),
         ("nan", SIZE, None, "slice 1 has samples that are NaN or infinite"),
-        ("none", SIZE, Undersampling(2.0, "poisson"), "--pattern, --calibration and --seed are for"),
-        ("none", KSpaceChoice(image_size=(NY, NX), transform_z=True), None, "--transform-z needs one"),
+        ("none", SIZE, Undersampling(2.0, "poisson"), "`pattern`, `calibration` and `seed` are for"),
+        ("none", KSpaceChoice(image_size=(NY, NX), transform_z=True), None, "`transform_z` needs one"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(
@@ -139,7 +139,7 @@ def test_matlab_turns_axes_round(scan: tuple[Any, Any], tmp_path: Path) -> None:
         pairs["real"], pairs["imag"] = y.T.real, y.T.imag
         file["kspace"], file["trajectory"] = pairs, path.T
     store = import_mri(str(tmp_path / "scan.mat"), str(tmp_path / "vol.zarr"), SIZE)
-    np.testing.assert_array_equal(store.read_measurements(0, 2), y)
+    np.testing.assert_array_equal(store.measurements(0, 2), y)
     np.testing.assert_array_equal(store.read(TRAJECTORY, 0, 1)[0], path)
 
 
@@ -167,15 +167,15 @@ def test_from_ismrmrd_to_an_image(scan: tuple[Any, Any], tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("path", "choice", "undersampling", "message"),
     [
-        (np.zeros((20, 8, 2)), KSpaceChoice(), None, "a trajectory, and no image's size"),
-        (np.zeros((20, 8, 2)), KSpaceChoice(image_size=(0, 8)), None, "--image-size: found 0 8"),
+        (np.zeros((20, 8, 2)), KSpaceChoice(), None, "a trajectory without the size of its image"),
+        (np.zeros((20, 8, 2)), KSpaceChoice(image_size=(0, 8)), None, "`image_size`: found 0 8"),
         (np.zeros((20, 9, 2)), SIZE, None, r"\(1, 20, 9, 2\) .* k-space of shape \(2, 1, 20, 8\)"),
         (np.zeros((3, 20, 8, 2)), SIZE, None, r"trajectory of shape \(3, 20, 8, 2\)"),
         (np.zeros((20, 8, 3)), SIZE, None, r"trajectory\): float64 numbers of shape \(20, 8, 3\)"),
         (np.zeros((20, 8, 2), complex), SIZE, None, "complex128 numbers of shape"),
         (np.full((20, 8, 2), np.nan), SIZE, None, "has values that are NaN or infinite"),
         (np.full((20, 8, 2), 20.0), SIZE, None, "reaches 20 cycles per pixel, expected 0.5 at most"),
-        (np.zeros((20, 8, 2)), SIZE, Undersampling(21.0), "--acceleration: found 21, expected 1 to 20"),
+        (np.zeros((20, 8, 2)), SIZE, Undersampling(21.0), "`acceleration`: found 21, expected 1 to 20"),
     ],
 )  # fmt: skip
 def test_bad_input_writes_nothing(

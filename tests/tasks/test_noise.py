@@ -28,7 +28,7 @@ def test_parsing() -> None:
 
 @pytest.mark.parametrize("text", ["gauss:0.1", "gaussian", "gaussian:x", "gaussian:-1", "poisson:inf", ""])
 def test_parsing_refuses(text: str) -> None:
-    with pytest.raises(InputError, match="--noise"):
+    with pytest.raises(InputError, match="`noise`"):
         parse_noise(text)
 
 
@@ -78,7 +78,7 @@ def test_attenuation() -> None:
     assert attenuation_of_one(Intensity(), 0.02) == 0.02
     with pytest.raises(InputError, match="attenuates is unknown"):
         attenuation_of_one(Intensity(), None)
-    with pytest.raises(InputError, match="--mu-max"):
+    with pytest.raises(InputError, match="`mu_max`"):
         attenuation_of_one(Intensity(), -1.0)
 
 

@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from ddip_ray.errors import InputError
 from ddip_ray.tasks.judge import scores
 
 
@@ -31,8 +33,32 @@ def test_psnr(pair: tuple[scores.Image, scores.Image]) -> None:
     mse = scores.mean_squared_error(a, b)
     assert mse is not None
     expected = peak_signal_noise_ratio(a.astype(float), b.astype(float), data_range=2.0)
-    assert scores.psnr(mse, 2.0) == pytest.approx(expected, rel=1e-6)
-    assert scores.psnr(0.0, 1.0) == math.inf
+    assert scores.decibels(mse, 2.0) == scores.psnr(a, b, 2.0) == pytest.approx(expected, rel=1e-6)
+    assert scores.psnr(a, a) == math.inf
+
+
+def test_tensors_are_scored_like_arrays(pair: tuple[scores.Image, scores.Image]) -> None:
+    a, b = pair
+    tensors = torch.from_numpy(a).requires_grad_(), torch.from_numpy(b)
+    assert scores.psnr(*tensors) == scores.psnr(a, b)
+    assert scores.ssim(*tensors) == scores.ssim(a, b) == scores.mean_ssim(a, b, 1.0)
+    assert scores.psnr(tensors[0] * 1j, b) == scores.psnr(a, b)  # the magnitude of a complex image
+
+
+def test_whole_numbers_do_not_wrap_around() -> None:
+    a, b = np.full((3, 4), 0, np.uint8), np.full((3, 4), 255, np.uint8)
+    assert scores.psnr(a, b, 255) == 0.0
+    assert scores.psnr(b, a, 255) == 0.0
+
+
+def test_images_that_cannot_be_scored(pair: tuple[scores.Image, scores.Image]) -> None:
+    a, b = pair
+    with pytest.raises(InputError, match=r"`image` has shape \(13, 24, 20\), `reference` \(14, 24, 20\)"):
+        scores.psnr(a[1:], b)
+    with pytest.raises(InputError, match="`data_range`: found 0"):
+        scores.ssim(a, b, 0)
+    with pytest.raises(InputError, match=r"`image`: shape \(2, 24, 20\).*at least 11 pixels"):
+        scores.ssim(a[:2], b[:2])
 
 
 @pytest.mark.parametrize("block_slices", [1, 3, 32])

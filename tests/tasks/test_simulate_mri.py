@@ -18,7 +18,7 @@ from ddip_ray.tasks import slices
 from ddip_ray.tasks.acquire.kspace_scan import KSpaceScan
 from ddip_ray.tasks.acquire.measurement_noise import NoiseRequest
 from ddip_ray.tasks.acquire.simulate_mri import parse_pattern, simulate_mri
-from ddip_ray.tasks.describe import describe, in_words
+from ddip_ray.tasks.describe import in_words
 
 SCAN = KSpaceScan("gaussian1d", 2.0, calibration=4, num_coils=3, brightest=1.0)
 NOISY = replace(SCAN, noise=NoiseRequest("gaussian", 0.05), seed=3)
@@ -35,19 +35,19 @@ def test_samples_are_the_operator_of_the_reference(small_image: Path, tmp_path: 
     assert np.abs(x.imag).max() > 0.1
     np.testing.assert_allclose((np.abs(maps) ** 2).sum(axis=1), 1, atol=1e-5)
     A = Sense(torch.from_numpy(mask), torch.from_numpy(maps))
-    np.testing.assert_allclose(store.read_measurements(0, 12), A.forward(torch.from_numpy(x)), atol=1e-5)
+    np.testing.assert_allclose(store.measurements(0, 12), A.forward(torch.from_numpy(x)), atol=1e-5)
 
 
 def test_noise_has_the_stated_size_in_every_slice(small_image: Path, tmp_path: Path) -> None:
     """The published code gives slice k of N noise N − k − 1 times over, and the last slice none."""
     clean = simulate_mri(str(small_image), str(tmp_path / "clean.zarr"), replace(NOISY, noise=SCAN.noise))
     noisy = simulate_mri(str(small_image), str(tmp_path / "noisy.zarr"), NOISY)
-    y, mask = clean.read_measurements(0, 12), everything(clean, SAMPLING_MASK)
+    y, mask = clean.measurements(0, 12), everything(clean, SAMPLING_MASK)
     taken = np.broadcast_to(mask[:, None], y.shape)
     noise = noisy.metadata.noise
     assert isinstance(noise, GaussianNoise)
     assert noise.std == pytest.approx(0.05 * np.sqrt((np.abs(y[taken]) ** 2).mean() / 2), rel=1e-5)
-    added = noisy.read_measurements(0, 12) - y
+    added = noisy.measurements(0, 12) - y
     assert (added[~taken] == 0).all()
     for z in range(12):
         here = added[z][taken[z]]
@@ -80,17 +80,17 @@ def test_one_coil_has_no_maps(small_image: Path, tmp_path: Path) -> None:
     store = simulate_mri(str(small_image), str(path), replace(SCAN, num_coils=1))
     assert SENSITIVITY_MAPS not in store.names
     assert summarize(path)["true_acceleration"] == pytest.approx(2.0, rel=0.1)
-    assert "1, sensitivity maps not in the store" in in_words(describe(str(path)))["coils"]
+    assert "1, sensitivity maps not in the store" in in_words(summarize(path))["coils"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"acceleration": 0.5}, "--acceleration: found 0.5"),
-        ({"calibration": 21}, "--calibration: found 21, expected 0 to 20"),
-        ({"num_coils": 0}, "--coils: found 0"),
-        ({"noise": NoiseRequest("poisson", 1e5)}, "--noise poisson counts photons"),
-        ({"brightest": -1.0}, "--brightest: found -1"),
+        ({"acceleration": 0.5}, "`acceleration`: found 0.5"),
+        ({"calibration": 21}, "`calibration`: found 21, expected 0 to 20"),
+        ({"num_coils": 0}, "`num_coils`: found 0"),
+        ({"noise": NoiseRequest("poisson", 1e5)}, "poisson noise counts photons"),
+        ({"brightest": -1.0}, "`brightest`: found -1"),
         ({"slices": "7:99"}, "slices: 7:99 does not fit"),
     ],
 )
@@ -105,7 +105,7 @@ def test_bad_requests_write_nothing(
 
 def test_unknown_pattern() -> None:
     with pytest.raises(
-        InputError, match="--pattern: found 'star', expected one of full, uniform1d, random1d"
+        InputError, match="`pattern`: found 'star', expected one of full, uniform1d, random1d"
     ):
         parse_pattern("star")
 

@@ -1,1 +1,1 @@
-"""What a run will need: layout, memory, network calls, time."""
+"""The layout, memory and time of a run, known before it starts."""

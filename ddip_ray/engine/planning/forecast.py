@@ -1,4 +1,4 @@
-"""What a run will take, found out before it starts: memory, network calls, messages, time."""
+"""A forecast of what a run will take: memory, network calls, messages and time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ddip_ray.config.settings import RunConfig
-from ddip_ray.engine.planning.footprint import fewest_workers, image_bytes, worker_bytes
 from ddip_ray.engine.planning.layout import RunPlan
+from ddip_ray.engine.planning.memory import fewest_workers, image_bytes, worker_bytes
 from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition
 from ddip_ray.problems.load import load_problem
@@ -21,18 +21,24 @@ from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.units import format_bytes
 
 PILOT_SLICES = 2
-BACKWARD = 3  # a call with its gradient takes about as long as so many without
+BACKWARD = 3  # time of a network call with its gradient, in calls without
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of the worker with most slices, where workers differ; bytes, and seconds.
+    """The memory, calls, messages and time of a run, for the worker with most slices.
 
-    ``memory`` is what each worker has; None: of GPUs that nobody can ask.
-
-    ``nfe`` is of each slice, ``adapt_nfe`` of the volume. ``sent_bytes`` leave a worker each timestep, and
-    ``adapter_bytes`` are summed over the workers at each update of the adapter. ``seconds`` None: the
-    device is not in this machine.
+    Attributes:
+        num_slices: number of slices of the worker.
+        num_steps: number of steps the method makes at most.
+        nfe: network calls for each slice, without those for adaptation.
+        adapt_nfe: network calls for adaptation and validation, summed over the volume.
+        device_bytes: peak memory the worker needs on its device.
+        memory: bytes each worker has; None for GPUs that cannot be asked.
+        sent_bytes: bytes that leave a worker in each step.
+        adapter_bytes: bytes that are summed over the workers at each update of the adapter.
+        result_bytes: bytes of the result at full resolution, before compression.
+        seconds: time of the run; None if the device is not in this machine.
     """
 
     num_slices: int
@@ -48,24 +54,32 @@ class Forecast:
 
 
 class _Counting(Alone):
-    """Counts what would be sent, were there others."""
+    """Counts the bytes that would be sent if there were other workers."""
 
     sent_bytes = 0
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Count the bytes of ``tensor``."""
         self.sent_bytes += tensor.numel() * tensor.element_size()
         return tensor
 
     def exchange_halo(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Count the bytes of two slices."""
         self.sent_bytes += 2 * x[0].numel() * x.element_size()
         return None, None
 
 
 def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory: int | None) -> Forecast:
-    """From two steps of the method on the first slices, where its device is in this machine.
+    """Forecast a run, by making two steps of the method on the first slices.
+
+    Args:
+        acquisition: the acquisition to reconstruct.
+        config: the method and its settings.
+        plan: the slabs and the device.
+        memory: bytes that each worker has; None if that is not known.
 
     Raises:
-        InputError: a worker needs more than ``memory`` bytes; on GPUs, how many would do.
+        InputError: a worker needs more than ``memory``; on GPUs the message says how many would do.
     """
     most = max(len(slab) for slab in plan.slabs)
     needed = worker_bytes(acquisition, config, most, plan.device)
@@ -75,7 +89,7 @@ def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory:
         else:  # workers of a machine share its memory, and each needs some for itself
             hint = "Use fewer workers, or a machine with more memory."
         raise InputError(
-            f"{acquisition.path}: {most} slices a worker need {format_bytes(needed)}, there are "
+            f"{acquisition.path}: {most} slices on a worker need {format_bytes(needed)}, there are "
             f"{format_bytes(memory)}: {format_bytes(needed - memory)} too much",
             hint,
         )
@@ -90,10 +104,10 @@ def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory:
     counting = _Counting()
     stepping = build_method(_without_decisions(config), pilot, counting)
     if stepping.num_steps > 1:
-        stepping.step(0)  # which warms up
+        stepping.step(0)  # warm up
     counting.sent_bytes, started = 0, time.monotonic()
     stepping.step(min(1, stepping.num_steps - 1))
-    of_slice = (time.monotonic() - started) / len(pilot.slab)
+    slice_seconds = (time.monotonic() - started) / len(pilot.slab)
     return Forecast(
         num_slices=most,
         num_steps=method.num_steps,
@@ -104,20 +118,20 @@ def forecast(acquisition: Acquisition, config: RunConfig, plan: RunPlan, memory:
         sent_bytes=counting.sent_bytes if plan.num_workers > 1 else 0,
         adapter_bytes=0 if method.adapter is None else 4 * method.adapter.flat().numel(),
         result_bytes=acquisition.num_slices * image_bytes(acquisition),
-        seconds=_seconds(method, config, plan, most, of_slice) if is_here else None,
+        seconds=_seconds(method, config, plan, most, slice_seconds) if is_here else None,
     )
 
 
 def _without_decisions(config: RunConfig) -> RunConfig:
-    """Two slices cannot decide for a volume, and need not."""
+    """The settings without choices made from the data: two slices cannot choose for a volume."""
     noise = config.noise.model_copy(update={"level": "given"})
     adaptation = config.adaptation.model_copy(update={"policy": "fixed"})
     return config.model_copy(update={"noise": noise, "adaptation": adaptation})
 
 
-def _seconds(method: Method, config: RunConfig, plan: RunPlan, most: int, of_slice: float) -> float:
-    """``of_slice`` is a step's for each slice, with one network call for methods that make any."""
-    steps = (method.nfe or method.num_steps) * most * of_slice
-    # Twins are smaller than the slices, by so much in both directions.
-    shrunk = config.adaptation.downsampling**2 if config.adaptation.judge == "twins" else 1
-    return steps + BACKWARD * method.adapt_nfe * of_slice / shrunk / plan.num_workers
+def _seconds(method: Method, config: RunConfig, plan: RunPlan, most: int, slice_seconds: float) -> float:
+    """Seconds of the run; ``slice_seconds`` is the time of one step (and one network call) for one slice."""
+    steps = (method.nfe or method.num_steps) * most * slice_seconds
+    # Rescan copies are smaller than the slices, by the same factor in both directions.
+    shrunk = config.adaptation.downsampling**2 if config.adaptation.loss == "rescan" else 1
+    return steps + BACKWARD * method.adapt_nfe * slice_seconds / shrunk / plan.num_workers

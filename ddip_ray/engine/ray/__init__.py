@@ -1,1 +1,1 @@
-"""The only code that knows Ray: cluster, actors, process group, failures."""
+"""The only code that knows Ray: clusters, actors, process groups, failures."""

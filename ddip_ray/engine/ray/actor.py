@@ -6,24 +6,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ddip_ray.engine.ray.driver_files import Luggage
+from ddip_ray.engine.ray.driver_files import DriverFiles
 from ddip_ray.engine.worker import MethodFacts, Worker, WorkerTask
 
-CONTROL = "control"  # Ray's name for a thread of the actor that answers while another works
+CONTROL = "control"  # concurrency group of the actor's thread that answers while another works
 COLLECTIVE_TIMEOUT = 600.0  # seconds
 
 
 class WorkerActor:
-    """A few lines around `Worker`: everything else is the worker's."""
+    """The Ray actor around a `Worker`, which does everything else."""
 
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank, self.world_size = rank, world_size
         self.store: Any = None
 
     def ping(self) -> None:
-        """Answered in a thread of its own, also while the worker is busy."""
+        """Answer; in a thread of its own, so that a busy worker answers, too."""
 
     def host_store(self) -> tuple[str, int]:
+        """Open the store at which all workers meet; returns its address."""
         import ray.util
 
         from ddip_ray.engine.ray.process_group import host_store
@@ -31,7 +32,11 @@ class WorkerActor:
         self.store, port = host_store(COLLECTIVE_TIMEOUT)
         return ray.util.get_node_ip_address(), port
 
-    def start(self, address: tuple[str, int], task: WorkerTask, luggage: Luggage) -> MethodFacts:
+    def start(self, address: tuple[str, int], task: WorkerTask, files: DriverFiles) -> MethodFacts:
+        """Join the other workers at the store's ``address`` and create the worker.
+
+        ``files`` stand in for files that this machine does not have.
+        """
         import ray.util
 
         from ddip_ray.engine.ray.process_group import ProcessGroup, talk_through
@@ -46,9 +51,10 @@ class WorkerActor:
             backend=backend,
             timeout_seconds=COLLECTIVE_TIMEOUT,
         )
-        with luggage.unpacked(task.config) as config:
+        with files.unpacked(task.config) as config:
             self.worker = Worker(replace(task, config=config), group)
         return self.worker.facts()
 
     def do(self, function: Callable[[Worker], Any]) -> Any:
+        """Call ``function`` with the worker."""
         return function(self.worker)

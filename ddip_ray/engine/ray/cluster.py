@@ -1,4 +1,4 @@
-"""A Ray cluster to work on: the one that is named, or one of this machine alone."""
+"""Connection to a Ray cluster: the one at ``RAY_ADDRESS``, or a new one of this machine alone."""
 
 from __future__ import annotations
 
@@ -33,24 +33,27 @@ _FRAME = b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 _TRIES = 3
 _TRACEBACK = "Traceback (most recent call last):"
 _HINT = (
-    "Give --address (or RAY_ADDRESS) as `ray start` printed it, and RAY_AUTH_TOKEN if the cluster has one; "
-    "without an address this machine computes."
+    "Set RAY_ADDRESS as `ray start` printed it, and RAY_AUTH_TOKEN if the cluster has one; "
+    "without RAY_ADDRESS this machine computes."
 )
 
 
 def cluster_address() -> str | None:
-    """Of the cluster that is named, as Ray's own commands take it; None: this machine alone."""
+    """The address of the cluster to use, from ``RAY_ADDRESS``; None: this machine alone."""
     return os.environ.get("RAY_ADDRESS") or None
 
 
 @contextlib.contextmanager
 def connected(num_cpus: int) -> Iterator[None]:
-    """To the cluster at ``RAY_ADDRESS`` or, without one, to a new one of this machine.
+    """Connect to the cluster at ``RAY_ADDRESS`` or, without one, start Ray on this machine.
 
-    That has ``num_cpus`` or more. Whoever is connected already stays so.
+    An existing connection is used, and stays open.
+
+    Args:
+        num_cpus: cores that a Ray started here has at least; workers take one each.
 
     Raises:
-        InputError: no cluster answers there, or it does not let us in.
+        InputError: no cluster answers at the address, or it refuses the connection.
     """
     address = cluster_address()
     for name, value in QUIET.items():
@@ -63,16 +66,16 @@ def connected(num_cpus: int) -> Iterator[None]:
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        # The object store carries nothing but control messages: no volume passes through it.
+        # The object store carries only control messages: no volume passes through it.
         quiet |= {"include_dashboard": False, "object_store_memory": 100 * 2**20}
         quiet["num_cpus"] = max(num_cpus, own_cores())
     else:
         _require_ray(address)
-        # Its machines need not have this program, nor this version of it.
+        # The cluster's machines may have another version of this program, or none.
         quiet["runtime_env"] = {"py_modules": [str(Path(ddip_ray.__file__).parent)]}
     with _own_signal_handlers():
         try:
-            _join(address or "local", quiet)  # not whichever cluster runs on this machine
+            _join(address or "local", quiet)  # "local" ignores a cluster that already runs here
         except (ray.exceptions.RayError, OSError, ValueError, RuntimeError) as error:
             if address is None:
                 raise
@@ -86,7 +89,7 @@ def connected(num_cpus: int) -> Iterator[None]:
 
 
 def _require_ray(address: str) -> None:
-    """Of a port that is not its own, or of one that is stuck, Ray waits for an answer without end."""
+    """Fail early if nothing that speaks gRPC answers at ``address``; `ray.init` would wait forever."""
     where = urlsplit(address if "://" in address else f"//{address}")
     try:
         host, port = where.hostname, where.port
@@ -100,10 +103,10 @@ def _require_ray(address: str) -> None:
 
 
 def _answer(host: str, port: int) -> bytes:
-    """The head of the first frame that comes back to an HTTP/2 client, as Ray's are."""
+    """The first bytes with which the server answers an HTTP/2 client; Ray's clients speak HTTP/2."""
     with socket.create_connection((host, port), _CONNECT_TIMEOUT) as connection:
         if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-            return _FRAME  # it says nothing in clear
+            return _FRAME  # an encrypted server cannot be asked
         connection.settimeout(ANSWER_TIMEOUT)
         connection.sendall(_PREFACE + _FRAME)
         with connection.makefile("rb") as answers:
@@ -111,7 +114,7 @@ def _answer(host: str, port: int) -> bytes:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line; of a traceback on the cluster's side only the error at its end."""
+    """The message of an error in one line; a traceback from the cluster is cut to its last line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if _TRACEBACK in lines:
         lines = lines[: lines.index(_TRACEBACK)] + lines[-1:]
@@ -119,7 +122,7 @@ def reason(error: Exception) -> str:
 
 
 def _join(address: str, options: dict[str, Any]) -> None:
-    """A head may fail to start the server of Ray's client: it forks it beside threads of gRPC's."""
+    """Connect. A head node may fail to start its server for clients, so a lost connection is tried again."""
     import ray
 
     for tries_left in reversed(range(_TRIES)):
@@ -133,7 +136,7 @@ def _join(address: str, options: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Ray takes over SIGTERM, by which clusters warn before they end a job."""
+    """Keep our handler of SIGTERM, with which clusters announce the end of a job; Ray would replace it."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     if before is not None and threading.current_thread() is threading.main_thread():

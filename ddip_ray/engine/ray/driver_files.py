@@ -1,4 +1,4 @@
-"""What a run needs of the driver's disk, for workers whose machines do not have it."""
+"""Files of the driver that workers need: the prior and the initial adapter."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from ddip_ray.prior.formats import CHECKPOINTS, SIDECARS
 
 
 @dataclass(frozen=True)
-class Luggage:
-    """Contents of files by setting and name; small against what Ray can carry, even for large priors."""
+class DriverFiles:
+    """Contents of files, by setting (``prior``, ``adapter``) and file name.
+
+    Even a large prior is small compared with what Ray can carry.
+    """
 
     files: dict[str, dict[str, bytes]]
 
     @classmethod
-    def of(cls, config: RunConfig) -> Luggage:
-        """The prior, unless it comes with the program, and the adapter to start from.
+    def read(cls, config: RunConfig, adapter: bytes | None) -> DriverFiles:
+        """Read the prior, unless it comes with the package.
+
+        Args:
+            config: the settings that name the prior and the initial adapter.
+            adapter: contents of the initial adapter's file; None without one.
 
         Raises:
             InputError: there is no such prior.
@@ -29,18 +36,20 @@ class Luggage:
         files = {}
         if config.uses_prior and config.prior not in shipped_priors():
             path = find_prior(config.prior)
-            # What its weights do not show may stand beside a checkpoint.
+            # Files beside a checkpoint describe what its weights do not show.
             beside = [path, *(path.with_suffix(suffix) for suffix in SIDECARS)]
             own, top = (beside, path.parent) if path.is_file() else (sorted(path.rglob("*")), path)
             files["prior"] = {str(file.relative_to(top)): file.read_bytes() for file in own if file.is_file()}
-        if config.adapter is not None and Path(config.adapter).is_file():
-            path = Path(config.adapter)
-            files["adapter"] = {path.name: path.read_bytes()}
+        if config.adapter is not None and adapter is not None:
+            files["adapter"] = {Path(config.adapter).name: adapter}
         return cls(files)
 
     @contextmanager
     def unpacked(self, config: RunConfig) -> Iterator[RunConfig]:
-        """``config`` with paths that exist here, for as long as it takes to read them."""
+        """``config`` with paths that exist on this machine while the context lasts.
+
+        Files that are missing here are written to a temporary folder.
+        """
         missing = {k: v for k, v in self.files.items() if not Path(getattr(config, k)).exists()}
         if not missing:
             yield config

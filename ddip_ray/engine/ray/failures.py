@@ -1,4 +1,4 @@
-"""Why a call to all workers failed: the cause, among the errors that follow from it."""
+"""Finding the cause when a call to all workers fails: one error, among those that follow from it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from ddip_ray.errors import InputError, WorkersLost
 
-SETTLE_TIMEOUT = 3.0  # until the others have failed, too, when one has
+SETTLE_TIMEOUT = 3.0  # seconds for the other workers to fail, too, once one has
 MACHINE = ("CUDA error", "NCCL error", "CUBLAS_STATUS", "CUDNN_STATUS")
 COLLATERAL = ("Connection closed", "Connection reset", "Timed out", "connection closed", "Broken pipe")
 
 
 class _Kind(IntEnum):
-    """The nearer to the cause the less."""
+    """Kinds of failures; the smaller, the closer to the cause."""
 
     MISTAKE = 0
     LOSS = 1  # no error of another worker makes a worker die
@@ -26,7 +26,7 @@ class _Kind(IntEnum):
 
 @dataclass(frozen=True)
 class _Failure:
-    """Of one worker."""
+    """The failure of one worker."""
 
     kind: _Kind
     rank: int
@@ -45,7 +45,7 @@ def _failure(rank: int, ref: Any) -> _Failure | None:
         cause = error.cause
         if isinstance(cause, InputError):
             return _Failure(_Kind.MISTAKE, rank, cause)
-        # Whatever ends the talk of the workers follows from something else.
+        # An interrupted collective follows from another worker's failure.
         if isinstance(cause, DistError) or any(text in str(cause) for text in COLLATERAL):
             return _Failure(_Kind.COLLATERAL, rank, cause)
         machine = any(text in str(cause) for text in MACHINE)
@@ -56,10 +56,16 @@ def _failure(rank: int, ref: Any) -> _Failure | None:
 
 
 def root_cause(refs: Sequence[Any]) -> Exception:
-    """What to raise when not all of the workers' calls, ``refs`` in their order, have come to an end.
+    """The error to raise when a call to all workers failed.
 
-    When one worker fails the others fail moments later in a collective, and theirs may be heard of first.
-    InputError for what the user can mend, WorkersLost for what new workers may get over.
+    When one worker fails, the others fail moments later in a collective operation, and their errors may
+    arrive first.
+
+    Args:
+        refs: the pending results of the call, in the order of the workers.
+
+    Returns:
+        An InputError if the user can mend it, WorkersLost if new workers may succeed, or a RuntimeError.
     """
     import ray
 

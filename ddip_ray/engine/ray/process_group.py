@@ -1,4 +1,4 @@
-"""The communicator of several processes: torch.distributed, gloo on CPUs and NCCL on GPUs."""
+"""The communicator between processes: torch.distributed, with gloo on CPUs and NCCL on GPUs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,32 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-_UP, _DOWN = 1, 2  # tags of a halo's two directions
+_UP, _DOWN = 1, 2  # message tags of a halo's two directions
 
 
 def host_store(timeout_seconds: float) -> tuple[TCPStore, int]:
-    """The rendezvous store on a port the system chooses, so that no port can be lost in between."""
+    """Open the store at which processes meet.
+
+    Args:
+        timeout_seconds: how long an operation of the store may take.
+
+    Returns:
+        The store and its port. The system chooses a free port, so that no other program can take it first.
+    """
     store = TCPStore(
         "0.0.0.0", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout_seconds)
     )
     return store, store.port
 
 
-_SIOCGIFADDR = 0x8915  # of Linux: the address of an interface
+_SIOCGIFADDR = 0x8915  # Linux's request for the address of an interface
 
 
 def talk_through(own_ip: str) -> None:
-    """Let gloo use the network that ``own_ip`` is on, unless the user has named one.
+    """Let gloo use the network interface with the address ``own_ip``, unless the user has named another.
 
-    It would take the address that the host's name stands for, which is often one that only the host itself
-    can reach (127.0.1.1 in /etc/hosts).
+    By itself gloo takes the address that the host's name resolves to, which often only the host itself can
+    reach (127.0.1.1 in /etc/hosts).
     """
     name = _interface_of(own_ip)
     if name is not None:
@@ -44,7 +51,7 @@ def _interface_of(own_ip: str) -> str | None:
             request = struct.pack("256s", name.encode()[:15])
             try:
                 found = fcntl.ioctl(any_socket, _SIOCGIFADDR, request)[20:24]
-            except OSError:  # it has none, or this is not Linux
+            except OSError:  # the interface has no address, or this is not Linux
                 continue
             if socket.inet_ntoa(found) == own_ip:
                 return name
@@ -52,7 +59,16 @@ def _interface_of(own_ip: str) -> str | None:
 
 
 class ProcessGroup:
-    """The communicator of Ray workers, by torch.distributed. Every wait ends after ``timeout_seconds``."""
+    """The communicator of Ray workers, by torch.distributed.
+
+    Args:
+        store: the store from `host_store`, in the process that opened it; None in the others.
+        address: IP address and port of that store.
+        rank: index of this worker, in the order of the slabs along z.
+        world_size: number of workers.
+        backend: "gloo" or "nccl".
+        timeout_seconds: how long a worker waits for another before it fails.
+    """
 
     def __init__(
         self,
@@ -71,6 +87,7 @@ class ProcessGroup:
         self.rank, self.world_size, self._backend = rank, world_size, backend
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Sum over the workers, in place; returns ``tensor``."""
         staged = self._stage(tensor)
         dist.all_reduce(staged)
         if staged is not tensor:
@@ -78,6 +95,7 @@ class ProcessGroup:
         return tensor
 
     def exchange_halo(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The last slice of the slab before and the first of the slab after; None at the volume's ends."""
         first, last = self._stage(x[0]).contiguous(), self._stage(x[-1]).contiguous()
         before = torch.empty_like(last) if self.rank > 0 else None
         after = torch.empty_like(first) if self.rank < self.world_size - 1 else None
@@ -97,6 +115,6 @@ class ProcessGroup:
         )
 
     def _stage(self, tensor: Tensor) -> Tensor:
-        """gloo moves host memory only, NCCL device memory only."""
+        """``tensor`` where the backend can send it: gloo sends host memory only, NCCL device memory only."""
         device = "cpu" if self._backend == "gloo" else torch.device("cuda", torch.cuda.current_device())
         return tensor.to(device)

@@ -1,4 +1,4 @@
-"""What there is to compute on: this machine or, where ``RAY_ADDRESS`` names one, a cluster."""
+"""The cores, GPUs and memory of this machine or, if ``RAY_ADDRESS`` is set, of that cluster."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ddip_ray.engine.ray.cluster import cluster_address, connected
 from ddip_ray.errors import InputError, NoRoom
 from ddip_ray.numerics.cores import own_cores
 
-_ANSWER_TIMEOUT = 600.0  # seconds, as a cluster may have to start a node
+_ANSWER_TIMEOUT = 600.0  # seconds; a cluster may have to start a node
 
 
 def num_gpus() -> int:
-    """All there are."""
+    """Number of GPUs."""
     address = cluster_address()
     if address is not None:
         return int(_resources(address).get("GPU", 0))
@@ -24,7 +24,7 @@ def num_gpus() -> int:
 
 
 def num_cores() -> int:
-    """All that workers can have."""
+    """Number of cores that workers can use."""
     address = cluster_address()
     if address is not None:
         return max(1, int(_resources(address).get("CPU", 1)))
@@ -32,16 +32,20 @@ def num_cores() -> int:
 
 
 def require_gpus(wanted: int) -> None:
-    """Refuse at once what this machine cannot give; a cluster may grow, and is asked for it in time."""
+    """Refuse a number of GPUs that this machine does not have. A cluster is not asked, because it may grow.
+
+    Raises:
+        InputError: this machine has fewer than ``wanted`` GPUs.
+    """
     if cluster_address() is None and wanted > num_gpus():
         raise InputError(
             f"{wanted} GPUs asked for, {num_gpus()} in the machine",
-            "Use fewer --gpus, or --workers for CPU workers.",
+            "Use fewer (`num_gpus`), or workers on CPUs (`num_workers`).",
         )
 
 
-def host_bytes() -> int:
-    """Memory that programs can have: of this machine, or of all nodes."""
+def total_host_bytes() -> int:
+    """Bytes of host memory that programs can use, on this machine or on all nodes together."""
     address = cluster_address()
     if address is not None and "memory" in (found := _resources(address)):
         return int(found["memory"])
@@ -49,7 +53,7 @@ def host_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Memory that programs can have on this machine, or in its container where that is less."""
+    """Bytes of host memory that programs can use on this machine, or in its container if that is less."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         available = int(fields["MemAvailable"].split()[0]) * 1024
@@ -64,7 +68,11 @@ def available_bytes() -> int:
 
 
 def gpu_bytes() -> int:
-    """Of one GPU: this machine's first or, where it has none, one of the cluster's."""
+    """Bytes of memory of one GPU: this machine's first or, if it has none, one of the cluster's.
+
+    Raises:
+        NoRoom: no GPU of the cluster became free.
+    """
     import torch
 
     def total() -> int:
@@ -84,7 +92,7 @@ def gpu_bytes() -> int:
 
 @cache
 def _resources(address: str) -> dict[str, float]:
-    """Of all nodes together."""
+    """The resources that all nodes of the cluster give to Ray, by Ray's names."""
     import ray
 
     with connected(1):

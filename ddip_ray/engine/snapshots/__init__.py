@@ -1,1 +1,1 @@
-"""Snapshots of a run, from which it goes on after an interruption."""
+"""Snapshots, from which a run goes on after an interruption."""

@@ -1,4 +1,4 @@
-"""A folder holding one DICOM series of single-slice files."""
+"""A folder that holds one DICOM series of single-slice files."""
 
 from __future__ import annotations
 
@@ -24,16 +24,22 @@ _NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "R
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file carries DICOM's mark."""
+    """Whether a file carries DICOM's magic number."""
     with path.open("rb") as file:
         file.seek(128)
         return file.read(4) == b"DICM"
 
 
-def read_dicom_folder(folder: Path, files: list[Path]) -> ImageVolume:
-    """One series, its slices ordered by position, values rescaled, turned like a NIfTI image.
+def is_dicom_slice(path: Path) -> bool:
+    """Whether a file of a folder is DICOM and not the folder's index."""
+    return path.name != "DICOMDIR" and is_dicom(path)
 
-    Refuses mixed series, changing orientation or pixel size, and gaps: nothing is interpolated.
+
+def read_dicom_folder(folder: Path, files: list[Path]) -> ImageVolume:
+    """One DICOM series, its slices ordered by position, values rescaled, turned like a NIfTI image.
+
+    Raises:
+        InputError: several series, a changing orientation or pixel size, or gaps (nothing is interpolated).
     """
     import pydicom
 

@@ -1,4 +1,4 @@
-"""NIfTI images (.nii, .nii.gz)."""
+"""NIfTI images (.nii, .nii.gz): reading and writing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ddip_ray.io.images.volume import (
     ImageVolume,
     canonical,
     lazy,
-    mm_per,
     obliqueness_note,
     require_real_volume,
 )
+from ddip_ray.io.lengths import mm_per
 from ddip_ray.io.stores.schema import Orientation, Source
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -28,9 +28,9 @@ _LARGEST = 32767  # voxels along an axis of NIfTI-1
 
 
 def read_nifti(path: Path, volume_index: int) -> ImageVolume:
-    """One volume of a NIfTI file, turned to (z, y, x) growing to Superior, Anterior, Right.
+    """One volume of a NIfTI file, turned so that (z, y, x) grow to Superior, Anterior and Right.
 
-    A plain .nii stays on disk (memory map); a compressed one is read whole, in its stored type.
+    A plain .nii stays on disk as a memory map; a compressed one is read whole, in its stored type.
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
@@ -81,25 +81,31 @@ def write_nifti(
     voxel_mm: tuple[float, float, float],
     orientation: Orientation,
 ) -> None:
-    """Write slabs (z, y, x) of a volume of ``shape``, one after the other; all or nothing.
+    """Write a volume as a float32 NIfTI-1 file, slab by slab, whole or not at all.
 
-    Without an affine the file says how large voxels are, but not where they lie (sform and qform code 0).
+    Args:
+        path: File name ending in .nii or .nii.gz.
+        slabs: Slabs (z, y, x) of the volume in the order of their slices.
+        shape: Shape (z, y, x) of the whole volume.
+        voxel_mm: Voxel size (z, y, x) in mm.
+        orientation: Directions of the axes. Without an affine the file records the voxel size but not where
+            voxels lie (sform and qform code 0).
 
     Raises:
-        InputError: more voxels along an axis than the format counts, or a full disk.
+        InputError: more voxels along an axis than the format can count, or a full disk.
     """
     import nibabel
     from nibabel.openers import Opener
 
     if max(shape) > _LARGEST:
-        raise InputError(f"{path}: {max(shape)} voxels along an axis, NIfTI-1 counts to {_LARGEST}")
+        raise InputError(f"{path}: {max(shape)} voxels along an axis, NIfTI-1 allows {_LARGEST}")
     header: Any = nibabel.Nifti1Header()
     header.set_data_dtype(np.float32)
     header.set_data_shape(shape[::-1])
     header.set_zooms(voxel_mm[::-1])
     header.set_xyzt_units("mm")
     if orientation.affine is not None:
-        # Aligned to something: whether to the scanner, the affine does not say.
+        # "aligned" and not "scanner": the affine does not say to what the image is aligned
         header.set_sform(np.array(orientation.affine), "aligned")
         header.set_qform(np.array(orientation.affine), "aligned")
     header["vox_offset"] = header.single_vox_offset

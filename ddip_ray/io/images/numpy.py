@@ -1,9 +1,8 @@
-"""NumPy images: .npy, .npz, and a folder of one .npy a slice (as the published research code writes)."""
+"""NumPy images: .npy, .npz, and a folder with one .npy a slice (as the published research code writes)."""
 
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
 from ddip_ray.io.images.volume import ImageVolume, lazy, lazy_stack, require_real_volume, same_shape
+from ddip_ray.io.npz import npz_array, open_npz
 from ddip_ray.io.stores.schema import Orientation, Source
 
 ASSUMED_VOXEL = "voxel size not in the file, 1 mm assumed"
 
 
 def read_npy(path: Path) -> ImageVolume:
-    """A 3D .npy (z, y, x), left on disk."""
+    """A 3D .npy (z, y, x), which stays on disk as a memory map."""
     array = _load(path)
     require_real_volume(str(path), array.shape, array.dtype)
     source = Source(name=path.name, format="npy", history=(ASSUMED_VOXEL,))
@@ -26,7 +26,10 @@ def read_npy(path: Path) -> ImageVolume:
 
 
 def read_npz(path: Path, key: str | None) -> ImageVolume:
-    """The array ``key`` of an .npz (default ``volume``, else its one 3D array), with ``voxel_mm_zyx``."""
+    """The array ``key`` of an .npz, by default ``volume`` or else the only 3D one.
+
+    ``voxel_mm_zyx`` beside it is the voxel size, and ``attrs`` JSON whose ``units`` name the image's unit.
+    """
     with open_npz(path) as archive:
         shapes = {name: npz_array(path, archive, name).shape for name in archive.files}
         key = key or _the_volume(path, shapes)
@@ -45,7 +48,7 @@ def read_npz(path: Path, key: str | None) -> ImageVolume:
 
 
 def read_npy_folder(folder: Path, files: list[Path]) -> ImageVolume:
-    """A folder of 2D .npy, one a slice, in natural order of their names."""
+    """A volume from a folder of 2D .npy files, one a slice, in natural order of their names."""
     headers = [_load(file) for file in files]
     shape = same_shape(files, [header.shape for header in headers])
     dtype = np.result_type(*{header.dtype for header in headers})
@@ -54,24 +57,6 @@ def read_npy_folder(folder: Path, files: list[Path]) -> ImageVolume:
     history = (f"{len(files)} files, {files[0].name} to {files[-1].name}", ASSUMED_VOXEL)
     source = Source(name=folder.name, format="folder of npy", history=history)
     return ImageVolume(array, (1.0, 1.0, 1.0), Orientation(), source)
-
-
-def open_npz(path: Path) -> Any:
-    """An open .npz, never unpickling; InputError when it is not one."""
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as npz ({error})") from error
-
-
-def npz_array(path: Path, archive: Any, name: str) -> NDArray[Any]:
-    """One array of an open .npz; InputError when it holds Python objects, or is broken."""
-    try:
-        array: NDArray[Any] = archive[name]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        message = f"{path}: array {name!r} cannot be read ({error})"
-        raise InputError(message, "Write the file without it") from error
-    return array
 
 
 def _load(path: Path) -> NDArray[Any]:
@@ -97,7 +82,7 @@ def _the_volume(path: Path, shapes: dict[str, tuple[int, ...]]) -> str:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise InputError(
             f"{path}: {len(candidates)} 3D arrays among {found or 'none'}, expected one, or one named volume",
-            "Name the array with the option `key`",
+            "Name the array: `key`",
         )
     return candidates[0]
 

@@ -1,4 +1,4 @@
-"""TIFF images: one file of many pages, or a folder of one file a slice."""
+"""TIFF images: one file with many pages, or a folder with one file a slice."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ddip_ray.io.images.volume import (
     ImageVolume,
     lazy,
     lazy_stack,
-    mm_per,
     require_real_volume,
     same_shape,
 )
+from ddip_ray.io.lengths import mm_per
 from ddip_ray.io.stores.schema import Orientation, Source
 
 Voxel = tuple[float, float, float]
 
 
 def read_tiff(path: Path) -> ImageVolume:
-    """A 3D TIFF (z, y, x): mapped when stored in one piece, else read page by page."""
+    """A 3D TIFF (z, y, x), as a memory map if it is stored in one piece, else read page by page."""
     import tifffile
 
     with _open(path) as tif:
@@ -47,7 +47,7 @@ def read_tiff(path: Path) -> ImageVolume:
 
 
 def read_tiff_folder(folder: Path, files: list[Path]) -> ImageVolume:
-    """A folder of 2D TIFFs, one a slice, in natural order of their names."""
+    """A volume from a folder of 2D TIFF files, one a slice, in natural order of their names."""
     shapes, dtypes = [], set()
     voxel_mm = None
     for file in files:
@@ -95,7 +95,7 @@ def _load_file(path: Path) -> NDArray[Any]:
 
 
 def _spacing(tif: Any) -> Voxel | None:
-    """Voxel (z, y, x) in mm from OME or ImageJ metadata. Plain resolution tags mean printing."""
+    """The voxel (z, y, x) in mm from OME or ImageJ metadata; plain resolution tags are about printing."""
     if tif.is_ome:
         return _ome_spacing(tif.ome_metadata)
     if not tif.is_imagej:

@@ -1,4 +1,4 @@
-"""What every image reader returns, and the few steps they share."""
+"""`ImageVolume`, which every image reader returns, and the steps that readers share."""
 
 from __future__ import annotations
 
@@ -12,21 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.stores.arrays import shard_slices
+from ddip_ray.io.stores.arrays import block_slices
 from ddip_ray.io.stores.schema import Affine, Orientation, Source
-
-CHUNK_BYTES = 64 * 2**20
-_MM = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "nm": 1e-6, "inch": 25.4}
-_UNIT_NAMES = {
-    "meter": "m", "metre": "m", "centimeter": "cm", "millimeter": "mm", "millimetre": "mm",
-    "micrometer": "um", "micrometre": "um", "micron": "um", "microns": "um", "µm": "um", "μm": "um",
-    "\\u00b5m": "um", "nanometer": "nm", "in": "inch",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ImageVolume:
-    """A 3D image: ``array`` is a lazy dask array (z, y, x) of real numbers in ``unit``."""
+    """A 3D image that has not been read yet.
+
+    ``array`` is a lazy dask array (z, y, x) of real numbers in ``unit``; ``voxel_mm`` is (z, y, x).
+    """
 
     array: Any
     voxel_mm: tuple[float, float, float]
@@ -36,18 +31,12 @@ class ImageVolume:
 
     @property
     def affine(self) -> Affine | None:
-        """Voxel (x, y, z, 1) to world mm, when the file says."""
+        """The map from voxel (x, y, z, 1) to world mm, or None when the file does not say."""
         return self.orientation.affine
 
 
-def mm_per(unit: str) -> float | None:
-    """Millimetres in a unit of length as image files spell it; None for an unknown one."""
-    spelled = unit.strip().lower()
-    return _MM.get(_UNIT_NAMES.get(spelled, spelled))
-
-
 def natural_key(path: Path) -> list[tuple[int, str]]:
-    """Sort key by which slice_2 comes before slice_10."""
+    """The sort key by which slice_2 comes before slice_10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
@@ -66,12 +55,13 @@ def require_real_volume(where: str, shape: Sequence[int], dtype: np.dtype[Any]) 
 def lazy(array: Any) -> Any:
     """A dask array over an array-like (z, y, x), in blocks of the slices that a store's shard will hold.
 
-    Dask computes a whole block even for one slice of it: larger blocks would be computed once a shard.
+    Dask computes a whole block even for one slice of it, so larger blocks would be computed once for each
+    shard that they reach into.
     """
     import dask.array as da
 
     slice_bytes = max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize)
-    slices = max(1, min(shard_slices(array.shape[0]), CHUNK_BYTES // slice_bytes))
+    slices = block_slices(array.shape[0], slice_bytes)
     # name=False: hashing the voxels for a name would read the whole file
     return da.from_array(array, chunks=(slices, *array.shape[1:]), name=False)
 
@@ -79,7 +69,14 @@ def lazy(array: Any) -> Any:
 def lazy_stack(
     load: Callable[[Any], NDArray[Any]], items: Sequence[Any], shape: tuple[int, int], dtype: np.dtype[Any]
 ) -> Any:
-    """A dask array (z, y, x) that calls ``load(item)`` when its slice (y, x) is needed."""
+    """A dask array (z, y, x) that loads a slice when it is needed.
+
+    Args:
+        load: Returns the slice (y, x) of an item.
+        items: One item a slice, in the order of z.
+        shape: Shape (y, x) of every slice.
+        dtype: Type of the numbers of every slice.
+    """
     import dask
     import dask.array as da
 
@@ -88,7 +85,7 @@ def lazy_stack(
 
 
 def same_shape(files: Sequence[Path], shapes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
-    """The one 2D shape of a stack's slices; InputError naming the first file that differs."""
+    """The 2D shape that all slices of a stack have; InputError names the first file that differs."""
     first = shapes[0]
     for file, shape in zip(files, shapes, strict=True):
         if len(shape) != 2:
@@ -103,14 +100,17 @@ def same_shape(files: Sequence[Path], shapes: Sequence[tuple[int, ...]]) -> tupl
 def canonical(array: Any, affine: NDArray[Any]) -> tuple[Any, tuple[float, float, float], Orientation]:
     """Turn an array (x, y, z) with a RAS+ affine so that z grows to Superior, y to Anterior, x to Right.
 
-    Axes are swapped and flipped, never resampled. Returns the array as (z, y, x), its voxel in mm (z, y, x)
-    and the orientation with the affine of the turned array.
+    Axes are swapped and flipped, never resampled.
+
+    Returns:
+        The array as (z, y, x), its voxel size in mm (z, y, x), and the orientation with the affine of the
+        turned array.
     """
     from nibabel import orientations
 
     turn = orientations.io_orientation(affine)
     if np.isnan(turn).any():
-        raise InputError("the affine is singular, so it says nothing about where the axes point")
+        raise InputError("the affine is singular, so the directions of the axes are unknown")
     turned_affine = affine @ orientations.inv_ornt_aff(turn, array.shape)
     for axis, flip in enumerate(turn[:, 1]):
         if flip < 0:
@@ -123,7 +123,7 @@ def canonical(array: Any, affine: NDArray[Any]) -> tuple[Any, tuple[float, float
 
 
 def obliqueness_note(affine: NDArray[Any]) -> list[str]:
-    """A line of history when the voxel axes are tilted against the body's by more than 1 degree."""
+    """A line of history if the voxel axes are tilted against the body's axes by more than 1 degree."""
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     tilt = float(np.degrees(np.arccos(np.clip(np.abs(axes).max(axis=0).min(), 0, 1))))
     return [f"voxel axes are tilted by {tilt:.1f} degrees and were kept"] if tilt > 1 else []

@@ -9,13 +9,17 @@ import numpy as np
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.images.numpy import ASSUMED_VOXEL
-from ddip_ray.io.images.volume import ImageVolume, mm_per, require_real_volume
+from ddip_ray.io.images.volume import ImageVolume, require_real_volume
+from ddip_ray.io.lengths import mm_per
 from ddip_ray.io.paths import StorePath
 from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Orientation, ResultMetadata, Source, validate
 
 
 def read_zarr(path: StorePath, volume_index: int) -> ImageVolume:
-    """The finest level of an OME-Zarr image; other axes (time, channel) by ``volume_index``."""
+    """The finest level of an OME-Zarr image, or a plain Zarr array (z, y, x).
+
+    ``volume_index`` counts through the axes before z (time, channel).
+    """
     import dask.array as da
     import zarr
     from zarr.errors import NodeNotFoundError
@@ -42,7 +46,7 @@ def read_zarr(path: StorePath, volume_index: int) -> ImageVolume:
     except (KeyError, IndexError, TypeError) as error:
         raise InputError(f"{path}: its OME-Zarr metadata is damaged ({error!r})") from error
     if names[-3:] != ["z", "y", "x"] or len(names) != level.ndim:
-        raise InputError(f"{path}: axes {names}, expected z, y, x last and one name an axis")
+        raise InputError(f"{path}: axes {names}, expected one name an axis, z, y, x last")
     array, history = _choose_volume(path, da.from_zarr(level), volume_index)
     require_real_volume(str(path), array.shape, array.dtype)
     factors = [mm_per(units[axis]) for axis in "zyx"]

@@ -1,1 +1,1 @@
-"""Readers of measured k-space."""
+"""Readers of measured k-space, Cartesian or along a trajectory. `open` holds the table of formats."""

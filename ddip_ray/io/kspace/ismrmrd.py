@@ -1,6 +1,6 @@
-"""ISMRMRD files: acquisitions with headers of their own, sorted into slices of k-space.
+"""ISMRMRD files: acquisitions, each with a header, sorted into slices of k-space.
 
-The layout is that of Inati et al. (2017, doi:10.1002/mrm.26089).
+The layout is that of Inati et al. (2017), "ISMRM Raw data format", doi:10.1002/mrm.26089.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
+from ddip_ray.io.hdf5 import open_hdf5
+from ddip_ray.io.kspace.arrays import require_no_choice
 from ddip_ray.io.kspace.raw import BOTH_DIRECTIONS, RawKSpace, as_slices, orientation, stack_order
 from ddip_ray.io.kspace.trajectory import along_readouts
 from ddip_ray.io.stores.schema import Orientation
@@ -21,40 +23,45 @@ from ddip_ray.io.stores.schema import Orientation
 # Bits of an acquisition's flags, counted from 1.
 _NOISE, _CALIBRATION, _CALIBRATION_AND_IMAGE, _REVERSE = 19, 20, 21, 22
 _NOT_IMAGE = (23, 24, 26, 27, 28, 29, 30, 31)  # navigators, phase corrections, feedback, dummies
-_UNEVEN, _TURNED = 0.01, 1e-3  # of the distance of slices, and of a unit vector
-_KEPT_FIRST = ("contrast", "phase", "repetition", "set")  # of several images of a slice
+_UNEVEN, _TURNED = 0.01, 1e-3  # tolerances, relative to the distance of slices and to a unit vector
+_KEPT_FIRST = ("contrast", "phase", "repetition", "set")  # counters of several images of a slice
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the file says of the scan: matrix (x, y, z), pixels (x, y, z) in mm, where zero frequency is."""
+    """The scan as the XML header describes it; ``matrix`` and ``voxel`` (in mm) are (x, y, z).
+
+    ``centre`` is the line and the partition of zero frequency.
+    """
 
     trajectory: str
     matrix: tuple[int, int, int]
     recon_x: int
     recon_y: int
     voxel: tuple[float, float, float]
-    centre: tuple[int, int]  # of ky and kz
+    centre: tuple[int, int]  # (ky, kz)
 
 
-def is_ismrmrd(file: Any) -> bool:
-    """Whether an open HDF5 file has a group of acquisitions."""
-    return _group(file) is not None
+def is_ismrmrd(path: Path) -> bool:
+    """Whether an HDF5 file has a group of acquisitions."""
+    with open_hdf5(path) as file:
+        return _group(file) is not None
 
 
-def read_ismrmrd(path: Path) -> RawKSpace:
-    """The slices of a 2D scan, or a 3D scan cut into slices along its readout; 2D trajectories as they are.
+def read_ismrmrd(path: Path, key: str | None = None, axes: str | None = None) -> RawKSpace:
+    """The slices of a 2D scan, or of a 3D scan cut along its readout; 2D trajectories are kept.
 
     Lines that were taken more than once are averaged; readout oversampling is removed. The third dimension
     of a 3D scan becomes ky, its second kx.
 
     Raises:
-        InputError: a trajectory in 3D, echoes in both directions, or lines that do not fit the matrix.
+        InputError: a trajectory in 3D, echoes in both directions, lines that do not fit the matrix, or
+            ``key`` or ``axes``, which the file itself says.
     """
     import dask.array as da
-    import h5py
 
-    with h5py.File(path, "r") as file:
+    require_no_choice(path, key, axes)
+    with open_hdf5(path) as file:
         group = file[_group(file)]
         header = parse_header(path, group["xml"][0])
         acquisitions = group["data"][:]
@@ -90,7 +97,7 @@ def read_ismrmrd(path: Path) -> RawKSpace:
 
 
 def parse_header(path: Path, text: bytes | str) -> Header:
-    """The first encoding of the XML header."""
+    """The first encoding that the XML header describes."""
     try:
         encoding = _found(ElementTree.fromstring(text), "encoding")
         trajectory = str(_found(encoding, "trajectory").text)
@@ -111,7 +118,7 @@ def parse_header(path: Path, text: bytes | str) -> Header:
 
 
 def numbers(space: Any, field: str) -> tuple[float, float, float]:
-    """x, y and z of a field of ``encodedSpace`` or ``reconSpace``."""
+    """The values x, y and z of a field of ``encodedSpace`` or ``reconSpace``."""
     x, y, z = (float(space.find(f"{{*}}{field}/{{*}}{axis}").text) for axis in "xyz")
     return x, y, z
 
@@ -141,7 +148,7 @@ def _flagged(heads: Any, *bits: int) -> NDArray[np.bool_]:
 
 
 def _one_image(heads: Any, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[str]]:
-    """Of several contrasts, phases, repetitions or sets, the first."""
+    """The acquisitions of the first contrast, phase, repetition and set, and what was left out."""
     history = []
     for counter in _KEPT_FIRST:
         values = np.unique(heads["idx"][counter][chosen])
@@ -152,7 +159,7 @@ def _one_image(heads: Any, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.bool_]
 
 
 def _sorted(path: Path, acquisitions: Any, header: Header) -> NDArray[np.complex64]:
-    """(slice, coil, kz, ky, kx), the mean of what belongs to the same line."""
+    """K-space (slice, coil, kz, ky, kx); acquisitions of the same line are averaged."""
     nx, ny, nz = header.matrix
     heads = acquisitions["head"]
     counters, slices = np.unique(heads["idx"]["slice"], return_inverse=True)
@@ -197,9 +204,10 @@ def _orientation(
     *,
     is_3d: bool,
 ) -> Orientation:
-    """Of slices at ``positions``; a 3D scan lies around its one position, and its readout is z.
+    """The orientation of slices at ``positions``; a 3D scan lies around its one position, its readout is z.
 
-    Unknown where slices are turned against each other, or lie at uneven distances: no affine says that.
+    It is unknown where slices are turned against each other or lie at uneven distances, which no affine can
+    describe.
     """
     every = [heads[f"{name}_dir"].astype(np.float64) for name in ("read", "phase", "slice")]
     read, phase, through = (directions[0] for directions in every)
@@ -213,14 +221,14 @@ def _orientation(
     if is_3d:
         steps = np.stack([phase, through, read]) * np.array(voxel[::-1])[:, None]
         return orientation(positions[0] - num_slices // 2 * steps[2], steps, (ny, nx))
-    if num_slices > 1:  # wherever the slices are, which their normal may not tell the sign of
+    if num_slices > 1:  # from the positions, because the slice direction may have the other sign
         through = (positions[-1] - positions[0]) / (num_slices - 1) / voxel[0]
     steps = np.stack([read, phase, through]) * np.array(voxel[::-1])[:, None]
     return orientation(positions[0], steps, (ny, nx))
 
 
 def _samples(path: Path, acquisition: Any) -> NDArray[np.complex64]:
-    """(coil, sample) of one acquisition, without what is to be discarded."""
+    """The samples (coil, sample) of one acquisition without those that its header says to discard."""
     head = acquisition["head"]
     data = np.asarray(acquisition["data"], np.float32)
     shape = int(head["active_channels"]), int(head["number_of_samples"])

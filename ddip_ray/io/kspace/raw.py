@@ -1,4 +1,4 @@
-"""k-space as a file holds it, and the transforms along one of its axes."""
+"""`RawKSpace`, which every k-space reader returns, and the steps that readers share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ BOTH_DIRECTIONS = "echoes in both directions (EPI) need a phase correction", "Co
 
 @dataclass(frozen=True)
 class RawKSpace:
-    """``data``: lazy dask array, complex64 (z, coil, ky, kx). ``voxel_mm``: (z, y, x) if the file knows.
+    """K-space as a file holds it, not read yet.
 
-    ``noise``: samples of noise alone, complex64 (coil, sample), if it has them. ``orientation``: of its
-    slices as images, which are of ``image_shape`` (y, x) if the file says so. With a ``trajectory``, float32
-    (z or 1, readout, sample, 2) in cycles per pixel along y and x, ``data`` is (z, coil, readout, sample).
+    Attributes:
+        data: Lazy dask array, complex64 (z, coil, ky, kx), or (z, coil, readout, sample) along a trajectory.
+        format: Name of the file's format.
+        voxel_mm: Voxel size (z, y, x), or None when the file does not say.
+        history: What was done to the data, in words.
+        noise: Samples of noise alone, complex64 (coil, sample), if the file has them.
+        orientation: Directions of the slices as images.
+        trajectory: float32 (z or 1, readout, sample, 2) in cycles per pixel along y and x, or None.
+        image_shape: Shape (y, x) of the images, or None when the file does not say.
     """
 
     data: Any
@@ -35,21 +41,21 @@ class RawKSpace:
 
 
 def centred(transform: Any, x: NDArray[Any], axis: int) -> NDArray[Any]:
-    """An orthonormal transform along one axis, origin and zero frequency at size // 2."""
+    """The orthonormal ``transform`` along one axis, with origin and zero frequency at size // 2."""
     out: NDArray[Any] = np.fft.fftshift(transform(np.fft.ifftshift(x, axis), axis=axis, norm="ortho"), axis)
     return out
 
 
 def central(x: NDArray[Any], size: int, axis: int) -> NDArray[Any]:
-    """The ``size`` entries around the origin of one axis, a view."""
+    """A view of the ``size`` entries around the origin of one axis."""
     first = x.shape[axis] // 2 - size // 2
     return x[(*[slice(None)] * axis, slice(first, first + size))]
 
 
 def cropped(k: NDArray[np.complex64], size: int, axis: int) -> NDArray[np.complex64]:
-    """k-space of the image's ``size`` central entries along ``axis``: (z, coil, ky, kx).
+    """K-space (z, coil, ky, kx) of the image cropped to its ``size`` central entries along ``axis``.
 
-    What lies outside the frequencies that were taken stays 0.
+    Frequencies outside the sampled range stay 0.
     """
     others = tuple(other for other in range(k.ndim) if other != axis)
     taken = np.flatnonzero((k != 0).any(axis=others))
@@ -64,10 +70,18 @@ def cropped(k: NDArray[np.complex64], size: int, axis: int) -> NDArray[np.comple
 def as_slices(
     path: Path, k: NDArray[np.complex64], columns: int, history: list[str]
 ) -> tuple[NDArray[np.complex64], bool]:
-    """k-space (slice, coil, kz, ky, kx) as slices (z, coil, ky, kx), and whether they are cut from a 3D scan.
+    """Split k-space into slices and remove its readout oversampling.
 
-    Of the readout, kx, the image's central ``columns`` are kept. A 3D scan is cut into slices along it: kz
-    becomes ky, ky becomes kx. What was done is added to ``history``.
+    A 3D scan is cut into slices along its readout kx: kz becomes ky, ky becomes kx.
+
+    Args:
+        path: The file, for messages.
+        k: K-space (slice, coil, kz, ky, kx).
+        columns: How many central columns of the image are kept along the readout.
+        history: Lines about what was done are added here.
+
+    Returns:
+        K-space (z, coil, ky, kx), and whether the slices are cut from a 3D scan.
 
     Raises:
         InputError: several slabs of 3D k-space.
@@ -87,9 +101,10 @@ def as_slices(
 
 
 def stack_order(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], float | None]:
-    """The slices in the order in which they lie, and their distance, from their centres (slice, 3) in mm.
+    """The spatial order of slices and their distance in mm, from their centres (slice, 3) in mm.
 
-    Their counter may tell when they were taken. Without positions, or where two coincide, it is all there is.
+    The file's slice counter may count in the order of acquisition. It is used only if positions are missing
+    or two of them coincide; the distance is None then.
     """
     apart = positions - positions[0]
     farthest = apart[np.argmax(np.linalg.norm(apart, axis=1))]
@@ -108,12 +123,16 @@ def stack_order(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], floa
 def orientation(
     centre: NDArray[np.float64], steps: NDArray[np.float64], image_shape: tuple[int, int]
 ) -> Orientation:
-    """Of a stack of images (y, x), from where in the scanner its first one lies.
+    """The orientation of a stack of images from the place of its first image in the scanner.
 
-    ``centre``: the middle of that image, pixel (ny // 2, nx // 2). ``steps``: from voxel to voxel along x, y
-    and z, a row each. All in mm towards Left, Posterior and Superior, as ISMRMRD, DICOM and Siemens count.
+    Args:
+        centre: Position of that image's pixel (ny // 2, nx // 2), in mm towards Left, Posterior and Superior,
+            the directions of ISMRMRD, DICOM and Siemens.
+        steps: Vectors from a voxel to its neighbour along x, y and z, one a row, in the same frame.
+        image_shape: Shape (ny, nx) of the images.
 
-    Unknown if the steps do not span space: what the file says is no direction then.
+    Returns:
+        The orientation; an unknown one if the steps do not span space.
     """
     from nibabel import aff2axcodes
 

@@ -1,4 +1,4 @@
-"""k-space with the trajectory along which it was taken: from ISMRMRD, or beside it in a file of arrays."""
+"""The trajectory of non-Cartesian k-space: from ISMRMRD, or from the array beside it in the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FARTHEST = 0.5 + 1e-3  # cycles per pixel: beyond, pixels cannot tell frequenci
 
 
 def checked(where: str, path: NDArray[Any]) -> NDArray[np.float32]:
-    """A trajectory as (z or 1, readout, sample, 2), or InputError."""
+    """A trajectory as float32 (z or 1, readout, sample, 2); InputError if it cannot be one."""
     if path.dtype.kind not in "fiu" or path.ndim not in (3, 4) or path.shape[-1] != 2 or 0 in path.shape:
         raise InputError(
             f"{where}: {path.dtype} numbers of shape {path.shape}, expected real ones, "
@@ -34,21 +34,31 @@ def checked(where: str, path: NDArray[Any]) -> NDArray[np.float32]:
     return path
 
 
-def beside(where: str, arrays: Mapping[str, Any], *, turned: bool = False) -> NDArray[np.float32] | None:
-    """The array ``trajectory`` of a file, if it has one; ``turned``: its axes are stored in reverse."""
+def find_trajectory(
+    where: str, arrays: Mapping[str, Any], *, reversed_axes: bool = False
+) -> NDArray[np.float32] | None:
+    """The array ``trajectory`` of a file, or None; ``reversed_axes`` says that it is stored in reverse."""
     if TRAJECTORY not in arrays:
         return None
     path = np.asarray(arrays[TRAJECTORY][...])
-    return checked(f"{where} ({TRAJECTORY})", path.T if turned else path)
+    return checked(f"{where} ({TRAJECTORY})", path.T if reversed_axes else path)
 
 
 def along_readouts(
     path: Path, acquisitions: Any, samples: list[NDArray[np.complex64]]
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
-    """ISMRMRD's acquisitions, (coil, sample) each, as (slice, coil, readout, sample) and their trajectory.
+    """ISMRMRD's acquisitions, sorted into slices, with their trajectory.
+
+    Args:
+        path: The file, for messages.
+        acquisitions: The records of the file, one a readout.
+        samples: The samples (coil, sample) of each record.
+
+    Returns:
+        K-space (slice, coil, readout, sample), and its trajectory (slice, readout, sample, 2).
 
     Raises:
-        InputError: no trajectory in them, one in 3D, or readouts that differ in number or length.
+        InputError: no trajectory in the records, one in 3D, or readouts that differ in number or length.
     """
     heads = acquisitions["head"]
     if (dimensions := set(np.unique(heads["trajectory_dimensions"]).tolist())) != {2}:
@@ -68,16 +78,14 @@ def along_readouts(
     numbers = np.bincount(slices)
     if numbers.min() != numbers.max():
         raise InputError(f"{path}: {numbers.min()} to {numbers.max()} readouts a slice")
-    rows = [
-        np.flatnonzero(slices == z) for z in range(len(counters))
-    ]  # in the order in which they were taken
+    rows = [np.flatnonzero(slices == z) for z in range(len(counters))]  # in the order of acquisition
     k = np.stack([np.stack([samples[row] for row in own], axis=1) for own in rows])
     paths = np.stack([np.stack([_path(path, acquisitions[row]) for row in own]) for own in rows])
     return k, checked(str(path), paths)
 
 
 def _path(path: Path, acquisition: Any) -> NDArray[np.float32]:
-    """(sample, 2), along y and x, without what is to be discarded."""
+    """The trajectory (sample, 2) of a readout, along y and x, without the samples to discard."""
     head = acquisition["head"]
     read = np.asarray(acquisition["traj"], np.float32)
     if read.size != 2 * int(head["number_of_samples"]):

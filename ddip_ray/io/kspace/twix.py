@@ -1,4 +1,4 @@
-"""Siemens raw data (twix, .dat), by twixtools."""
+"""Siemens raw data (twix, .dat), read with twixtools."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
+from ddip_ray.io.kspace.arrays import require_no_choice
 from ddip_ray.io.kspace.raw import BOTH_DIRECTIONS, RawKSpace, as_slices, stack_order
 
 _KEPT_FIRST = {
@@ -23,16 +24,17 @@ _KEPT_FIRST = {
 _SHORTEST_HEADER, _MAX_SCANS, _CARTESIAN = 10_000, 64, 1
 
 
-def read_twix(path: Path) -> RawKSpace:
-    """The last scan of a measurement, lines taken more than once averaged.
+def read_twix(path: Path, key: str | None = None, axes: str | None = None) -> RawKSpace:
+    """The last scan of a measurement, with repeated lines averaged and readout oversampling removed.
 
-    Of several echoes, phases, repetitions or sets the first is read. A 3D scan is cut into slices along its
-    readout: partitions become ky, lines kx. Readout oversampling is removed.
+    If there are several echoes, phases, repetitions or sets, the first is read. A 3D scan is cut into slices
+    along its readout: partitions become ky, lines kx.
 
     Raises:
-        InputError: not a twix file, no image in it, not Cartesian, echoes in both directions, or twixtools is
-            missing.
+        InputError: not a twix file, no image in it, not Cartesian, echoes in both directions, a missing
+            twixtools, or ``key`` or ``axes``, which the file itself says.
     """
+    require_no_choice(path, key, axes)
     try:
         import twixtools
     except ImportError as error:
@@ -40,11 +42,11 @@ def read_twix(path: Path) -> RawKSpace:
     if not is_twix(path):
         raise InputError(f"{path}: cannot be read as Siemens twix (no header of it)")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # its remarks
+        with contextlib.redirect_stdout(io.StringIO()):  # twixtools prints
             return _read(path, twixtools.map_twix(str(path), verbose=False))
     except InputError:
         raise
-    except Exception as error:  # whatever its parser meets in a broken file
+    except Exception as error:  # twixtools raises anything for a broken file
         message = f"{path}: cannot be read as Siemens twix ({error!r})"
         raise InputError(message, "Is the file whole?") from error
 
@@ -93,7 +95,10 @@ def _read(path: Path, scans: Any) -> RawKSpace:
 
 
 def is_twix(path: Path) -> bool:
-    """Whether the file begins as VB data do, with their header's length, or later ones, with their scans."""
+    """Whether the file begins like twix data.
+
+    Data of software version VB begin with the length of their header, later ones with the number of scans.
+    """
     words = np.fromfile(path, "<u4", 2)
     if len(words) < 2:
         return False
@@ -102,9 +107,9 @@ def is_twix(path: Path) -> bool:
 
 
 def centred_at(k: NDArray[np.complex64], axis: int, centre: int) -> NDArray[np.complex64]:
-    """Zeros added where a partial acquisition stopped, so that ``centre`` becomes size // 2.
+    """K-space padded with zeros where a partial acquisition stopped, so that ``centre`` becomes size // 2.
 
-    A ``centre`` of 0 is one that the sequence did not set: the middle.
+    Sequences that do not set the centre say 0, which is taken as the middle.
     """
     n = k.shape[axis]
     if centre in (0, n // 2):
@@ -116,7 +121,7 @@ def centred_at(k: NDArray[np.complex64], axis: int, centre: int) -> NDArray[np.c
 
 
 def _one_image(image: Any) -> tuple[NDArray[np.complex64], list[str]]:
-    """The first image, (slice, partition, line, coil, column); averages are twixtools' own."""
+    """The first image (slice, partition, line, coil, column), averaged, and what was left out."""
     history, index = [], []
     for name, size in zip(image.dims, image.shape, strict=True):
         first = name in _KEPT_FIRST and size > 1
@@ -132,7 +137,7 @@ def _one_image(image: Any) -> tuple[NDArray[np.complex64], list[str]]:
 
 
 def _voxel_mm(header: Any, shape: tuple[int, int, int]) -> tuple[float, float, float] | None:
-    """Of a scan of so many partitions, lines and columns; None if the header does not say."""
+    """The voxel of a scan of ``shape`` (partitions, lines, columns); None if the header does not say."""
     try:
         first, scan = header["MeasYaps"]["sSliceArray"]["asSlice"][0], header["MeasYaps"]["sKSpace"]
         slab = float(first["dThickness"]) * (1 + float(scan.get("dSliceOversamplingForDialog", 0)))

@@ -1,1 +1,1 @@
-"""Readers of measured projections."""
+"""Readers of measured projections, and their geometry. `open` holds the table of formats."""

@@ -1,4 +1,4 @@
-"""Projection angles given by hand: a range, a list or a file."""
+"""Projection angles that a person writes: a range, a list or a file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ _ACCEPTED = (
 
 
 def parse_angles(text: str, num_views: int) -> NDArray[np.float64]:
-    """Angles in degrees, (view,), from what a person wrote; InputError unless there are ``num_views``.
+    """Angles (view,) in degrees from text: a range, a comma-separated list, or the path of a file.
 
-    ``0:180:2`` means 90 views without 180 or 91 with it, whichever the data have.
+    ``0:180:2`` means 90 views without 180 or 91 with it, whichever fits ``num_views``.
+
+    Raises:
+        InputError: none of these, or another number of angles than ``num_views``.
     """
     if Path(text).is_file():
         angles = _read_file(Path(text))

@@ -1,4 +1,4 @@
-"""What an acquisition store says about opened projections: rotation centre, intensity scale, geometry."""
+"""The metadata of opened projections for an acquisition store: geometry, rotation centre, intensity scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.projections.open import ProjectionData
+from ddip_ray.io.projections.line_integrals import ProjectionData
 from ddip_ray.io.projections.rotation_center import MAX_ROWS, estimate_rotation_center
 from ddip_ray.io.stores.schema import AcquisitionMetadata, Intensity, MeasuredNoise, ParallelCT
 
@@ -17,7 +17,7 @@ _TOP_PERCENTILE = 99.5
 def projection_metadata(
     data: ProjectionData, *, rotation_center: float | None = None, scale: float | None = None
 ) -> AcquisitionMetadata:
-    """Geometry and intensity of ``data``; what is not given is estimated from up to 32 of its rows."""
+    """Geometry and intensity of ``data``; None means: estimate it from up to 32 detector rows."""
     pixel_mm = data.pixel_mm or 1.0
     num_slices, _, num_detectors = data.line_integrals.shape
     rows = np.unique(np.linspace(0, num_slices - 1, min(num_slices, MAX_ROWS)).round().astype(int))
@@ -56,9 +56,19 @@ def estimate_attenuation(
     rotation_center: float,
     pixel_mm: float,
 ) -> float:
-    """The 99.5th percentile of a coarse filtered backprojection of sinograms (z, view, detector), in 1/mm.
+    """The attenuation in 1/mm that is to become 1: the 99.5th percentile of a coarse image.
 
-    A scale and not an image: detectors are binned to at most 128, and views are weighted alike.
+    The image is a filtered backprojection with detectors binned to at most 128 and all views weighted alike,
+    which is accurate enough for a scale.
+
+    Args:
+        sinograms: Line integrals (z, view, detector) of some slices.
+        angles_deg: Projection angles (view,) in degrees.
+        rotation_center: Detector column of the rotation axis.
+        pixel_mm: Side of a detector pixel in mm.
+
+    Raises:
+        InputError: the projections show no attenuation.
     """
     factor = -(-sinograms.shape[2] // _MAX_PREVIEW_COLUMNS)
     size = sinograms.shape[2] // factor
@@ -80,5 +90,7 @@ def estimate_attenuation(
     top = float(np.percentile(image, _TOP_PERCENTILE))
     attenuation: float = top * np.pi / (2 * len(angles_deg) * pixel_mm * factor)
     if not attenuation > 0:
-        raise InputError("these projections attenuate nothing: no intensity scale", "Give the scale by hand")
+        raise InputError(
+            "the projections show no attenuation, so there is no intensity scale", "Give one: `scale`"
+        )
     return attenuation

@@ -1,198 +1,36 @@
-"""Measured projections of any accepted format as line integrals, lazily."""
+"""Open a projection file of any accepted format. A reader is a row in `FILES`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from pathlib import Path
 
 from ddip_ray.errors import InputError
-from ddip_ray.io import paths
-from ddip_ray.io.paths import StorePath
-from ddip_ray.io.projections.angles import parse_angles
-from ddip_ray.io.projections.files import RawProjections, read_projections
-from ddip_ray.io.stores.schema import Source
+from ddip_ray.io.formats import Format, find_format, listed
+from ddip_ray.io.hdf5 import HDF5_SUFFIXES
+from ddip_ray.io.projections.data_exchange import read_data_exchange
+from ddip_ray.io.projections.mrc import MRC_SUFFIXES, read_mrc
+from ddip_ray.io.projections.numpy import read_npz
+from ddip_ray.io.projections.raw import RawProjections
 
-# Below this, a pixel counted next to nothing and its logarithm is noise: line integrals end at 9.2.
-MIN_TRANSMISSION = 1e-4
+ReadFile = Callable[[Path, str | None], RawProjections]  # of path and key
 
-
-@dataclass(frozen=True)
-class ProjectionData:
-    """``line_integrals``: lazy dask float32 (z, view, detector), dimensionless; ``angles_deg``: (view,)."""
-
-    line_integrals: Any
-    angles_deg: tuple[float, ...]
-    pixel_mm: float | None
-    source: Source
+FILES: tuple[Format[ReadFile], ...] = (
+    Format("Data Exchange HDF5", HDF5_SUFFIXES, lambda path, key: read_data_exchange(path)),
+    Format("NumPy archive", (".npz",), read_npz),
+    Format("MRC", MRC_SUFFIXES, lambda path, key: read_mrc(path)),
+)
 
 
-def open_projections(
-    path: StorePath,
-    *,
-    angles_deg: str | Sequence[float] | None = None,
-    is_transmission: bool | None = None,
-    every_nth_view: int = 1,
-    views: Sequence[int] | None = None,
-    rows: tuple[int, int] | None = None,
-    air_rows: tuple[int, int] | None = None,
-    repair: bool = False,
-    pixel_mm: float | None = None,
-    key: str | None = None,
-) -> ProjectionData:
-    """Open projections (view, row, column) and turn them into line integrals (z = row, view, detector).
+def read_projections(path: Path, key: str | None) -> RawProjections:
+    """Projections of the file at ``path``, recognised by its name; ``key`` chooses an array of an .npz.
 
-    Reads every selected pixel once, to count the bad ones; the line integrals themselves stay lazy.
-
-    ``angles_deg`` overrides the file: numbers, or text as `parse_angles` takes. ``is_transmission`` says
-    what files mean that do not tell: I/I0 (True) or line integrals (False). ``every_nth_view`` or ``views``
-    choose views, ``rows`` = (start, stop) detector rows. ``air_rows`` = (start, stop), of the whole
-    detector, hold nothing but air: their median in each view becomes zero. ``repair`` replaces NaN and
-    infinite pixels by the median of their nearest sound neighbours in the detector row.
-
-    Raises InputError for unreadable files, angles that do not match, selections outside the data, and NaN
-    without ``repair``.
+    Raises:
+        InputError: no such file, or an unknown or damaged format.
     """
-    local = paths.local_path(path) if not paths.is_remote(path) else None
-    if local is None:
-        raise InputError(f"{path}: projections are read from local files only", "Copy the file here first")
-    raw = read_projections(local, key)
-    where = str(path)
-    angles = _angles(where, raw, angles_deg)
-    chosen = _chosen_views(where, raw.data.shape[0], every_nth_view, views)
-    start, stop = _checked_range(where, "rows", rows, raw.data.shape[1])
-    transmission = raw.is_transmission if is_transmission is None else is_transmission
-    if transmission is None:
-        raise InputError(
-            f"{path}: the file does not say whether it holds transmission (I/I0) or line integrals",
-            "Say so: is_transmission=True or False (--transmission or --line-integrals)",
-        )
-    if raw.flat is not None and not transmission:
-        raise InputError(f"{path}: has flat frames, so it holds counts and not line integrals")
-    values = _flat_corrected(raw, chosen, start, stop)
-    values, history = _without_bad_pixels(where, values, chosen, start, repair=repair)
-    if transmission:
-        values, notes = _minus_log(values)
-        history += notes
-    if air_rows is not None:
-        air_start, air_stop = _checked_range(where, "air_rows", air_rows, raw.data.shape[1])
-        air = _flat_corrected(raw, chosen, air_start, air_stop).compute(scheduler="threads")
-        values = values - _air_level(where, air, transmission)
-        history.append(f"median of rows {air_start} to {air_stop} of each view set to zero")
-    if len(chosen) < raw.data.shape[0]:
-        history.append(f"{len(chosen)} of {raw.data.shape[0]} views")
-    if rows is not None:
-        history.append(f"rows {start} to {stop} of {raw.data.shape[1]}")
-    source = Source(name=local.name, format=raw.format, history=(*raw.history, *history))
-    chosen_angles = tuple(float(angles[view]) for view in chosen)
-    return ProjectionData(values, chosen_angles, pixel_mm or raw.pixel_mm, source)
-
-
-def _angles(where: str, raw: RawProjections, given: str | Sequence[float] | None) -> NDArray[np.float64]:
-    num_views = raw.data.shape[0]
-    if isinstance(given, str):
-        return parse_angles(given, num_views)
-    angles = raw.angles_deg if given is None else np.asarray(given, dtype=np.float64)
-    if angles is None:
-        raise InputError(f"{where}: no angles in the file", "Give them, for example --angles 0:180")
-    if len(angles) != num_views:
-        raise InputError(f"{where}: {len(angles)} angles, {num_views} views")
-    return angles
-
-
-def _chosen_views(where: str, num_views: int, every_nth: int, views: Sequence[int] | None) -> list[int]:
-    if every_nth < 1:
-        raise InputError(f"every_nth_view {every_nth}, expected 1 or more")
-    if views is None:
-        return list(range(0, num_views, every_nth))
-    if every_nth != 1:
-        raise InputError("every_nth_view and views both given", "Give one of them")
-    outside = [view for view in views if not 0 <= view < num_views]
-    if outside or not views:
-        raise InputError(f"{where}: views {outside or 'none'} chosen, it has 0 to {num_views - 1}")
-    return list(views)
-
-
-def _checked_range(where: str, name: str, given: tuple[int, int] | None, size: int) -> tuple[int, int]:
-    start, stop = given or (0, size)
-    if not 0 <= start < stop <= size:
-        raise InputError(f"{where}: {name} {start} to {stop}, the detector has rows 0 to {size}")
-    return start, stop
-
-
-def _flat_corrected(raw: RawProjections, views: list[int], start: int, stop: int) -> Any:
-    """Lazy float32 (row, view, column); NaN where the flat frame is not brighter than the dark one."""
-    import dask.array as da
-
-    all_views = views == list(range(raw.data.shape[0]))
-    data = (raw.data if all_views else raw.data[views])[:, start:stop].transpose(1, 0, 2).astype(np.float32)
-    if raw.flat is None:
-        return data
-    dark = np.zeros_like(raw.flat) if raw.dark is None else raw.dark
-    light = (raw.flat - dark)[start:stop]
-    gain = np.divide(1.0, light, out=np.full_like(light, np.nan), where=light > 0)
-    chunks = (data.chunks[0], data.chunks[2])
-    offsets = da.from_array(dark[start:stop].astype(np.float32), chunks=chunks, name=False)[:, None]
-    gains = da.from_array(gain.astype(np.float32), chunks=chunks, name=False)[:, None]
-    return (data - offsets) * gains
-
-
-def _without_bad_pixels(
-    where: str, values: Any, views: list[int], first_row: int, *, repair: bool
-) -> tuple[Any, list[str]]:
-    """The same values once they are known to be finite or have been repaired, and what was done."""
-    import dask.array as da
-
-    bad = ~da.isfinite(values)
-    num_bad = int(bad.sum().compute(scheduler="threads"))
-    if num_bad == 0:
-        return values, []
-    if repair:
-        note = f"{num_bad} NaN or infinite pixels replaced by their neighbours' median"
-        return values.map_blocks(repair_rows, dtype=np.float32), [note]
-    flat_index = int(bad.ravel().argmax().compute(scheduler="threads"))
-    row, view, column = (int(i) for i in np.unravel_index(flat_index, values.shape))
-    raise InputError(
-        f"{where}: {num_bad} of {values.size} pixels are NaN or infinite (or had no light), the first at "
-        f"view {views[view]}, row {row + first_row}, column {column}",
-        "Replace them by their neighbours with --repair",
-    )
-
-
-def _minus_log(transmission: Any) -> tuple[Any, list[str]]:
-    """Line integrals of a transmission, and how many pixels were too dark."""
-    import dask.array as da
-
-    num_low = int((transmission < MIN_TRANSMISSION).sum().compute(scheduler="threads"))
-    note = f"{num_low} of {transmission.size} pixels below transmission {MIN_TRANSMISSION:g} clipped"
-    return -da.log(da.maximum(transmission, np.float32(MIN_TRANSMISSION))), [note] if num_low else []
-
-
-def _air_level(where: str, air: NDArray[np.float32], transmission: bool) -> NDArray[np.float32]:
-    """Line integral of air in each view, (1, view, 1), from air rows (row, view, column)."""
-    level = np.nanmedian(air, axis=(0, 2), keepdims=True)
-    if not np.isfinite(level).all() or (transmission and (level <= 0).any()):
-        raise InputError(f"{where}: air_rows hold no light in some view", "Choose rows that miss the object")
-    return (-np.log(level) if transmission else level).astype(np.float32)
-
-
-def repair_rows(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Replace non-finite values along the last axis by the median of the nearest finite ones beside them.
-
-    Only the pixel's own detector row is used, so the result does not depend on how rows fell into blocks.
-    """
-    finite = np.isfinite(block)
-    repaired = block.copy()
-    for index in np.argwhere(~finite):
-        line, column = tuple(index[:-1]), int(index[-1])
-        sound = np.flatnonzero(finite[line])
-        if len(sound) == 0:
-            raise InputError("a whole detector row is NaN in a view: beyond repair", "Leave the row out")
-        distances = np.abs(sound - column)
-        # nearest sound pixel's distance plus one: both sides of a lone dead pixel, two deep
-        near = sound[distances <= distances.min() + 1]
-        repaired[(*line, column)] = np.median(block[line][near])
-    return repaired
+    if not path.is_file():
+        raise InputError(f"{path}: no such file", "Check the path")
+    row = find_format(path, FILES)
+    if row is None:
+        raise InputError(f"{path}: not a projection format known here", f"Accepted: {listed(FILES)}")
+    return row.read(path, key)

@@ -1,4 +1,4 @@
-"""Where the rotation axis projects on the detector, estimated from parallel-beam line integrals."""
+"""The detector column on which the rotation axis projects, estimated from parallel-beam line integrals."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ddip_ray.errors import InputError
 MAX_ROWS = 32
 MAX_PAIRS = 8
 _MIN_RANGE_DEG = 30.0
-_HINT = "Give the rotation centre by hand (--rotation-center)"
+_HINT = "Give the rotation centre by hand: `rotation_center`"
 
 
 @dataclass(frozen=True)
 class RotationCenter:
-    """A 0-based fractional detector column, and how it was found."""
+    """The rotation axis as a 0-based fractional detector column, and the method that found it."""
 
     column: float
     method: Literal["mirrored views", "center of mass"]
@@ -27,12 +27,14 @@ class RotationCenter:
 def estimate_rotation_center(
     line_integrals: NDArray[np.floating], angles_deg: NDArray[np.floating]
 ) -> RotationCenter:
-    """Estimate from line integrals (z, view, detector); a few dozen rows suffice.
+    """Estimate the rotation centre from line integrals (z, view, detector); a few dozen rows suffice.
 
-    Views 180 degrees apart are mirror images about the axis: that is used when the scan has such views, to
-    about a quarter of a column. Otherwise the centre of mass, which moves on a sinusoid about the axis; it
-    needs an object wholly in view and air at zero, and is good to a column or two. Raises InputError when
-    neither is possible.
+    Views 180 degrees apart are mirror images about the axis. If the scan has such views, they give the centre
+    to about a quarter of a column. Otherwise the centre of mass is used, which moves on a sinusoid about the
+    axis: it needs an object wholly in view and air at zero, and is accurate to a column or two.
+
+    Raises:
+        InputError: neither is possible.
     """
     num_rows = line_integrals.shape[0]
     rows = np.unique(np.linspace(0, num_rows - 1, min(num_rows, MAX_ROWS)).round().astype(int))
@@ -44,7 +46,7 @@ def estimate_rotation_center(
 
 
 def mirrored_pairs(angles_deg: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Up to eight pairs of views 180 degrees apart, to 0.1 degrees or else to one step of the scan."""
+    """Up to eight pairs of views 180 degrees apart, to within 0.1 degrees or else one step of the scan."""
     difference = (angles_deg[None, :] - angles_deg[:, None]) % 360.0
     miss = np.where(np.triu(np.ones_like(difference, dtype=bool), 1), np.abs(difference - 180.0), np.inf)
     step = float(np.median(np.abs(np.diff(np.sort(angles_deg))))) if len(angles_deg) > 1 else 0.0
@@ -58,7 +60,7 @@ def mirrored_pairs(angles_deg: NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def _center_of_pairs(sinograms: NDArray[np.float64], pairs: list[tuple[int, int]]) -> float:
-    """The centre, in the middle half of the detector, about which the views are most alike mirrored."""
+    """The centre in the middle half of the detector about which mirrored views agree best."""
     num_columns = sinograms.shape[2]
     first = sinograms[:, [i for i, _ in pairs]]
     second = sinograms[:, [j for _, j in pairs]]
@@ -75,7 +77,7 @@ def _center_of_pairs(sinograms: NDArray[np.float64], pairs: list[tuple[int, int]
 
 
 def _mirror_misfit(first: NDArray[np.float64], second: NDArray[np.float64], twice_center: int) -> float:
-    """Squared difference over the shared columns, relative to their energy."""
+    """The squared difference of mirrored views over their shared columns, relative to their energy."""
     num_columns = first.shape[-1]
     low, high = max(0, twice_center - num_columns + 1), min(num_columns - 1, twice_center)
     shared = first[..., low : high + 1]
@@ -93,7 +95,7 @@ def _center_of_mass(sinograms: NDArray[np.float64], angles_deg: NDArray[np.float
     if mass.min() <= 0 or np.ptp(mass) > 0.05 * mass.mean():
         raise InputError(
             "the views' total attenuation differs by more than 5 %: the object leaves the detector, or air "
-            "is not at zero, so the centre of mass says nothing about the rotation centre",
+            "is not at zero, so the centre of mass is no estimate of the rotation centre",
             _HINT,
         )
     center = profile @ np.arange(profile.shape[1]) / mass

@@ -1,10 +1,15 @@
-"""The acquisition store: what was measured and how, as a Zarr v3 group.
+"""The acquisition store: measurements and their geometry, as a Zarr v3 group.
 
-CT: ``measurements`` float32 [z, view, detector]. MRI: ``measurements`` complex64 [z, coil, ky, kx],
-``sampling_mask`` bool [z, ky, kx] and, optionally, ``sensitivity_maps`` complex64 [z, coil, y, x]; not
-Cartesian: [z, coil, readout, sample] and ``trajectory`` float32 [z, readout, sample, 2]. All: optionally
-``reference`` [z, y, x], the normalised image. Sharded along z into at most 64 files an array; an
-inner chunk is one slice.
+Arrays, by kind of acquisition:
+
+- CT: ``measurements`` float32 [z, view, detector].
+- Cartesian MRI: ``measurements`` complex64 [z, coil, ky, kx] and ``sampling_mask`` bool [z, ky, kx].
+- Non-Cartesian MRI: ``measurements`` complex64 [z, coil, readout, sample] and ``trajectory`` float32
+  [z, readout, sample, 2].
+- MRI, optionally: ``sensitivity_maps`` complex64 [z, coil, y, x].
+- All, optionally: ``reference`` [z, y, x], the normalised image.
+
+Arrays are sharded along z into at most 64 files each; an inner chunk is one slice.
 """
 
 from __future__ import annotations
@@ -39,20 +44,23 @@ MAX_CHUNK_BYTES = 4 * 2**20
 
 
 def _inner_chunk(layout: ArrayLayout) -> tuple[int, ...]:
-    """One slice, cut along its first axis where it exceeds 4 MiB."""
+    """The inner chunk of an array: one slice, cut along its first axis where it exceeds 4 MiB."""
     first, *rest = layout.slice_shape
     num_parts = -(-_slice_bytes(layout) // MAX_CHUNK_BYTES)
     return 1, -(-first // min(num_parts, first)), *rest
 
 
 def _slice_bytes(layout: ArrayLayout) -> int:
-    """Of one slice of an array, in memory."""
+    """The bytes of one slice of an array in memory."""
     return math.prod(layout.slice_shape) * np.dtype(layout.dtype).itemsize
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """An open, validated acquisition. Only the path is kept open, so that it pickles and travels anywhere."""
+    """An open, validated acquisition.
+
+    It holds its path and no open file, so that it pickles and can be sent to any process.
+    """
 
     path: str
     metadata: AcquisitionMetadata
@@ -62,41 +70,49 @@ class Acquisition:
 
     @property
     def has_reference(self) -> bool:
-        """Whether there is a reference image."""
+        """Whether the store holds a reference image."""
         return REFERENCE in self.names
 
     @property
     def is_complex(self) -> bool:
-        """Whether measurements and image are."""
+        """Whether measurements and image are complex."""
         return np.dtype(self.metadata.acquisition.arrays[MEASUREMENTS].dtype).kind == "c"
 
     @property
     def slice_bytes(self) -> int:
-        """Of the measurements of a slice, in memory."""
+        """The bytes of one slice's measurements in memory."""
         return _slice_bytes(self.metadata.acquisition.arrays[MEASUREMENTS])
 
-    def read_measurements(self, start: int, stop: int) -> NDArray[Any]:
-        """Measurements of slices [start, stop), float32 (z, view, detector) or complex64."""
-        return self.read(MEASUREMENTS, start, stop)
+    def measurements(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Measurements of slices [start, stop), all by default.
 
-    def read_reference(self, start: int, stop: int) -> NDArray[Any]:
-        """Normalised reference image of slices [start, stop), (z, y, x); InputError without one."""
+        CT: float32 (z, view, detector), line integrals times `Intensity.measurement_scale`. MRI: complex64
+        (z, coil, ky, kx) or (z, coil, readout, sample).
+        """
+        return self.read(MEASUREMENTS, start, self.num_slices if stop is None else stop)
+
+    def reference(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Normalised reference image (z, y, x) of slices [start, stop), all by default.
+
+        Raises:
+            InputError: the acquisition has no reference, as every measured one.
+        """
         if not self.has_reference:
             raise InputError(f"{self.path}: has no reference image")
-        return self.read(REFERENCE, start, stop)
+        return self.read(REFERENCE, start, self.num_slices if stop is None else stop)
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Slices [start, stop) of an array of the store, all finite or InputError."""
+        """Slices [start, stop) of the array ``name``; InputError if a value is NaN or infinite."""
         path = paths.join(self.path, name)
         data = arrays.read_slices(path, start, stop)
         arrays.require_finite(data, path, start, self.metadata.acquisition.arrays[name].axes)
         return data
 
     def digests(self, start: int, stop: int) -> list[bytes]:
-        """What tells the measurements of each slice in [start, stop) from any others, 32 bytes each."""
+        """SHA-256 digests of the measurements of each slice in [start, stop), without the reference."""
         each = [hashlib.sha256() for _ in range(stop - start)]
         for name in sorted(set(self.names) - {REFERENCE}):
-            for first in range(start, stop, self.shard_slices):  # not to hold all of it a second time
+            for first in range(start, stop, self.shard_slices):  # not to hold all slices at once
                 own = self.read(name, first, min(first + self.shard_slices, stop))
                 for digest, values in zip(each[first - start :], own, strict=False):
                     digest.update(np.ascontiguousarray(values).data)
@@ -104,7 +120,11 @@ class Acquisition:
 
 
 def open_acquisition(path: StorePath) -> Acquisition:
-    """Open the acquisition at ``path`` and validate all but the numbers; InputError says what is wrong."""
+    """Open the acquisition at ``path`` and validate everything but the measured numbers.
+
+    Raises:
+        InputError: no acquisition at ``path``, or one that is damaged or contradicts itself.
+    """
     root = paths.absolute(path)
     attributes = arrays.read_attributes(root)
     if ATTRIBUTE_KEY not in attributes:
@@ -114,7 +134,9 @@ def open_acquisition(path: StorePath) -> Acquisition:
         )
     raw = attributes[ATTRIBUTE_KEY]
     if isinstance(raw, dict) and raw.get("kind") == "result":
-        raise InputError(f"{path}: a result, not an acquisition", "Give the acquisition it was made from")
+        raise InputError(
+            f"{path}: a result, not an acquisition", "Give the acquisition that it was made from"
+        )
     metadata = validate(AcquisitionMetadata, raw, str(path))
     layouts = metadata.acquisition.arrays
     there = [name for name in layouts if paths.read_bytes(root, f"{name}/{arrays.ROOT_KEY}") is not None]
@@ -147,9 +169,10 @@ def _check_array(root: str, name: str, layout: ArrayLayout, num_slices: int) -> 
 
 @dataclass
 class AcquisitionWriter:
-    """A new acquisition, invisible until `commit`. As a context manager it commits, or aborts on an error.
+    """A new acquisition, invisible until `commit`.
 
-    Pickles, so that other processes may write their own shards; only the creator commits.
+    As a context manager it commits at the end of the block, or aborts on an error. It pickles, so that other
+    processes can write their own shards; only its creator commits.
     """
 
     staging: staging.Staging
@@ -168,7 +191,7 @@ class AcquisitionWriter:
         self.write(REFERENCE, start, data)
 
     def write(self, name: str, start: int, data: NDArray[Any]) -> None:
-        """Write whole shards of an array of the store beginning at slice ``start``."""
+        """Write whole shards of the array ``name`` beginning at slice ``start``."""
         if name not in self.names:
             raise ValueError(f"created without {name}")
         axes = self.metadata.acquisition.arrays[name].axes
@@ -190,7 +213,7 @@ class AcquisitionWriter:
         return open_acquisition(self.staging.target)
 
     def abort(self) -> None:
-        """Remove what was written; whatever was at the target stays."""
+        """Remove what was written; a store that was at the target before stays."""
         if not self._committed:
             staging.abort(self.staging)
 
@@ -216,10 +239,18 @@ def create_acquisition(
     *,
     with_sensitivity_maps: bool = False,
 ) -> AcquisitionWriter:
-    """Begin a new acquisition of ``num_slices`` slices at ``path``.
+    """Begin a new acquisition at ``path``.
 
-    Raises InputError when something is at ``path`` already (without ``overwrite``), when its folder is
-    missing, or when the disk cannot hold it.
+    Args:
+        path: Local path, or one in an object store.
+        metadata: Geometry, intensity scale, noise, orientation and source.
+        num_slices: Number of slices.
+        with_reference: Whether a reference image will be written.
+        overwrite: Whether to replace an acquisition at ``path``.
+        with_sensitivity_maps: Whether sensitivity maps will be written (MRI).
+
+    Raises:
+        InputError: something is at ``path`` already, its folder is missing, or the disk is too full.
     """
     wanted = {REFERENCE: with_reference, SENSITIVITY_MAPS: with_sensitivity_maps}
     layouts = {

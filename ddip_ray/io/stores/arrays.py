@@ -1,8 +1,8 @@
-"""Zarr v3 groups and sharded arrays, through tensorstore alone.
+"""Zarr v3 groups and sharded arrays, read and written with tensorstore.
 
-Groups are one JSON document and arrays are tensorstore's, so that local and remote stores share one code
-path. Any zarr reader opens what is written here. Every shard has one writer: an aligned write replaces a
-whole file and needs no lock (NFS and Lustre locks are not to be trusted).
+A group is one JSON document and an array belongs to tensorstore, so that local and remote stores share one
+code path. Any Zarr reader opens what is written here. Every shard has one writer: an aligned write replaces a
+whole file and needs no lock (locks on NFS and Lustre are unreliable).
 """
 
 from __future__ import annotations
@@ -21,25 +21,35 @@ from ddip_ray.io.paths import StorePath
 ROOT_KEY = "zarr.json"
 CHANNEL = "c"
 MAX_SHARDS = 64
+_BLOCK_BYTES = 64 * 2**20
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _BLOSC = {
     "name": "blosc",
     "configuration": {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": 4, "blocksize": 0},
 }
-_CHECKSUM = {"name": "crc32c"}  # Blosc has none: a bit that flips on a disk would be measured data
+_CHECKSUM = {"name": "crc32c"}  # Blosc has no checksum: a flipped bit would pass for measured data
 _DAMAGED = ("DATA_LOSS", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
 _FILL_VALUES = {"float32": "NaN", "complex64": ["NaN", "NaN"], "bool": False}
 
 
 def shard_slices(num_slices: int) -> int:
-    """Slices a shard, so that a volume is at most 64 files: few to copy, enough for many workers."""
+    """The number of slices in a shard, such that a volume of ``num_slices`` is at most 64 files.
+
+    That is few files to copy, and enough for many workers to write at the same time.
+    """
     return -(-num_slices // MAX_SHARDS)
 
 
-def group_document(path: StorePath, attributes: Mapping[str, Any], arrays: Sequence[str]) -> bytes:
-    """The root document of a group; the arrays' metadata is repeated in it.
+def block_slices(num_slices: int, slice_bytes: int) -> int:
+    """The number of slices that a reader loads together: those of a shard, but not more than 64 MiB."""
+    return max(1, min(shard_slices(num_slices), _BLOCK_BYTES // slice_bytes))
 
-    Consolidated so that the web, which cannot list, shows the arrays, and one request opens a remote store.
+
+def group_document(path: StorePath, attributes: Mapping[str, Any], arrays: Sequence[str]) -> bytes:
+    """The root document of a group.
+
+    It repeats the arrays' metadata ("consolidated"), so that one request opens a remote store and the web,
+    which cannot list keys, shows the arrays.
     """
     members = {name: json.loads(paths.read_bytes(path, f"{name}/{ROOT_KEY}") or b"null") for name in arrays}
     document = {
@@ -52,7 +62,7 @@ def group_document(path: StorePath, attributes: Mapping[str, Any], arrays: Seque
 
 
 def read_attributes(path: StorePath) -> dict[str, Any]:
-    """Attributes of the Zarr v3 group at ``path``; InputError when there is none."""
+    """The attributes of the Zarr v3 group at ``path``; InputError when there is no such group."""
     document = paths.read_bytes(path, ROOT_KEY)
     if document is None:
         if not paths.exists(path):
@@ -85,10 +95,19 @@ def create_array(
     *,
     dtype: str = "float32",
 ) -> None:
-    """Create an array [z, ...], one shard per ``shard_slices`` slices, filled with NaN (bool: False).
+    """Create an array [z, ...] filled with NaN (bool: False).
 
-    NaN as the fill value makes a slice that nobody wrote show, where zero would look like air. An array that
-    is stored with its channels first, ``axes`` (z, c, ...), is also [z, c, ...] to everyone here.
+    NaN as the fill value reveals a slice that nobody wrote, where zero would look like air. An array with
+    ``axes`` (z, c, ...) is stored with its channels first, as OME-Zarr wants, and is [z, c, ...] to all
+    functions of this module.
+
+    Args:
+        path: Where the array goes, inside its group.
+        shape: Shape, z first.
+        shard_slices: Slices a shard, which is a file.
+        inner_chunk: Shape of the chunks inside a shard; its slices must divide ``shard_slices``.
+        axes: Names of the axes, z first.
+        dtype: float32, complex64 or bool.
     """
     import tensorstore as ts
 
@@ -116,18 +135,18 @@ def create_array(
 
 
 def _as_stored(values: Sequence[Any], axes: Sequence[str]) -> list[Any]:
-    """OME-Zarr wants channels before z."""
+    """The same values in the order of the stored axes: OME-Zarr wants channels before z."""
     return [values[1], values[0], *values[2:]] if axes[1] == CHANNEL else list(values)
 
 
 def open_array(path: StorePath) -> Any:
-    """The tensorstore array at ``path``, z first. Cheap (under a millisecond), so nobody keeps one."""
+    """The tensorstore array at ``path``, z first; opening takes less than a millisecond, so none is kept."""
     import tensorstore as ts
 
     with paths.storage_errors(path):
         try:
             spec = {"driver": "zarr3", "kvstore": paths.kvstore_spec(path)}
-            # A shard that holds nothing but the fill value is a file, too: it was written.
+            # write shards of nothing but the fill value, too, so that `missing_shards` sees them
             array = ts.open(spec | {"store_data_equal_to_fill_value": True}).result()
         except ValueError as error:
             if "NOT_FOUND" in str(error):
@@ -140,7 +159,12 @@ def open_array(path: StorePath) -> Any:
 
 
 def read_slices(path: StorePath, start: int, stop: int) -> NDArray[Any]:
-    """Slices [start, stop) of an array. Raises IndexError outside the array, InputError for damaged data."""
+    """Slices [start, stop) of the array at ``path``.
+
+    Raises:
+        IndexError: slices outside the array.
+        InputError: damaged data.
+    """
     array = open_array(path)
     if not 0 <= start < stop <= array.shape[0]:
         raise IndexError(f"slices {start} to {stop} of {path}, which has {array.shape[0]}")
@@ -155,7 +179,7 @@ def read_slices(path: StorePath, start: int, stop: int) -> NDArray[Any]:
 
 
 def write_shards(path: StorePath, start: int, data: NDArray[Any]) -> None:
-    """Write whole shards of ``data`` [z, ...] from slice ``start``; ValueError when a shard is cut."""
+    """Write whole shards of ``data`` [z, ...] from slice ``start``; ValueError if a shard would be cut."""
     array = open_array(path)
     dtype = array.dtype.numpy_dtype
     if data.dtype.kind != dtype.kind:
@@ -178,10 +202,10 @@ def write_shards(path: StorePath, start: int, data: NDArray[Any]) -> None:
 
 
 def _write_all(array: Any, start: int, data: NDArray[Any], shard_slices: int) -> None:
-    """Write the shards side by side, and raise only when none is under way any more.
+    """Write the shards in parallel, and raise only when all writes have ended.
 
-    A single write reports its first failure while its other shards still make files, behind the back of
-    whoever then removes the store.
+    A single write of all shards would report its first failure while the other shards still create files,
+    which would then survive the removal of the store.
     """
     pending = []
     for first in range(0, len(data), shard_slices):
@@ -193,16 +217,26 @@ def _write_all(array: Any, start: int, data: NDArray[Any], shard_slices: int) ->
 
 
 def missing_shards(path: StorePath) -> list[int]:
-    """Shard numbers along z that nobody has written yet."""
+    """The numbers along z of shards that have not been written yet."""
     array = open_array(path)
     shard_slices = array.chunk_layout.write_chunk.shape[0]
-    place = 2 if array.domain.labels[1] == CHANNEL else 1  # of z in the key c/z/... or c/channel/z/...
+    place = 2 if array.domain.labels[1] == CHANNEL else 1  # keys are c/z/... or c/channel/z/...
     written = {int(key.split("/")[place]) for key in paths.list_keys(path, "c/")}
     return [shard for shard in range(-(-array.shape[0] // shard_slices)) if shard not in written]
 
 
 def require_finite(data: NDArray[Any], where: str, start: int, axes: Sequence[str]) -> None:
-    """InputError naming the first NaN or infinity of ``data``, whose first axis begins at ``start``."""
+    """Raise an error that names the first NaN or infinite value.
+
+    Args:
+        data: The values, slices first.
+        where: What they are, for the message.
+        start: Index of the first slice.
+        axes: Names of the axes.
+
+    Raises:
+        InputError: a value is NaN or infinite.
+    """
     finite = np.isfinite(data)
     if finite.all():
         return

@@ -1,8 +1,8 @@
 """The result store: an OME-Zarr 0.5 image that napari, neuroglancer and vizarr open.
 
-Level 0 is float32 [z, y, x], sharded along z; the driver creates it, workers write their slabs of whole
-shards, the driver finalises: coarser levels, metadata, publication. A complex image is float32 [c, z, y, x],
-the channels its magnitude and its phase in radians.
+Level 0 is float32 [z, y, x], sharded along z. The driver creates it, workers write slabs of whole shards, and
+the driver finalises it: coarser levels, metadata, publication. A complex image is float32 [c, z, y, x] with
+its magnitude and its phase in radians as channels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,21 @@ from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.paths import StorePath
 from ddip_ray.io.stores import arrays, staging
-from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Orientation, ResultMetadata, validate
+from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Intensity, Orientation, ResultMetadata, validate
 
 AXES = ("z", "y", "x")
 COMPLEX_CHANNELS = ("magnitude", "phase")
-COARSEST = 128  # pixels: a viewer's first glance; a smaller slice needs no coarser level
+COARSEST = 128  # pixels a side: slices of this size need no coarser level
 PYRAMID_OVERHEAD = 4 / 3  # 1 + 1/4 + 1/16 + ..., when only y and x are halved
 
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution: array name, shape and voxel in (z, y, x), and its halvings from the level before."""
+    """One resolution of the image; all triples are (z, y, x).
+
+    ``translation_mm`` is the position of its first voxel's centre relative to that of the finest level, and
+    ``factors`` how much coarser it is than the level before.
+    """
 
     name: str
     shape: tuple[int, int, int]
@@ -43,7 +48,10 @@ class Level:
 def plan_levels(
     shape: tuple[int, int, int], voxel_mm: tuple[float, float, float], coarsest: int = COARSEST
 ) -> tuple[Level, ...]:
-    """Halve y and x until both fit ``coarsest``; z with them where that brings voxels nearer to cubes."""
+    """The levels of an image: y and x are halved until both are at most ``coarsest`` pixels.
+
+    z is halved with them where this makes voxels more nearly cubic.
+    """
     levels = [Level("0", shape, voxel_mm, (0.0, 0.0, 0.0), (1, 1, 1))]
     while max(levels[-1].shape[1:]) > coarsest:
         last = levels[-1]
@@ -55,7 +63,7 @@ def plan_levels(
                 str(len(levels)),
                 _triple(-(-size // f) for size, f in zip(last.shape, factors, strict=True)),
                 _triple(size * f for size, f in zip(last.voxel_mm, factors, strict=True)),
-                # A coarse voxel's centre is the mean of its two fine ones: half a fine voxel further on.
+                # the centre of a coarse voxel lies half a fine voxel after that of its first fine one
                 _triple(
                     t + (f - 1) * size / 2
                     for t, size, f in zip(last.translation_mm, last.voxel_mm, factors, strict=True)
@@ -73,7 +81,11 @@ def _triple(values: Any) -> Any:
 
 @dataclass(frozen=True)
 class ResultHandle:
-    """A result being written, invisible until `finalise`. Pickles, so that every worker writes its slab."""
+    """A result that is being written, invisible until `finalise`.
+
+    It pickles, so that every worker can write its own slab.
+    As a context manager it removes at the end whatever was not finalised.
+    """
 
     staging: staging.Staging
     levels: tuple[Level, ...]
@@ -84,24 +96,31 @@ class ResultHandle:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of the volume (z, y, x)."""
+        """The shape (z, y, x) of the volume."""
         return self.levels[0].shape
 
     def write_slab(self, start: int, slab: NDArray[Any]) -> None:
-        """Write slices (z, y, x) from ``start``: whole shards, finite values. Writing twice is harmless."""
+        """Write whole shards of finite values (z, y, x) from slice ``start``; writing twice is harmless."""
         arrays.require_finite(slab, f"{self.staging.target} (result)", start, AXES)
         arrays.write_shards(paths.join(self.staging.temporary, "0"), start, _as_stored(slab, self.is_complex))
 
     def store_file(self, name: str, data: bytes) -> None:
-        """Put a small file into the result, as it will be after `finalise`."""
+        """Add a small file to the result, which becomes visible with it."""
         _write_file(self.staging.temporary, name, data)
 
     def finalise(self, provenance: Mapping[str, JsonValue], scheduler: Any = None) -> Result:
-        """Build the coarser levels, write ``provenance`` and publish.
+        """Build the coarser levels, write ``provenance`` and publish the result.
 
-        ``scheduler`` is what `dask.compute` takes (None: threads here; a cluster's ``get``: there). A shard
-        of a level is one task, which holds at most three shards. RuntimeError when slabs are missing. After
-        an exception nothing is published: call it again, or `abort`.
+        Each shard of a level is a task, which holds at most three shards in memory. After an exception
+        nothing is published: call it again, or `abort`.
+
+        Args:
+            provenance: Plain data that is stored with the image.
+            scheduler: Where tasks run, as `dask.compute` takes it: None means threads of this process, a
+                cluster's ``get`` its workers.
+
+        Raises:
+            RuntimeError: slabs are missing.
         """
         metadata = validate(
             ResultMetadata,
@@ -140,8 +159,16 @@ class ResultHandle:
         dask.compute(*tasks, scheduler=scheduler or "threads")
 
     def abort(self) -> None:
-        """Remove what was written; whatever was at the target stays."""
+        """Remove what was written; a store that was at the target before stays."""
         staging.abort(self.staging)
+
+    def __enter__(self) -> ResultHandle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()  # harmless after `finalise`
 
 
 def create_result(
@@ -156,10 +183,22 @@ def create_result(
     coarsest: int = COARSEST,
     is_complex: bool = False,
 ) -> ResultHandle:
-    """Begin a result of ``shape`` (z, y, x) at ``path``, ``shard_slices`` slices a file.
+    """Begin a new result at ``path``.
 
-    Raises InputError when something is at ``path`` already (without ``overwrite``), when its folder is
-    missing, or when the disk cannot hold the volume and its coarser levels.
+    Args:
+        path: Local path, or one in an object store.
+        shape: Shape (z, y, x) of the volume.
+        voxel_mm: Voxel size (z, y, x) in mm.
+        shard_slices: Slices a shard, which is a file; workers write whole shards.
+        overwrite: Whether to replace a result at ``path``.
+        unit: Unit of the voxel values.
+        orientation: Directions of the axes; None means unknown.
+        coarsest: Side in pixels at which no coarser level is added.
+        is_complex: Whether the image is complex.
+
+    Raises:
+        InputError: something is at ``path`` already, its folder is missing, or the disk cannot hold the
+            volume and its coarser levels.
     """
     stage = staging.begin(path, overwrite, is_result=True)
     with staging.aborting(stage):
@@ -172,7 +211,7 @@ def create_result(
 
 @dataclass(frozen=True)
 class Result:
-    """An open result store. ``voxel_mm`` and ``shape`` are (z, y, x) of the finest level."""
+    """An open result store; ``voxel_mm`` and ``shape`` are (z, y, x) of the finest level."""
 
     path: str
     shape: tuple[int, int, int]
@@ -188,17 +227,52 @@ class Result:
 
     @property
     def provenance(self) -> dict[str, JsonValue]:
-        """What `finalise` was given."""
+        """How the result was made, as given to `ResultHandle.finalise`."""
         return self.metadata.provenance
 
+    @property
+    def acquisition(self) -> dict[str, JsonValue]:
+        """Path and metadata of the acquisition that the result was made from; InputError if not recorded."""
+        recorded = self.provenance.get("acquisition")
+        if not isinstance(recorded, dict):
+            raise InputError(f"{self.path}: does not say which acquisition it was made from")
+        return recorded
+
+    @property
+    def intensity(self) -> Intensity:
+        """How the stored values relate to the normalised image; InputError if not recorded."""
+        return validate(Intensity, self.acquisition.get("intensity", {}), f"{self.path} (provenance)")
+
+    def volume(self, start: int = 0, stop: int | None = None, *, normalised: bool = False) -> NDArray[Any]:
+        """The image of slices [start, stop), float32 or complex64 (z, y, x).
+
+        Args:
+            start: First slice.
+            stop: The slice after the last; None reads to the end.
+            normalised: Whether to return values on the scale of `Acquisition.reference`, on which 0 to 1 is
+                the intensity window, instead of the result's own unit.
+
+        Raises:
+            InputError: damaged data, or ``normalised`` for a result that does not record its scale.
+        """
+        values = self.read(start, self.shape[0] if stop is None else stop)
+        return normalise_in_place(values, self.intensity) if normalised else values
+
     def read(self, start: int, stop: int, level: int = 0) -> NDArray[Any]:
-        """Slices [start, stop) of a level, float32 or complex64 (z, y, x)."""
+        """Slices [start, stop) of a level, float32 or complex64 (z, y, x); level 0 is the finest."""
         stored = arrays.read_slices(paths.join(self.path, str(level)), start, stop)
         return _as_image(stored, self.is_complex)
 
 
+def normalise_in_place(values: NDArray[Any], intensity: Intensity) -> NDArray[Any]:
+    """The normalised values of an image in the unit of ``intensity``; they overwrite ``values``."""
+    values -= intensity.offset
+    values /= intensity.scale
+    return values
+
+
 def open_result(path: StorePath) -> Result:
-    """Open the result at ``path``; InputError when it is none."""
+    """Open the result at ``path``; InputError when there is no result or it is damaged."""
     root = paths.absolute(path)
     attributes = arrays.read_attributes(root)
     raw = attributes.get(ATTRIBUTE_KEY)
@@ -219,13 +293,13 @@ def open_result(path: StorePath) -> Result:
 
 
 def store_file(path: StorePath, name: str, data: bytes) -> None:
-    """Put a small file (adapter, figure) into the published result at ``path``."""
+    """Add a small file (adapter, figure) to the published result at ``path``."""
     open_result(path)
     _write_file(path, name, data)
 
 
 def load_file(path: StorePath, name: str) -> bytes:
-    """Read a small file from the result at ``path``; InputError when it is not there."""
+    """The content of a small file in the result at ``path``; InputError when it is not there."""
     data = paths.read_bytes(path, _checked_name(name))
     if data is None:
         raise InputError(f"{path}: has no file {name}")
@@ -261,7 +335,7 @@ def _create_level(path: StorePath, shape: tuple[int, int, int], shard_slices: in
 
 
 def _as_stored(image: NDArray[Any], is_complex: bool) -> NDArray[Any]:
-    """(z, y, x), of complex images as (z, channel, y, x)."""
+    """An image (z, y, x) as it is stored: complex ones as (z, channel, y, x)."""
     return np.stack([np.abs(image), np.angle(image)], axis=1) if is_complex else image
 
 
@@ -286,7 +360,7 @@ def _write_coarse_shard(
 
 
 def block_mean(volume: NDArray[Any], factors: tuple[int, int, int]) -> NDArray[Any]:
-    """Mean over blocks of ``factors`` in (z, y, x); a block cut by the border is the mean of what it has."""
+    """The mean over blocks of ``factors`` (z, y, x); blocks that the border cuts average what they have."""
     for axis, factor in enumerate(factors):
         if factor > 1:
             starts = np.arange(0, volume.shape[axis], factor)

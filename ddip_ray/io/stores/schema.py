@@ -1,4 +1,4 @@
-"""What is written under the attribute ``ddip_ray``: frozen, versioned, and strict about unknown fields."""
+"""The metadata of stores (attribute ``ddip_ray``): frozen, versioned, strict about unknown fields."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ddip_ray.errors import InputError
 ATTRIBUTE_KEY = "ddip_ray"
 VERSION = 1
 
-# The arrays of an acquisition store.
+# names of the arrays of an acquisition store
 MEASUREMENTS = "measurements"
 REFERENCE = "reference"
 SAMPLING_MASK = "sampling_mask"
@@ -51,7 +51,7 @@ class Frozen(BaseModel):
 
 
 class ArrayLayout(NamedTuple):
-    """An array of a store: numbers, shape of a slice, names of the axes, and whether it may be missing."""
+    """The type, slice shape and axes of an array of a store, and whether the array may be missing."""
 
     dtype: str
     slice_shape: tuple[int, ...]
@@ -104,7 +104,7 @@ class ParallelCT(Frozen):
 
     @property
     def arrays(self) -> dict[str, ArrayLayout]:
-        """What a store of it must have or may have."""
+        """The arrays that a store of this acquisition has or may have."""
         return {
             MEASUREMENTS: ArrayLayout("float32", self.measurement_shape, ("z", "view", "detector")),
             REFERENCE: ArrayLayout("float32", self.image_shape, ("z", "y", "x"), optional=True),
@@ -112,9 +112,10 @@ class ParallelCT(Frozen):
 
 
 class Sampling(Frozen):
-    """How a sampling mask came to be. ``acceleration`` is the nominal one; the mask itself is in the store.
+    """How a sampling mask was made; the mask itself is in the store.
 
-    ``calibration`` is the number of lines, or the side of the square, that is fully sampled at the centre.
+    ``acceleration`` is the nominal one. ``calibration`` is the number of lines, or the side of the square,
+    that is fully sampled at the centre.
     """
 
     pattern: SamplingPattern | Literal["given"]
@@ -127,7 +128,7 @@ class CartesianMRI(Frozen):
     """Cartesian MRI, every slice measured alone: complex (z, y, x) -> (z, coil, ky, kx).
 
     k-space is centred (zero frequency at size // 2) and its Fourier transform orthonormal. Beside the
-    measurements the store has their ``sampling_mask`` (z, ky, kx), and may have ``sensitivity_maps``
+    measurements the store has their ``sampling_mask`` (z, ky, kx) and may have ``sensitivity_maps``
     (z, coil, y, x).
     """
 
@@ -144,7 +145,7 @@ class CartesianMRI(Frozen):
 
     @property
     def arrays(self) -> dict[str, ArrayLayout]:
-        """What a store of it must have or may have."""
+        """The arrays that a store of this acquisition has or may have."""
         return {
             MEASUREMENTS: ArrayLayout("complex64", self.measurement_shape, ("z", "coil", "ky", "kx")),
             SAMPLING_MASK: ArrayLayout("bool", self.image_shape, ("z", "ky", "kx")),
@@ -177,7 +178,7 @@ class NonCartesianMRI(Frozen):
 
     @property
     def arrays(self) -> dict[str, ArrayLayout]:
-        """What a store of it must have or may have."""
+        """The arrays that a store of this acquisition has or may have."""
         path = (self.num_readouts, self.num_samples, 2)
         maps = (self.num_coils, *self.image_shape)
         return {
@@ -196,10 +197,10 @@ AcquisitionKind = Annotated[ParallelCT | CartesianMRI | NonCartesianMRI, Field(d
 
 
 class Intensity(Frozen):
-    """How the normalised image x (about 0 to 1, what the prior knows) relates to the numbers people use.
+    """The relation between the normalised image x, about 0 to 1 as the prior knows it, and original units.
 
-    ``original = offset + scale * x`` in ``unit``; ``stored measurements / measurement_scale = A x`` with A
-    the line integrals in mm, or the samples of k-space (then x is complex and the offset 0).
+    ``original = offset + scale * x`` in ``unit``, and ``stored measurements / measurement_scale = A x``,
+    where A takes line integrals in mm or samples of k-space (then x is complex and the offset 0).
     """
 
     scale: PositiveFloat = 1.0
@@ -209,7 +210,7 @@ class Intensity(Frozen):
 
 
 class NoNoise(Frozen):
-    """Simulated without noise."""
+    """Simulated measurements without noise."""
 
     kind: Literal["none"] = "none"
 
@@ -217,8 +218,8 @@ class NoNoise(Frozen):
 class GaussianNoise(Frozen):
     """Simulated white noise; ``std`` in units of the stored measurements.
 
-    ``relative_std`` is that over the root mean square of the noise-free measurements. Of complex
-    measurements both are of the real part, and of the imaginary part.
+    ``relative_std`` is ``std`` divided by the root mean square of the noise-free measurements. For complex
+    measurements both describe the real part and, equally, the imaginary part.
     """
 
     kind: Literal["gaussian"] = "gaussian"
@@ -240,7 +241,7 @@ class PoissonNoise(Frozen):
 
 
 class MeasuredNoise(Frozen):
-    """A real measurement; ``std``, if there is an estimate, as that of `GaussianNoise`."""
+    """Noise of a real measurement; ``std`` is its estimate, with the meaning it has in `GaussianNoise`."""
 
     kind: Literal["measured"] = "measured"
     std: NonNegativeFloat | None = None
@@ -250,10 +251,11 @@ Noise = Annotated[NoNoise | GaussianNoise | PoissonNoise | MeasuredNoise, Field(
 
 
 class Orientation(Frozen):
-    """Where the stored axes point.
+    """The directions of the stored axes.
 
-    ``directions`` says where z, y and x grow, one letter each of S/I, A/P, R/L ("SAR": Superior, Anterior,
-    Right), or None when unknown. ``affine`` maps voxel (x, y, z, 1) to world mm in NIfTI's sense (RAS+).
+    ``directions`` has a letter for the direction in which z, y and x grow, of S/I, A/P and R/L ("SAR" means
+    Superior, Anterior, Right), or is None when unknown. ``affine`` maps voxel (x, y, z, 1) to world mm in
+    NIfTI's sense (RAS+).
     """
 
     axes: Literal["zyx"] = "zyx"
@@ -261,7 +263,7 @@ class Orientation(Frozen):
     affine: Affine | None = None
 
     def from_slice(self, first: int) -> Orientation:
-        """Of the volume whose slice 0 was slice ``first``."""
+        """The orientation of the volume that begins at slice ``first`` of this one."""
         if self.affine is None:
             return self
         rows = tuple((a, b, c, d + first * c) for a, b, c, d in self.affine)
@@ -269,7 +271,7 @@ class Orientation(Frozen):
 
 
 class Source(Frozen):
-    """What was read, and what was done to it, in words. ``name`` is a file name without its folder."""
+    """The file that was read, and what was done to it in words; ``name`` is without its folder."""
 
     name: str
     format: str
@@ -287,7 +289,7 @@ class Source(Frozen):
 
 
 class AcquisitionMetadata(Frozen):
-    """Everything that is known about an acquisition apart from its numbers."""
+    """Everything that is known about an acquisition except the measured numbers."""
 
     version: Literal[1] = 1
     acquisition: AcquisitionKind
@@ -304,7 +306,7 @@ class AcquisitionMetadata(Frozen):
 
 
 class ResultMetadata(Frozen):
-    """What stands beside a result's ``ome`` attribute.
+    """The metadata of a result, beside its ``ome`` attribute.
 
     ``unit`` is the unit of the voxel values, ``channels`` are the names of the channels, if there are any.
     """
@@ -321,7 +323,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def validate(model: type[Model], raw: Mapping[str, Any] | Any, where: str) -> Model:
-    """``model`` from plain data; InputError with one bullet per bad field when it is wrong."""
+    """A validated ``model`` from plain data; InputError lists the bad fields, one bullet each."""
     if isinstance(raw, Mapping) and isinstance(raw.get("version"), int) and raw["version"] > VERSION:
         raise InputError(
             f"{where}: version {raw['version']} of the {ATTRIBUTE_KEY} metadata, this ddip-ray "
@@ -336,7 +338,7 @@ def validate(model: type[Model], raw: Mapping[str, Any] | Any, where: str) -> Mo
 
 
 def _bullet(item: Any) -> str:
-    # Of a union pydantic puts the kind into the path: the file does not.
+    # pydantic adds the kind of a union's member to the path, which the file does not have
     field = ".".join(str(part) for part in item["loc"] if part not in _KINDS) or "metadata"
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] in ("missing", "value_error"):

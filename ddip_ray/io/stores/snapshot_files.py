@@ -1,4 +1,4 @@
-"""Arrays and documents of a snapshot, below a run's folder or prefix: each whole, and known by its hash."""
+"""Arrays and documents of a snapshot below a run's folder, each written whole and verified by its hash."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ddip_ray.io.stores.schema import Frozen
 
 
 class DamagedSnapshot(InputError):
-    """A file of a snapshot is missing, or is not what was written."""
+    """An error for a file of a snapshot that is missing or is not what was written."""
 
 
 class StoredArray(Frozen):
-    """Where an array lies below the folder, as .npy, and the SHA-256 of that file."""
+    """The key of an array (.npy) below the folder, and the SHA-256 of that file."""
 
     key: str
     sha256: str
 
 
 def write_array(folder: str, key: str, array: NDArray[Any]) -> StoredArray:
-    """Write and read back.
+    """Write an array and read it back.
 
     Raises:
-        InputError: no space, no access.
-        DamagedSnapshot: what was read back is something else.
+        InputError: no space or no access.
+        DamagedSnapshot: what was read back differs.
     """
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
@@ -44,7 +44,7 @@ def write_array(folder: str, key: str, array: NDArray[Any]) -> StoredArray:
 
 
 def read_array(folder: str, stored: StoredArray) -> NDArray[Any]:
-    """What `write_array` wrote; DamagedSnapshot if it is not there any more."""
+    """The array that `write_array` wrote; DamagedSnapshot if it is missing or damaged."""
     array: NDArray[Any] = np.load(io.BytesIO(_read(folder, stored)), allow_pickle=False)
     return array
 
@@ -63,7 +63,7 @@ def write_document(folder: str, name: str, document: Frozen) -> None:
 
 
 def read_documents(folder: str, model: type[Frozen]) -> list[Any]:
-    """All documents that are whole, the last name first."""
+    """All documents that can be read, the last name first."""
     found = []
     for key in reversed(_documents(folder)):
         try:

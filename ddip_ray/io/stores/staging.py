@@ -1,7 +1,8 @@
-"""Write beside the target, then publish at once: an existing store is whole before and after, never between.
+"""Writing a store beside its target and publishing it in one step, so that no half-written store is seen.
 
-Local: a temporary sibling folder, renamed. Object stores cannot rename: a new store is written in place and
-becomes one when its root document appears, last; a replacement is written beside and copied over.
+A local store is written to a temporary sibling folder, which is then renamed. Object stores cannot rename: a
+new store is written in place and becomes visible when its root document is written last; a replacement is
+written beside the old store and copied over it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Staging:
 
 
 def begin(path: StorePath, overwrite: bool, *, is_result: bool) -> Staging:
-    """Choose the temporary for a new store at ``path``; InputError when something is there already.
+    """Choose where a new store for ``path`` is written; InputError when something is there already.
 
     With ``overwrite`` a result may replace a result, and an acquisition an acquisition.
     """
@@ -80,17 +81,19 @@ def _mark(staging: Staging) -> Staging:
 
 def _require_replaceable(target: str, overwrite: bool, is_result: bool) -> None:
     if not overwrite:
-        raise InputError(f"{target}: already exists", "Choose another name, or replace it with --overwrite")
+        raise InputError(
+            f"{target}: already exists", "Choose another name, or replace it with `overwrite=True`"
+        )
     try:
         ours = arrays.read_attributes(target).get(ATTRIBUTE_KEY)
     except InputError:
         ours = None
-    # --overwrite on a folder of photographs must not delete the photographs,
+    # overwriting a folder of photographs must not delete the photographs,
     if not isinstance(ours, dict):
         raise InputError(
             f"{target}: not a store written by ddip-ray, so it is not replaced", "Choose another name"
         )
-    # nor on measurements the measurements.
+    # and overwriting with a result must not delete measurements
     if (ours.get("kind") == "result") != is_result:
         there, new = ("an acquisition", "a result") if is_result else ("a result", "an acquisition")
         raise InputError(f"{target}: {there}, which {new} does not replace", "Choose another name")
@@ -129,23 +132,22 @@ def _rename_into_place(temporary: Path, target: Path) -> None:
 def _replace_remote(staging: Staging) -> None:
     old, new = paths.open_kvstore(staging.target), paths.open_kvstore(staging.temporary)
     with paths.storage_errors(staging.target):
-        old.write(
-            arrays.ROOT_KEY, None
-        ).result()  # from here to the new root there is no store, not a mixture
+        # until the new root is written there is no store, rather than a mixture of two
+        old.write(arrays.ROOT_KEY, None).result()
         paths.delete_tree(staging.target)
         for key in new.list().result():
             old.write(key, new.read(key).result().value).result()
 
 
 def abort(staging: Staging) -> None:
-    """Remove what was written so far; the target is as it was. Harmless after `publish`."""
+    """Remove what was written so far and leave the target as it was; harmless after `publish`."""
     if not staging.in_place or paths.read_bytes(staging.target, arrays.ROOT_KEY) is None:
         paths.delete_tree(staging.temporary)
 
 
 @contextmanager
 def aborting(staging: Staging) -> Iterator[None]:
-    """Abort when the block raises."""
+    """A context that aborts the store when its block raises."""
     try:
         yield
     except BaseException:
@@ -158,7 +160,7 @@ def _owner() -> str:
 
 
 def _remove_leftovers(folder: Path, name: str) -> None:
-    """Remove temporaries of this target whose process, on this machine, is gone (it was killed)."""
+    """Remove temporary folders of this target whose process on this machine was killed."""
     host = _owner().rsplit("-", 1)[0]
     pattern = re.compile(rf"\.{re.escape(name)}\.partial-{re.escape(host)}-(\d+)-[0-9a-f]{{8}}")
     for entry in folder.iterdir():

@@ -1,4 +1,4 @@
-"""What is in a store, as plain data for `ddip-ray info` and ``--json``."""
+"""A summary of a store as plain data, for `ddip-ray info` and its JSON output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ddip_ray.io.stores.schema import (
 
 
 def summarize(path: StorePath) -> dict[str, JsonValue]:
-    """Describe the acquisition or result at ``path``; InputError when it is neither."""
+    """Plain facts about the acquisition or result at ``path``; InputError when it is neither."""
     raw = arrays.read_attributes(path).get(ATTRIBUTE_KEY)
     if isinstance(raw, dict) and raw.get("kind") == "result":
         return _summarize_result(open_result(path))

@@ -1,1 +1,1 @@
-"""Jobs for Kubernetes, by KubeRay."""
+"""Jobs for Kubernetes, run by KubeRay."""

@@ -1,5 +1,8 @@
-"""Rules of KubeRay and Kueue that no schema knows. Types and names of fields are the API server's business:
-it has the schema of the very version that is installed, and `kubectl create` shows what it says."""
+"""Checks of a manifest against rules of KubeRay and Kueue that no schema contains.
+
+The API server checks types and names of fields itself: it has the schema of the installed version, and
+`kubectl create` shows what it says.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,17 @@ from ddip_ray.errors import InputError
 from ddip_ray.launch.kubernetes.pods import Object
 from ddip_ray.launch.kubernetes.rayjob import QUEUE_LABEL
 
-LONGEST_NAME = 47  # KubeRay adds to it, and Kubernetes ends names at 63
-MOST_GROUPS = 7  # of workers, in Kueue
+LONGEST_NAME = 47  # KubeRay appends to it, and Kubernetes allows 63 characters
+MOST_GROUPS = 7  # groups of workers that Kueue takes
 _TOKENS_SINCE = (2, 52)
 _KUBERAYS_OWN = {"RAY_enable_autoscaler_v2", "RAY_REDIS_ADDRESS", "REDIS_PASSWORD", "REDIS_USERNAME"}
 
 
 def check_rayjob(manifest: Object) -> None:
-    """Before it is sent.
+    """Check a manifest before it is sent.
 
     Raises:
-        InputError: one bullet for each rule that is broken.
+        InputError: it breaks a rule; one bullet for each.
     """
     found = list(_problems(manifest))
     if found:

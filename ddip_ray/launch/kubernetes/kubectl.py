@@ -1,4 +1,4 @@
-"""Jobs sent and followed with kubectl, which knows how to reach the cluster and as whom."""
+"""Submitting and following jobs with kubectl, which knows how to reach the cluster."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ from typing import Any
 from ddip_ray.errors import InputError
 
 POLL_SECONDS = 5.0
-_PATIENCE = 12  # questions in a row without an answer
+_PATIENCE = 12  # consecutive questions without an answer
 _SUCCEEDED = "SUCCEEDED"
 
 
 @dataclass(frozen=True)
 class JobState:
-    """What KubeRay says of a RayJob: ``deployment`` of its cluster, ``job`` of the command on it."""
+    """The state of a RayJob, as KubeRay reports it.
+
+    Attributes:
+        deployment: state of the job's cluster.
+        job: state of the command on it.
+        cluster: name of the Ray cluster.
+        failures: number of failed tries.
+        reason: why it failed, in one word.
+        message: why it failed, in words.
+    """
 
     deployment: str = ""
     job: str = ""
@@ -29,6 +38,7 @@ class JobState:
 
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> JobState:
+        """The state in the manifest that kubectl shows."""
         status = manifest.get("status", {})
         return cls(
             deployment=status.get("jobDeploymentStatus", ""),
@@ -41,16 +51,17 @@ class JobState:
 
     @property
     def is_over(self) -> bool:
-        """Retries included: a job that is to be tried again is Retrying."""
+        """Whether the job has ended and will not be tried again."""
         return self.deployment in ("Complete", "Failed", "ValidationFailed")
 
     @property
     def has_succeeded(self) -> bool:
+        """Whether the command has ended without an error."""
         return self.deployment == "Complete" and self.job == _SUCCEEDED
 
     @property
     def in_words(self) -> str:
-        """One line."""
+        """The state in one line for the user."""
         if self.deployment in ("", "Suspended"):
             return "waiting to be admitted"
         if self.deployment == "Initializing":
@@ -65,25 +76,29 @@ class JobState:
 
 @dataclass(frozen=True)
 class Kubectl:
-    """The program, for one namespace."""
+    """The program kubectl, for one namespace."""
 
     namespace: str
 
     def create(self, manifest: str) -> None:
-        """Send a manifest; InputError when there is no kubectl or the cluster says no."""
+        """Submit a manifest.
+
+        Raises:
+            InputError: there is no kubectl, or the cluster refuses the manifest.
+        """
         sent = self._run("create", "--filename=-", stdin=manifest)
         if sent.returncode != 0:
             said = sent.stderr.strip()
             hint = f"See kubectl auth can-i create rayjobs.ray.io --namespace {self.namespace}"
             if "AlreadyExists" in said:
-                hint = "Give another --name, or delete that job."
+                hint = "Give another `name`, or delete that job."
             raise InputError(f"kubectl create: {said or 'failed'}", hint)
 
     def state(self, name: str) -> JobState | None:
-        """None: no answer this time.
+        """The state of the job; None if there was no answer this time.
 
         Raises:
-            InputError: there is no such job any more.
+            InputError: the job does not exist any more.
         """
         found = self._run("get", "rayjobs.ray.io", name, "--output=json")
         if found.returncode != 0:
@@ -93,11 +108,16 @@ class Kubectl:
         return JobState.of(json.loads(found.stdout))
 
     def show_logs(self, name: str, since: float | None) -> None:
-        """Of what submits the command, which is what the driver writes, until it ends."""
+        """Show what the driver writes, until it ends.
+
+        Args:
+            name: name of the job.
+            since: leave out what is older than this number of seconds; None: show all.
+        """
         words = ["logs", "--follow", f"job/{name}"]
         if since is not None:
             words.append(f"--since={max(1, round(since))}s")
-        # Errors are no news: the pod is about to start, or the connection was cut; the next look will tell.
+        # Errors are ignored: the pod is about to start, or the connection was cut; the next look will tell.
         self._run(*words, capture=False)
 
     def _run(self, *words: str, stdin: str = "", capture: bool = True) -> subprocess.CompletedProcess[str]:
@@ -113,7 +133,7 @@ class Kubectl:
             )
         except OSError as error:
             raise InputError(
-                f"kubectl cannot be run: {error}", "Install it, or print the manifest with --dry-run."
+                f"kubectl cannot be run: {error}", "Install it, or only print the manifest (`dry_run=True`)."
             ) from error
 
 
@@ -123,7 +143,16 @@ def follow(
     say: Callable[[str], None],
     poll_seconds: float = POLL_SECONDS,
 ) -> JobState:
-    """Until the job is over: its states with ``say``, what the driver writes on stdout.
+    """Wait until the job is over, showing on stdout what the driver writes.
+
+    Args:
+        kubectl: the program.
+        name: name of the job.
+        say: called with each new state in words.
+        poll_seconds: time between two looks at the job.
+
+    Returns:
+        The last state.
 
     Raises:
         InputError: the job is gone, or the cluster does not answer any more.

@@ -1,4 +1,4 @@
-"""Whether what a command names is where its pods can reach it."""
+"""The check whether pods can reach the paths that a command names."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from ddip_ray.launch.kubernetes.site import Storage
 
 
 def require_reachable(command: LaunchedCommand, store: str, output: str | None, storage: Storage) -> None:
-    """Relative paths are meant on the claim, where the driver works.
+    """Require that pods can reach all paths. Relative paths are on the claim, where the driver works.
+
+    Args:
+        command: the command to run.
+        store: path of the acquisition, or the source of a cohort.
+        output: path of the result; None: beside the acquisition.
+        storage: the storage of the site.
 
     Raises:
-        InputError: a path outside the claim, an object store the site has none of, results nowhere.
+        InputError: a path is outside the claim, or in an object store that the site does not have.
     """
     if command.name != "reconstruct" and storage.claim is None:
         raise InputError(
-            f"{command.name} keeps a folder with a ledger, for which an object store will not do",
+            f"{command.name} keeps a ledger in a folder, which cannot be in an object store",
             "Give the site a storage.claim",
         )
     for word in command.words:

@@ -1,32 +1,33 @@
-"""The pods of a job: Ray's head with the driver, Ray's workers, and what submits the command to Ray."""
+"""The pods of a job: Ray's head with the driver, Ray's workers, and the submitter of the command."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ddip_ray.launch.kubernetes.site import Elastic, KubernetesSite
-from ddip_ray.launch.kubernetes.sizing import SHARED_MEMORY, Layout
+from ddip_ray.launch.kubernetes.sizing import SHARED_MEMORY, JobSize
 
 Object = dict[str, Any]  # a piece of a manifest
 
-HOME = "/home/ddip"  # of the image
-OBJECT_STORE_BYTES = 200 * 2**20  # of control messages; no volume passes through it
-STOPPING = "SIGTERM: stopping"  # what the driver writes when it has been told to stop
+HOME = "/home/ddip"  # in the image
+OBJECT_STORE_BYTES = 200 * 2**20  # for control messages; no volume passes through it
+STOPPING = "SIGTERM: stopping"  # the driver writes this when it has been told to stop
 
-# Kubernetes tells the first process of a pod alone that it ends, which is Ray's. So the driver is told here,
-# and waited for. Where Ray has told it (when a RayJob is deleted), a second time would end it at once.
+# Kubernetes announces the end of a pod only to its first process, which is Ray's. So this script tells the
+# driver, and waits for it. If Ray has told it before (when a RayJob is deleted), a second signal would end it
+# at once.
 _STOP_DRIVER = f"""\
 driver=$(grep -lsz '[/]bin/ddip-ray$' /proc/[0-9]*/cmdline | cut -d/ -f3 | head -n 1)
 [ -n "$driver" ] || exit 0
 grep -qs '{STOPPING}' /tmp/ray/session_latest/logs/job-driver-*.log || kill -TERM "$driver"
 while kill -0 "$driver" 2>/dev/null; do sleep 1; done
 """
-# A snapshot takes all workers; they end with the driver.
+# A snapshot needs all workers; they end with the driver.
 _AWAIT_DRIVER = "while grep -qsz '^ray::WorkerActor' /proc/[0-9]*/cmdline; do sleep 1; done\n"
 
 
 def head_pod(site: KubernetesSite) -> Object:
-    """Of Ray's own processes and the driver; no worker is placed on it."""
+    """The pod of Ray's own processes and the driver; no worker is placed on it."""
     size = {"cpu": site.head.cpus, "memory": site.head.memory}
     container = _container("ray-head", site, size, {"memory": site.head.memory})
     container["ports"] = [
@@ -39,10 +40,16 @@ def head_pod(site: KubernetesSite) -> Object:
     return _pod(site, container, with_token=isinstance(site.scheduling, Elastic))
 
 
-def worker_pod(site: KubernetesSite, layout: Layout, memory: str) -> Object:
-    """Of one Ray node with ``layout.per_node`` workers."""
-    cpus = site.workers.cpus_per_gpu * layout.per_node if layout.on_gpus else layout.per_node
-    gpus = {site.gpu_resource: str(layout.per_node)} if layout.on_gpus else {}
+def worker_pod(site: KubernetesSite, size: JobSize, memory: str) -> Object:
+    """The pod of one Ray node.
+
+    Args:
+        site: the cluster.
+        size: the number of its workers, and whether they are on GPUs.
+        memory: its memory, in Kubernetes' notation.
+    """
+    cpus = site.workers.cpus_per_gpu * size.per_node if size.on_gpus else size.per_node
+    gpus = {site.gpu_resource: str(size.per_node)} if size.on_gpus else {}
     # No limit of CPU: it would throttle a worker while cores of its node idle.
     container = _container(
         "ray-worker", site, {"cpu": str(cpus), "memory": memory, **gpus}, {"memory": memory, **gpus}
@@ -50,7 +57,7 @@ def worker_pod(site: KubernetesSite, layout: Layout, memory: str) -> Object:
     container["lifecycle"] = _before_stopping(_AWAIT_DRIVER)
     pod = _pod(site, container)
     tolerations = [toleration.model_dump(exclude_none=True) for toleration in site.tolerations]
-    if layout.on_gpus:
+    if size.on_gpus:
         tolerations.append({"key": site.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
     if site.node_selector:
         pod["spec"]["nodeSelector"] = dict(site.node_selector)
@@ -60,7 +67,7 @@ def worker_pod(site: KubernetesSite, layout: Layout, memory: str) -> Object:
 
 
 def submitter_pod(site: KubernetesSite) -> Object:
-    """It hands the command to Ray and shows what the driver writes; KubeRay fills in what it runs."""
+    """The pod that hands the command to Ray and shows what the driver writes; KubeRay adds its command."""
     container = {
         "name": "ray-job-submitter",
         "image": site.image,
@@ -74,7 +81,7 @@ def submitter_pod(site: KubernetesSite) -> Object:
 
 
 def confined() -> Object:
-    """What "restricted" namespaces ask of every container, and a root that stays as the image has it."""
+    """The security settings that "restricted" namespaces demand, with a read-only root file system."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -83,7 +90,7 @@ def confined() -> Object:
 
 
 def scratch_mounts() -> list[Object]:
-    """All that a container can write to, but for the claim."""
+    """The places a container can write to, apart from the claim."""
     return [{"name": "tmp", "mountPath": "/tmp"}, {"name": "home", "mountPath": HOME}]
 
 
@@ -96,7 +103,7 @@ def _container(name: str, site: KubernetesSite, requests: Object, limits: Object
     env = [
         {"name": "HOME", "value": HOME},
         {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
-        # What is to be waited for is waited for before Ray is told to stop.
+        # The scripts before the stop have waited already.
         {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": "0"},
     ]
     if objects and objects.endpoint_url:
@@ -105,7 +112,7 @@ def _container(name: str, site: KubernetesSite, requests: Object, limits: Object
     container: Object = {
         "name": name,
         "image": site.image,
-        "workingDir": claim.mount_path if claim else HOME,  # where relative paths of the command begin
+        "workingDir": claim.mount_path if claim else HOME,  # relative paths of the command begin here
         "env": env,
         "resources": {"requests": requests, "limits": limits},
         "securityContext": confined(),
@@ -134,7 +141,7 @@ def _pod(site: KubernetesSite, container: Object, with_token: bool = False) -> O
 
 
 def _identity(site: KubernetesSite) -> Object:
-    """Who a pod is: never root."""
+    """The user and group of a pod, which are never root."""
     spec: Object = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,

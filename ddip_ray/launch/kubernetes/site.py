@@ -1,4 +1,4 @@
-"""What a Kubernetes cluster is like, for `ddip-ray launch k8s`."""
+"""The site file of a Kubernetes cluster, for `ddip-ray launch k8s`."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
 
 
 def memory_bytes(quantity: str) -> int:
-    """Of ``4Gi``, as `Memory` allows it."""
+    """The bytes of a quantity such as ``4Gi``, as `Memory` allows it."""
     return int(quantity[:-2]) * _UNITS[quantity[-2:]]
 
 
 class Claim(Site):
-    """A PersistentVolumeClaim that all pods mount: ReadWriteMany when there are several nodes."""
+    """A PersistentVolumeClaim that all pods mount; ReadWriteMany if there are several nodes."""
 
     name: Name
     mount_path: Folder = "/data"
 
 
 class ObjectStore(Site):
-    """``secret`` holds AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, if need be AWS_REGION."""
+    """An S3 store; ``secret`` holds AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_REGION."""
 
     secret: Name
     endpoint_url: Url | None = None
 
 
 class Storage(Site):
-    """Where acquisitions, results and snapshots lie; what a pod keeps for itself is lost with it."""
+    """The place of acquisitions, results and snapshots; files inside a pod are lost with it."""
 
     claim: Claim | None = None
     object_store: ObjectStore | None = None
@@ -60,17 +60,17 @@ class Storage(Site):
 
 
 class Fixed(Site):
-    """All nodes or, where Kueue sees to it (``queue``), none."""
+    """A job with a fixed number of nodes; with ``queue``, Kueue starts all of them or none."""
 
     mode: Literal["fixed"] = "fixed"
-    queue: Label | None = None  # a LocalQueue of the namespace
+    queue: Label | None = None  # name of a LocalQueue in the namespace
 
 
 class Elastic(Site):
-    """Ray's autoscaler asks for nodes while there is work, and gives them back."""
+    """A job whose nodes Ray's autoscaler asks for while there is work, and gives back afterwards."""
 
     mode: Literal["elastic"]
-    min_nodes: int = Field(1, ge=1)  # a run starts on these; on none it would not start at all
+    min_nodes: int = Field(1, ge=1)  # a run starts on these; without any it would not start
     max_nodes: int = Field(ge=1)
 
     @model_validator(mode="after")
@@ -81,7 +81,7 @@ class Elastic(Site):
 
 
 class Toleration(Site):
-    """As Kubernetes has it."""
+    """A toleration, with Kubernetes' own fields."""
 
     key: str | None = None
     operator: Literal["Exists", "Equal"] = "Equal"
@@ -90,14 +90,14 @@ class Toleration(Site):
 
 
 class HeadSize(Site):
-    """Of the pod with Ray's own processes and the driver, through which no volume passes."""
+    """Size of the pod with Ray's own processes and the driver; no volume passes through it."""
 
     cpus: Cpus = "1"
     memory: Memory = "6Gi"
 
 
 class WorkerSize(Site):
-    """Memory is used where the acquisition cannot be opened from here."""
+    """Size of the worker pods; the memory counts where the acquisition cannot be opened from here."""
 
     cpus_per_gpu: int = Field(4, ge=1)
     memory_per_gpu: Memory = "24Gi"
@@ -112,14 +112,14 @@ class KubernetesSite(Site):
     image_pull_secrets: tuple[Name, ...] = ()
     service_account: Name | None = None
     gpu_resource: Resource = "nvidia.com/gpu"
-    node_selector: dict[str, str] = Field(default_factory=dict)  # of workers, as the tolerations
+    node_selector: dict[str, str] = Field(default_factory=dict)  # for worker pods, like the tolerations
     tolerations: tuple[Toleration, ...] = ()
     storage: Storage
     scheduling: Annotated[Fixed | Elastic, Field(discriminator="mode")] = Fixed()
     head: HeadSize = HeadSize()
     workers: WorkerSize = WorkerSize()
     retries: int = Field(2, ge=1, le=20)  # each on a new Ray cluster, from the last snapshot
-    grace_seconds: int = Field(300, ge=30, le=7200)  # for a step and a snapshot
-    keep_seconds: int = Field(60, ge=0)  # the Ray cluster, and its GPUs, after the end
-    user_id: int = Field(1000, ge=1)  # and group: of the image, and of the files on the claim
-    isolate_clusters: bool = False  # takes KubeRay's feature gate RayClusterNetworkPolicy
+    grace_seconds: int = Field(300, ge=30, le=7200)  # enough for a step and a snapshot
+    keep_seconds: int = Field(60, ge=0)  # how long the Ray cluster and its GPUs stay after the end
+    user_id: int = Field(1000, ge=1)  # also the group; in the image, and of the files on the claim
+    isolate_clusters: bool = False  # needs KubeRay's feature gate RayClusterNetworkPolicy

@@ -1,1 +1,1 @@
-"""Computed tomography: projectors, their exact adjoints, filtered back-projection."""
+"""Operators of computed tomography: projectors, their exact adjoints, filtered back-projection."""

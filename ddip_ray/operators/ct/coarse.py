@@ -1,38 +1,61 @@
-"""A scan of larger pixels from fewer views, which misses what the given one misses, counted in pixels."""
+"""The parallel-beam scan of larger pixels that is as undersampled as a given one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ddip_ray.errors import InputError
 from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
-from ddip_ray.operators.ct.parallel_beam import ParallelBeam
 
 _SAME_ANGLE = 1e-6  # radians
 
 
-def downsampled(operator: ParallelBeam, downsampling: int) -> ParallelBeam:
-    """Pixels and detector columns ``downsampling`` times larger, one in as many of the distinct views.
+def coarse_geometry(geometry: ParallelBeamGeometry, downsampling: int) -> ParallelBeamGeometry:
+    """Return the geometry of larger pixels and detector columns, and of fewer views.
 
-    Rows and columns that fill no whole pixel are dropped.
+    Every ``downsampling``-th of the views in distinct directions is kept. An image k times smaller, measured
+    from k times fewer views, lacks the same frequencies in cycles per pixel. Rows and columns that fill no
+    whole pixel are dropped.
+
+    Args:
+        geometry: geometry of the real scan.
+        downsampling: side of the larger pixels in pixels.
+
+    Raises:
+        InputError: fewer than two views would be left, or no pixel or detector column.
     """
-    geometry = operator.geometry
+    views, needed = distinct_views(geometry.angles), 2 * downsampling
+    if len(views) < needed:
+        raise InputError(
+            f"downsampling {downsampling} needs {needed} views from different directions or more, "
+            f"found {len(views)}"
+        )
     ny, nx = geometry.image_shape
-    small = ParallelBeamGeometry(
+    largest = min(ny, nx, geometry.num_detectors)
+    if not 1 <= downsampling <= largest:
+        raise InputError(
+            f"downsampling is {downsampling}, expected 1 to {largest} "
+            f"for slices of {ny} x {nx} pixels and {geometry.num_detectors} detector columns"
+        )
+    return ParallelBeamGeometry(
         image_shape=(ny // downsampling, nx // downsampling),
-        angles=tuple(geometry.angles[v] for v in distinct_views(geometry.angles)[::downsampling]),
+        angles=tuple(geometry.angles[view] for view in views[::downsampling]),
         num_detectors=geometry.num_detectors // downsampling,
         pixel_size=downsampling * geometry.pixel_size,
         detector_spacing=downsampling * geometry.detector_spacing,
         rotation_center=(geometry.rotation_center - (downsampling - 1) / 2) / downsampling,
     )
-    return ParallelBeam(small, device=operator.device, dtype=operator.dtype)
 
 
-def distinct_views(angles: tuple[float, ...]) -> list[int]:
-    """Indices of views in the order of their angles modulo π, one for each direction."""
+def distinct_views(angles: Sequence[float]) -> list[int]:
+    """Return the indices of one view for each direction, sorted by direction.
+
+    Views at θ and θ + π measure the same rays. ``angles`` are in radians.
+    """
     order: list[int] = []
     for view in sorted(range(len(angles)), key=lambda v: angles[v] % math.pi):
         if not order or angles[view] % math.pi - angles[order[-1]] % math.pi > _SAME_ANGLE:
@@ -42,13 +65,14 @@ def distinct_views(angles: tuple[float, ...]) -> list[int]:
     return order
 
 
-def field_of_view(operator: ParallelBeam) -> Tensor:
-    """1 where every view sees the pixel, (y, x); everywhere if the axis lies beside the detector."""
-    g = operator.geometry
-    ny, nx = g.image_shape
-    radius = min(g.rotation_center, g.num_detectors - 1 - g.rotation_center) * g.detector_spacing
+def field_of_view(geometry: ParallelBeamGeometry) -> Tensor:
+    """Return a mask (y, x) of the pixels that every view sees, boolean.
+
+    All pixels are in it if the rotation axis lies beside the detector, where no pixel is seen by every view.
+    """
+    ny, nx = geometry.image_shape
+    columns = min(geometry.rotation_center, geometry.num_detectors - 1 - geometry.rotation_center)
+    radius = columns * geometry.detector_spacing
     y, x = torch.arange(ny) - (ny - 1) / 2, torch.arange(nx) - (nx - 1) / 2
-    seen = torch.hypot(y[:, None], x) * g.pixel_size <= radius
-    if not seen.any():
-        seen = torch.ones_like(seen)
-    return seen.to(operator.dtype).to(operator.device)
+    seen = torch.hypot(y[:, None], x) * geometry.pixel_size <= radius
+    return seen if bool(seen.any()) else torch.ones_like(seen)

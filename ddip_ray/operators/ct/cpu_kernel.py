@@ -1,9 +1,9 @@
-"""Matrix-free projector for CPUs: slices innermost, one set of weights serves a tile of them.
+"""A matrix-free projector for CPUs, which computes each weight once for a tile of slices.
 
-Memory layout is (y, x, z) and (view, detector, z). A tile of slices is packed into a
-contiguous buffer with zeros around each row (so the inner loops need no bounds checks) and up to a
-whole number of vectors (so there is no remainder). Both directions are gathers: no atomics,
-and each output is one sum in a fixed order, whatever the batch and the number of threads.
+Memory layout is (y, x, z) and (view, detector, z). A tile of slices is packed into a contiguous buffer, with
+zeros around each row, so that the inner loops need no bounds checks, and up to a whole number of vectors, so
+that there is no remainder. Both directions are gathers without atomics. Each output is one sum in a fixed
+order, whatever the batch and the number of threads.
 """
 
 # ruff: noqa: PLR0917 (compiled kernels take plain arguments, not objects, and not by keyword)
@@ -29,10 +29,15 @@ _MAX_TILE = 2 * LANES  # two vectors share a weight; more would push the tile ou
 
 
 def project(table: ViewTable, image: Float, sinogram: Float, num_threads: int) -> None:
-    """Fill ``sinogram: (view, detector, z)`` with the projections of ``image: (y, x, z)``.
+    """Fill ``sinogram`` with the projections of ``image``.
 
-    Only for tables whose hat is one pixel wide along the ray's main axis (``joseph_table``).
-    The image may have any strides; weights are computed in float64, sums in the dtype of the arrays.
+    Weights are computed in float64, sums in the dtype of the arrays.
+
+    Args:
+        table: weights whose hat is one pixel wide along the ray's main axis (`joseph_table`).
+        image: ``(y, x, z)``, of any strides.
+        sinogram: output, ``(view, detector, z)``.
+        num_threads: threads that share the views.
     """
     num_views = table.num_views
     flat = np.abs(table.step_y) > np.abs(table.step_x)  # rays nearer to the x axis: walk along columns
@@ -55,9 +60,13 @@ def project(table: ViewTable, image: Float, sinogram: Float, num_threads: int) -
 
 
 def backproject(table: ViewTable, sinogram: Float, image: Float, num_threads: int) -> None:
-    """Fill ``image: (y, x, z)`` with the weighted sum over the rays near each pixel.
+    """Fill ``image`` with the weighted sum over the rays near each pixel, the transpose of `project`.
 
-    The transpose of ``project`` for the same table. ``sinogram: (view, detector, z)``, any strides.
+    Args:
+        table: weights between pixels and rays.
+        sinogram: ``(view, detector, z)``, of any strides.
+        image: output, ``(y, x, z)``.
+        num_threads: threads that share the rows.
     """
     num_pairs = table.num_tap_pairs
     margin = 2 * int(num_pairs.max())
@@ -168,7 +177,7 @@ def _project_view(
     weight0: Float,
     weight1: Float,
 ) -> None:
-    """Row by row, add to each ray the two pixels it passes between. |step_column| >= |step_row|."""
+    """Add to each ray the two pixels of each row that it passes between; |step_column| >= |step_row|."""
     width = columns + 2 * _IMAGE_MARGIN
     per_column = 1.0 / step_column
     for row in range(rows):
@@ -208,7 +217,7 @@ def _backproject_rows(
     row1: int,
     image: Float,
 ) -> None:
-    """For each pixel of the rows, sum over views the rays under its hat, two neighbours at a time."""
+    """Sum at each pixel of the rows the rays under its hat, two neighbours at a time."""
     nx, num_slices = image.shape[1], image.shape[2]
     acc = np.empty(nx * lanes, dtype=image.dtype)
     index = np.empty(nx, dtype=np.int64)

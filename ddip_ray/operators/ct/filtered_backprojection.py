@@ -1,10 +1,10 @@
-"""Filtered back-projection: a quick quantitative reconstruction, and A_dagger in all but name."""
+"""Filtered back-projection, the direct inverse of the parallel-beam transform."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ddip_ray.numerics.threads import one_thread
 from ddip_ray.operators.base import check_shape
-from ddip_ray.operators.ct.parallel_beam import ParallelBeam
 from ddip_ray.operators.ct.view_table import interpolation_table
+
+if TYPE_CHECKING:
+    from ddip_ray.operators.ct.parallel_beam import ParallelBeam
 
 FilterName = Literal["ram-lak", "shepp-logan", "cosine", "hamming", "hann"]
 
@@ -27,27 +29,27 @@ _WINDOWS: dict[str, Callable[[Tensor], Tensor]] = {
     "hann": lambda f: 0.5 + 0.5 * torch.cos(2 * math.pi * f),
 }
 
-_MISSING_WEDGE = 5.0  # a gap this many times the median gap was not measured, however sparse the views
+_MISSING_WEDGE = 5.0  # a gap wider than this multiple of the median gap is a missing wedge
 
 
-def filtered_backprojection(operator: ParallelBeam, y: Tensor, filter_name: FilterName = "ram-lak") -> Tensor:
-    """Ramp-filter each view and smear it back, in units of the image (1/length of ``pixel_size``).
+def filtered_backprojection(operator: ParallelBeam, y: Tensor, filter_name: str = "ram-lak") -> Tensor:
+    """Filter each view with a ramp and back-project it; the result is in the unit of the image.
 
     Angles may be in any order and spacing, over 180° or more; a missing wedge (limited angle)
-    contributes nothing. Not differentiable: a start image, not part of a solver.
+    contributes nothing.
 
     Args:
-        operator: geometry, device and dtype; its adjoint is not used.
-        y: line integrals ``(z, view, detector)``.
-        filter_name: window on the ramp; from sharp to smooth as listed in ``FilterName``.
+        operator: projector whose geometry, device and dtype are used; its adjoint is not.
+        y: line integrals, ``(z, view, detector)``.
+        filter_name: window on the ramp, one of ``FilterName``, listed from sharp to smooth.
 
     Returns:
-        ``(z, y, x)``.
+        Images, ``(z, y, x)``; not differentiable.
 
     Raises:
         ValueError: wrong shape, or a filter name that does not exist.
 
-    Source: Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), ch. 3.3.
+    Source: Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), chapter 3.3.
     """
     check_shape("filtered_backprojection(y)", y.shape, operator.measurement_shape)
     if filter_name not in _WINDOWS:
@@ -56,11 +58,11 @@ def filtered_backprojection(operator: ParallelBeam, y: Tensor, filter_name: Filt
         )
     filtered = ramp_filter(y.detach(), operator.geometry.detector_spacing, filter_name)
     table = interpolation_table(operator.geometry, angular_weights(operator.geometry.angles))
-    return operator._backproject(filtered, table)
+    return operator.backproject(filtered, table)
 
 
-def ramp_filter(y: Tensor, detector_spacing: float, filter_name: FilterName) -> Tensor:
-    """Convolve each row with the band-limited ramp. ``y: (..., detector)``, same shape out."""
+def ramp_filter(y: Tensor, detector_spacing: float, filter_name: str) -> Tensor:
+    """Return ``y: (..., detector)`` with each row convolved by the band-limited ramp, in the same shape."""
     num_detectors = y.shape[-1]
     # Twice the length, so that the ends do not see each other around the circle.
     size = 2 ** math.ceil(math.log2(2 * num_detectors))
@@ -71,11 +73,11 @@ def ramp_filter(y: Tensor, detector_spacing: float, filter_name: FilterName) -> 
     return filtered[..., :num_detectors]
 
 
-def ramp_response(size: int, filter_name: FilterName) -> Tensor:
-    """Transfer function of the windowed ramp at unit spacing, ``(size // 2 + 1,)`` float64.
+def ramp_response(size: int, filter_name: str) -> Tensor:
+    """Return the transfer function of the windowed ramp at unit spacing, ``(size // 2 + 1,)`` float64.
 
-    Transformed from its samples in space: a ramp sampled in frequency would be zero at f = 0 and
-    lower the whole image (Kak and Slaney, eq. 61).
+    It is the Fourier transform of the ramp's samples in space. A ramp sampled in frequency would be zero at
+    f = 0 and lower the whole image (Kak and Slaney, equation 61).
     """
     n = torch.fft.fftfreq(size, d=1 / size, dtype=torch.float64)
     kernel = torch.where(n.remainder(2) == 1, -1 / (math.pi * n.clamp(min=1.0).where(n > 0, n)) ** 2, 0.0)
@@ -85,11 +87,11 @@ def ramp_response(size: int, filter_name: FilterName) -> Tensor:
 
 
 def angular_weights(angles: Sequence[float]) -> NDArray[np.float64]:
-    """The share of the half turn that each view stands for, ``(view,)`` in radians.
+    """Return the part of the half turn that each view stands for, ``(view,)`` in radians.
 
-    Half the gap to either neighbour on the circle of directions (θ and θ + 180° see the same rays).
-    A gap wider than 5 times the median is a wedge that nobody measured: the views at its
-    edges count as if the spacing went on, or a limited-angle scan would consist of two views.
+    It is half the gap to either neighbour on the circle of directions (θ and θ + 180° see the same rays).
+    A gap wider than 5 times the median is a missing wedge. The views at its edges count as if the spacing
+    continued; else the two of them would have nearly all the weight.
     """
     directions = np.asarray(angles, dtype=np.float64) % np.pi
     order = np.argsort(directions, kind="stable")

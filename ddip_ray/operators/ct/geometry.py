@@ -1,4 +1,4 @@
-"""Parallel-beam geometry: a frozen value, safe to ship to workers and to write to a file."""
+"""The geometry of a parallel-beam scan, as a frozen value that can be pickled and written to a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ddip_ray.errors import InputError
 
 @dataclass(frozen=True)
 class ParallelBeamGeometry:
-    """Where the rays of a parallel-beam scan go.
+    """The positions of pixels, views and detector columns in a parallel-beam scan.
 
     Axes: column index grows along +x (right); row 0 is on top, so the row index grows along
     **−y**. The origin is the image centre, ``((ny − 1) / 2, (nx − 1) / 2)``, and the rotation
@@ -68,7 +68,18 @@ class ParallelBeamGeometry:
         pixel_size: float = 1.0,
         detector_spacing: float | None = None,
     ) -> ParallelBeamGeometry:
-        """The geometry whose axis hits the middle of the detector; the spacing defaults to the pixel size."""
+        """Return the geometry whose rotation axis hits the middle of the detector.
+
+        Args:
+            image_shape: ``(ny, nx)`` of a slice.
+            angles: one angle for each view, radians, in any order.
+            num_detectors: detector columns.
+            pixel_size: side of the square pixel, in any unit of length.
+            detector_spacing: distance between detector columns, same unit; None: ``pixel_size``.
+
+        Raises:
+            InputError: a value that makes no scan.
+        """
         return cls(
             image_shape=image_shape,
             angles=tuple(angles),
@@ -78,8 +89,43 @@ class ParallelBeamGeometry:
             rotation_center=(num_detectors - 1) / 2,
         )
 
+    @classmethod
+    def equispaced(
+        cls,
+        image_shape: tuple[int, int],
+        num_views: int,
+        *,
+        start_deg: float = 0.0,
+        range_deg: float = 180.0,
+        num_detectors: int | None = None,
+        pixel_size: float = 1.0,
+        detector_spacing: float | None = None,
+    ) -> ParallelBeamGeometry:
+        """Return the geometry of equally spaced views and a centred rotation axis.
+
+        Args:
+            image_shape: ``(ny, nx)`` of a slice.
+            num_views: number of views.
+            start_deg: angle of the first view in degrees.
+            range_deg: angular range in degrees, whose end is left out; 180 measures every direction once.
+            num_detectors: detector columns; None: enough to see the whole image from every view.
+            pixel_size: side of the square pixel, in any unit of length.
+            detector_spacing: distance between detector columns, same unit; None: ``pixel_size``.
+
+        Raises:
+            InputError: a value that makes no scan.
+        """
+        if num_views < 1:
+            raise InputError(f"ParallelBeamGeometry: num_views is {num_views}, expected at least 1")
+        spacing = pixel_size if detector_spacing is None else detector_spacing
+        if num_detectors is None:
+            num_detectors = math.ceil(math.hypot(*image_shape) * pixel_size / spacing)
+        angles = [math.radians(start_deg + range_deg * view / num_views) for view in range(num_views)]
+        return cls.centered(image_shape, angles, num_detectors, pixel_size, spacing)
+
     @property
     def num_views(self) -> int:
+        """Number of views."""
         return len(self.angles)
 
 

@@ -1,20 +1,26 @@
-"""Directions that no view covers, and the turns of an image that bring them where views are."""
+"""Directions that no view measures, and the rotations that turn them onto measured ones."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import median
 
 from ddip_ray.operators.ct.coarse import distinct_views
 
-_SLACK_DEG = 5  # so much more overlap than the least is no reason to lose a turn
+_SLACK_DEG = 5  # overlap above the smallest one that does not rule a rotation out
 
 
-def turns_off_the_wedge(angles: tuple[float, ...]) -> list[int]:
-    """Turns in whole degrees, of 0 to 179, that lay the unseen directions on seen ones as far as possible.
+def rotations_off_the_wedge(angles: Sequence[float]) -> list[int]:
+    """Return the rotations in whole degrees, 0 to 179, that turn unmeasured directions onto measured ones.
 
-    A view at θ (of ``angles``, radians) sees the frequencies of direction θ. A direction is unseen if the
-    nearest view is farther away than neighbouring directions usually are; where none is, every turn will do.
+    Rotations that leave the least overlap of the unmeasured directions with themselves are returned, with
+    some slack. A view at θ measures the frequencies of direction θ. A direction counts as unmeasured if the
+    nearest view is farther away than the median distance between neighbouring views. If no direction is
+    unmeasured, all rotations are returned.
+
+    Args:
+        angles: view angles in radians.
     """
     views = [math.degrees(angles[view]) % 180 for view in distinct_views(angles)]
     usual = median(later - view for view, later in zip(views, [*views[1:], views[0] + 180], strict=True))
@@ -24,5 +30,5 @@ def turns_off_the_wedge(angles: tuple[float, ...]) -> list[int]:
 
 
 def _between(a: float, b: float) -> float:
-    """Degrees between two directions, at most 90."""
+    """Return the angle between two directions in degrees, at most 90."""
     return abs((a - b + 90) % 180 - 90)

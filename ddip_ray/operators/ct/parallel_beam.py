@@ -2,56 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import math
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ddip_ray.numerics.autograd import linear
-from ddip_ray.operators.base import check_shape
+from ddip_ray.operators.base import LinearOperator
+from ddip_ray.operators.coarse_scan import CoarseScan
 from ddip_ray.operators.ct import cpu_kernel
+from ddip_ray.operators.ct.coarse import coarse_geometry, field_of_view
+from ddip_ray.operators.ct.filtered_backprojection import filtered_backprojection
 from ddip_ray.operators.ct.geometry import ParallelBeamGeometry
+from ddip_ray.operators.ct.missing_wedge import rotations_off_the_wedge
 from ddip_ray.operators.ct.sparse_matrix import MatrixShape, StreamedMatrix, WholeMatrix, matrix_bytes
 from ddip_ray.operators.ct.view_table import ViewTable, joseph_table
+from ddip_ray.operators.evenly_spread import evenly_spread
 
 Backend = Literal["cpu_kernel", "sparse", "streamed"]
 
 _BUILD_BYTES = 512 * 2**20  # temporaries while a block of a sparse matrix is built
 
 
-class ParallelBeam:
-    """Line integrals of slices along the rays of a parallel-beam scan (Joseph's projector).
+class ParallelBeam(LinearOperator):
+    """Line integrals of slices along the rays of a parallel-beam scan.
 
-    ``forward`` gives integrals in the unit of ``geometry.pixel_size``; ``adjoint`` is its transpose.
-    Both are differentiable, and take and give ``(z, ...)`` tensors of any strides. Results are
-    slice-innermost in memory (a permuted view of (y, x, z)): this is what the kernels read
-    without a copy, so an iterative solver that feeds results back stays in the fast layout.
+    The projector is Joseph's (An Improved Algorithm for Reprojecting Rays through Pixel Images, IEEE
+    Transactions on Medical Imaging 1982, doi:10.1109/TMI.1982.4307572). ``forward`` maps ``(z, y, x)`` to
+    ``(z, view, detector)``, in the unit of length of ``geometry.pixel_size``.
 
-    Back-ends, all with the same weights:
+    Tensors may have any strides. Results are slice-innermost in memory (a permuted view of (y, x, z)). The
+    kernels read this layout without a copy, so an iterative solver that feeds results back stays fast.
 
-    - ``cpu_kernel``: matrix-free, any size. The result of a slice does not depend on the number of
-      slices in the call, its place among them, or the number of threads: not in a single bit.
+    There are three back-ends, all with the same weights:
+
+    - ``cpu_kernel``: matrix-free, any size. The bits of a slice's result do not depend on the number of
+      slices in the call, its place among them, or the number of threads.
     - ``sparse``: CSR matrix and its transpose on the device.
-    - ``streamed``: the CSR matrix of a few views at a time, rebuilt at each call; for what does not fit.
+    - ``streamed``: the CSR matrix of a few views at a time, rebuilt at each call, for matrices that do not
+      fit.
 
-    Pickling ships geometry, device, dtype and the request; matrices are rebuilt on first use.
+    Pickling ships geometry, device, dtype and the requested back-end; matrices are rebuilt on first use.
 
     Args:
-        geometry: where the rays go.
-        device: where tensors live.
-        dtype: float32 or float64, of tensors and sums (weights are computed in float64).
+        geometry: image, view angles and detector.
+        device: device of images and sinograms.
+        dtype: float32 or float64, for tensors and sums; weights are computed in float64.
         backend: one of the above, or "auto": ``cpu_kernel`` on a CPU, else ``sparse`` if the matrices
             fit in the budget, else ``streamed``.
-        memory_budget: bytes that "auto" grants the matrices; default half of the free device memory.
+        memory_budget: bytes that "auto" grants the matrices; None: half of the free device memory.
 
     Attributes:
-        backend: the back-end chosen (on a GPU "auto" chooses at first use).
+        geometry: image, view angles and detector.
 
     Raises:
         ValueError: unknown back-end or dtype, ``cpu_kernel`` off the CPU, and at calls a tensor of
             wrong shape, dtype or device.
     """
+
+    direct_method: ClassVar[str | None] = "fbp"
 
     def __init__(
         self,
@@ -61,9 +70,9 @@ class ParallelBeam:
         backend: Backend | Literal["auto"] = "auto",
         memory_budget: int | None = None,
     ) -> None:
+        sinogram_shape = (geometry.num_views, geometry.num_detectors)
+        super().__init__(geometry.image_shape, sinogram_shape, dtype=dtype, device=device)
         self.geometry = geometry
-        self.device = torch.device(device)
-        self.dtype = dtype
         self._requested: Backend | Literal["auto"] = backend
         self._memory_budget = memory_budget
         # Built on first use, never shipped.
@@ -79,54 +88,90 @@ class ParallelBeam:
         if backend == "cpu_kernel" and self.device.type != "cpu":
             raise ValueError(f"ParallelBeam: backend cpu_kernel runs on the CPU, got device {self.device}")
 
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """(y, x) of a slice."""
-        return self.geometry.image_shape
+    @classmethod
+    def equispaced(
+        cls,
+        image_shape: tuple[int, int],
+        num_views: int,
+        *,
+        start_deg: float = 0.0,
+        range_deg: float = 180.0,
+        num_detectors: int | None = None,
+        pixel_size: float = 1.0,
+        detector_spacing: float | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        backend: Backend | Literal["auto"] = "auto",
+    ) -> ParallelBeam:
+        """Return the projector of a scan with equally spaced views and a centred rotation axis.
 
-    @property
-    def measurement_shape(self) -> tuple[int, int]:
-        """(view, detector) of a slice's sinogram."""
-        return (self.geometry.num_views, self.geometry.num_detectors)
+        Args:
+            image_shape: ``(y, x)`` of a slice in pixels.
+            num_views: number of views.
+            start_deg: angle of the first view in degrees.
+            range_deg: angular range in degrees, whose end is left out; below 180 the scan has a missing
+                wedge.
+            num_detectors: detector columns; None: enough to see the whole image from every view.
+            pixel_size: side of a pixel in any unit of length, in which line integrals are then measured.
+            detector_spacing: distance between detector columns in the same unit; None: ``pixel_size``.
+            device: device of images and sinograms.
+            dtype: float32 or float64.
+            backend: as for the class.
+
+        Raises:
+            InputError: a value that makes no scan.
+        """
+        geometry = ParallelBeamGeometry.equispaced(
+            image_shape,
+            num_views,
+            start_deg=start_deg,
+            range_deg=range_deg,
+            num_detectors=num_detectors,
+            pixel_size=pixel_size,
+            detector_spacing=detector_spacing,
+        )
+        return cls(geometry, device=device, dtype=dtype, backend=backend)
 
     @property
     def backend(self) -> Backend:
-        """The back-end in use."""
+        """The back-end in use; "auto" chooses at first use."""
         if self._chosen is None:
             self._chosen = self._choose_backend()
         return self._chosen
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Line integrals. ``x: (z, y, x)`` to ``(z, view, detector)``."""
-        self._check("forward(x)", x, self.image_shape)
-        return linear(x, self._project, self._backproject)
+    def hold_out(self, share: float, seed: int) -> Tensor:
+        """Return a mask (view, 1) that holds out whole views, evenly spread."""
+        num_views = self.measurement_shape[0]
+        kept = torch.ones(num_views, 1)
+        kept[evenly_spread(num_views, share, seed)] = 0
+        return kept
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Transpose of ``forward``. ``y: (z, view, detector)`` to ``(z, y, x)``."""
-        self._check("adjoint(y)", y, self.measurement_shape)
-        return linear(y, self._backproject, self._project)
+    def coarse_scan(self, downsampling: int) -> CoarseScan:
+        """Return the scan of larger pixels and detector columns from fewer views."""
+        geometry = coarse_geometry(self.geometry, downsampling)
+        operator = ParallelBeam(geometry, device=self.device, dtype=self.dtype)
+        return CoarseScan(
+            operator,
+            field_of_view(geometry).to(self.dtype).to(self.device),
+            rotations_off_the_wedge(self.geometry.angles),
+            # Larger pixels average noise, fewer views do not.
+            downsampling * math.sqrt(geometry.num_views / self.geometry.num_views),
+        )
 
-    def of_slices(self, rows: Sequence[int]) -> ParallelBeam:
-        """Itself: slices are alike."""
-        return self
+    def direct_inverse(self, y: Tensor, filter_name: str | None = None) -> Tensor:
+        """Return the filtered back-projection of ``y``, with the plain ramp or its window ``filter_name``."""
+        return filtered_backprojection(self, y, filter_name or "ram-lak")
 
     def __repr__(self) -> str:
+        """Return shapes, device, dtype and the requested back-end."""
         return (
             f"ParallelBeam(image_shape={self.image_shape}, measurement_shape={self.measurement_shape}, "
             f"device={str(self.device)!r}, dtype={self.dtype}, backend={self._requested!r})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
+        """Return everything but what is rebuilt on first use."""
         return {**self.__dict__, "_chosen": None, "_table": None, "_matrix": None}
-
-    def _check(self, method: str, tensor: Tensor, expected: tuple[int, int]) -> None:
-        check_shape(f"ParallelBeam.{method}", tensor.shape, expected)
-        if tensor.dtype != self.dtype:
-            raise ValueError(f"ParallelBeam.{method}: expected dtype {self.dtype}, got {tensor.dtype}")
-        if tensor.device.type != self.device.type:
-            raise ValueError(
-                f"ParallelBeam.{method}: expected a tensor on {self.device}, got {tensor.device}"
-            )
 
     def _choose_backend(self) -> Backend:
         if self._requested != "auto":
@@ -140,7 +185,7 @@ class ParallelBeam:
         return "sparse" if fits else "streamed"
 
     def _matrix_shape(self) -> MatrixShape:
-        return MatrixShape(*self.image_shape, self.geometry.num_detectors, self.dtype, self.device)
+        return MatrixShape(*self.geometry.image_shape, self.geometry.num_detectors, self.dtype, self.device)
 
     def _joseph(self) -> ViewTable:
         if self._table is None:
@@ -153,7 +198,7 @@ class ParallelBeam:
             self._matrix = kind(self._joseph(), self._matrix_shape(), _BUILD_BYTES)
         return self._matrix
 
-    def _project(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor) -> Tensor:
         innermost = x.permute(1, 2, 0)  # (y, x, z): the memory order that kernels want
         if self.backend == "cpu_kernel":
             sinogram = x.new_empty(*self.measurement_shape, x.shape[0])
@@ -164,18 +209,29 @@ class ParallelBeam:
             sinogram = self._joseph_matrix().project(columns).view(*self.measurement_shape, x.shape[0])
         return sinogram.permute(2, 0, 1)
 
-    def _backproject(self, y: Tensor, table: ViewTable | None = None) -> Tensor:
-        """Weighted sum of rays at each pixel: the adjoint, or another table's (FBP has its own)."""
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.backproject(y, self._joseph())
+
+    def backproject(self, y: Tensor, table: ViewTable) -> Tensor:
+        """Return the weighted sum over rays at each pixel; the adjoint and FBP differ by their ``table``.
+
+        Args:
+            y: sinogram, ``(z, view, detector)``.
+            table: weights between pixels and rays.
+
+        Returns:
+            Images, ``(z, y, x)``; not differentiable.
+        """
         innermost = y.permute(1, 2, 0)
         if self.backend == "cpu_kernel":
             image = y.new_empty(*self.image_shape, y.shape[0])
             num_threads = torch.get_num_threads()
-            cpu_kernel.backproject(table or self._joseph(), innermost.numpy(), image.numpy(), num_threads)
+            cpu_kernel.backproject(table, innermost.numpy(), image.numpy(), num_threads)
         else:
             columns = innermost.flatten(0, 1).contiguous()
             matrix = (
                 self._joseph_matrix()
-                if table is None
+                if table is self._table
                 else StreamedMatrix(table, self._matrix_shape(), _BUILD_BYTES)  # used once: not worth keeping
             )
             image = matrix.backproject(columns).view(*self.image_shape, y.shape[0])

@@ -1,8 +1,8 @@
-"""The same projector as torch.sparse CSR matrices, for devices without our CPU kernel.
+"""The projector as torch.sparse CSR matrices, for devices without our CPU kernel.
 
-Rows of the matrix are rays (view-major), columns are pixels (row-major). Matrices are built on
-the device from a ``ViewTable``: kept whole with their transpose (``WholeMatrix``), or built
-for a block of views, applied and dropped (``StreamedMatrix``) when the whole would not fit.
+Rows of the matrix are rays (view-major), columns are pixels (row-major). Matrices are built on the device
+from a ``ViewTable``. They are kept whole with their transpose (``WholeMatrix``) or, if they would not fit,
+built for a block of views, applied and dropped (``StreamedMatrix``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BUILD_BYTES_PER_TAP = 64  # float64 and int64 temporaries and the sort, while a
 
 @dataclass(frozen=True)
 class MatrixShape:
-    """What a view table does not say: image and detector size, and where and how to store weights."""
+    """Image and detector size of a matrix, and dtype and device of its weights."""
 
     ny: int
     nx: int
@@ -32,11 +32,12 @@ class MatrixShape:
 
     @property
     def num_pixels(self) -> int:
+        """Number of columns."""
         return self.ny * self.nx
 
 
 def matrix_bytes(table: ViewTable, shape: MatrixShape) -> int:
-    """Bytes of the whole CSR matrix and its transpose, from above."""
+    """Return an upper bound of the bytes of the whole CSR matrix and its transpose."""
     num_weights = shape.num_pixels * float(np.ceil(2 * table.half_width).sum())
     item = torch.empty((), dtype=shape.dtype).element_size()
     index = 4 if num_weights < 2**31 else 8
@@ -45,7 +46,13 @@ def matrix_bytes(table: ViewTable, shape: MatrixShape) -> int:
 
 
 class WholeMatrix:
-    """The CSR matrix of all views and its transpose, both kept."""
+    """The CSR matrix of all views and its transpose, both kept.
+
+    Args:
+        table: weights between pixels and rays.
+        shape: size, dtype and device of the matrix.
+        build_bytes: bytes of temporaries while it is built.
+    """
 
     def __init__(self, table: ViewTable, shape: MatrixShape, build_bytes: int) -> None:
         self._backward = _concatenate(
@@ -62,16 +69,22 @@ class WholeMatrix:
         )
 
     def project(self, image: Tensor) -> Tensor:
-        """``image: (pixel, z)`` to ``(ray, z)``."""
+        """Return the sinogram (ray, z) of ``image: (pixel, z)``."""
         return self._forward @ image
 
     def backproject(self, sinogram: Tensor) -> Tensor:
-        """``sinogram: (ray, z)`` to ``(pixel, z)``."""
+        """Return the image (pixel, z) of ``sinogram: (ray, z)``."""
         return self._backward @ sinogram
 
 
 class StreamedMatrix:
-    """One block of views at a time, built anew at every application."""
+    """The CSR matrix of one block of views at a time, built anew at every application.
+
+    Args:
+        table: weights between pixels and rays.
+        shape: size, dtype and device of the matrix.
+        build_bytes: bytes of temporaries while a block is built.
+    """
 
     def __init__(self, table: ViewTable, shape: MatrixShape, build_bytes: int) -> None:
         self._table = table
@@ -84,12 +97,12 @@ class StreamedMatrix:
             yield self._table.views(view0, view1), rays
 
     def project(self, image: Tensor) -> Tensor:
-        """``image: (pixel, z)`` to ``(ray, z)``."""
+        """Return the sinogram (ray, z) of ``image: (pixel, z)``."""
         parts = [_weights(table, self._shape).by_ray() @ image for table, _ in self._tables()]
         return torch.cat(parts)
 
     def backproject(self, sinogram: Tensor) -> Tensor:
-        """``sinogram: (ray, z)`` to ``(pixel, z)``."""
+        """Return the image (pixel, z) of ``sinogram: (ray, z)``."""
         image = sinogram.new_zeros(self._shape.num_pixels, sinogram.shape[1])
         for table, rays in self._tables():
             image += _weights(table, self._shape).by_pixel() @ sinogram[rays]
@@ -98,7 +111,7 @@ class StreamedMatrix:
 
 @dataclass(frozen=True)
 class _Weights:
-    """Nonzero weights of a block, ordered by pixel, then ray."""
+    """The nonzero weights of a block, ordered by pixel, then ray."""
 
     pixel: Tensor  # (n,) int64, counted from the block's first pixel
     ray: Tensor  # (n,) int64, counted from the block's first view
@@ -107,17 +120,17 @@ class _Weights:
     num_rays: int
 
     def by_pixel(self) -> Tensor:
-        """CSR (pixel, ray)."""
+        """Return the CSR matrix (pixel, ray)."""
         return _csr(self.pixel, self.ray, self.value, (self.num_pixels, self.num_rays))
 
     def by_ray(self) -> Tensor:
-        """CSR (ray, pixel)."""
+        """Return the CSR matrix (ray, pixel)."""
         ray, order = torch.sort(self.ray, stable=True)
         return _csr(ray, self.pixel[order], self.value[order], (self.num_rays, self.num_pixels))
 
 
 def _weights(table: ViewTable, shape: MatrixShape, row0: int = 0, row1: int | None = None) -> _Weights:
-    """Weights between the image rows row0 ... row1 − 1 and all views of the table."""
+    """Return the weights between the image rows row0 ... row1 − 1 and all views of the table."""
     row1 = shape.ny if row1 is None else row1
     num_taps = int(np.ceil(2 * table.half_width).max())
 
@@ -146,7 +159,7 @@ def _csr(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -> T
 
 
 def _concatenate(blocks: list[Tensor]) -> Tensor:
-    """Stack CSR matrices of equal width."""
+    """Return CSR matrices of equal width stacked into one."""
     starts = [blocks[0].crow_indices()[:1].to(torch.int64)]
     for block in blocks:
         starts.append(starts[-1][-1] + block.crow_indices()[1:].to(torch.int64))
@@ -169,14 +182,14 @@ def _make_csr(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, 
 
 
 def _view_blocks(table: ViewTable, shape: MatrixShape, build_bytes: int) -> list[tuple[int, int]]:
-    """Views to build together within ``build_bytes`` of temporaries; at least one."""
+    """Return blocks of views (start, stop) to build together within ``build_bytes``, one or more each."""
     num_taps = float(np.ceil(2 * table.half_width).max())
     size = max(1, int(build_bytes / (shape.num_pixels * num_taps * _BUILD_BYTES_PER_TAP)))
     return [(v, min(v + size, table.num_views)) for v in range(0, table.num_views, size)]
 
 
 def _blocks(count: int, table: ViewTable, pixels_each: int, build_bytes: int) -> list[tuple[int, int]]:
-    """Image rows to build together, all views at once."""
+    """Return blocks of image rows (start, stop) to build together, for all views at once."""
     num_taps = float(np.ceil(2 * table.half_width).max()) * table.num_views
     size = max(1, int(build_bytes / (pixels_each * num_taps * _BUILD_BYTES_PER_TAP)))
     return [(row, min(row + size, count)) for row in range(0, count, size)]

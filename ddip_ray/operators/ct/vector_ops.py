@@ -1,8 +1,8 @@
-"""Two multiply-adds on 16 slices, spelled out as vector instructions.
+"""Two multiply-adds on 16 slices, written as vector instructions.
 
-Left to the auto-vectoriser, numba's loops come with alias checks and a scalar remainder: two to
-three times slower, and the remainder may round differently. Here every slice goes through
-the same vector instruction, so the bits cannot depend on where in a batch a slice sits.
+The loops that numba vectorises by itself have alias checks and a scalar remainder. They are two to three
+times slower, and the remainder may round differently. Here every slice goes through the same vector
+instruction, so its bits do not depend on its place in a batch.
 """
 
 # ruff: noqa: PLR0917 (the compiler's own calling conventions)
@@ -16,7 +16,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 LANES = 16
-"""Slices handled by one vector operation."""
+"""Number of slices that one vector operation handles."""
 
 # "contract" lets the compiler fuse multiply and add where the machine can; all lanes alike.
 _FLAGS = ("contract",)
@@ -26,7 +26,7 @@ _FLAGS = ("contract",)
 def multiply_add_pair(
     typing_context: Any, acc: Any, i: Any, src: Any, j: Any, weight0: Any, weight1: Any, stride: Any
 ) -> Any:
-    """``acc[i + l] += weight0 · src[j + l] + weight1 · src[j + stride + l]`` for l in 0 ... LANES − 1.
+    """Add ``acc[i + l] += weight0 · src[j + l] + weight1 · src[j + stride + l]`` for l in 0 ... LANES − 1.
 
     ``acc`` and ``src`` are contiguous arrays of one float type; bounds are not checked.
     """

@@ -1,4 +1,4 @@
-"""Five numbers for each view that say all a projector needs to know of the geometry."""
+"""The table of five numbers for each view by which a projector knows its geometry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ViewTable:
-    """Weights between pixels and rays, as a hat function in detector columns.
+    """The weights between pixels and rays, as a hat function in detector columns.
 
     Pixel (iy, ix) projects onto column ``c = offset + step_y · iy + step_x · ix`` of a view, and
     its weight with the ray of column k is ``scale · max(0, 1 − |k − c| / half_width)``.
@@ -30,7 +30,7 @@ class ViewTable:
     scale: Float64
 
     def views(self, start: int, stop: int) -> ViewTable:
-        """The table of the views start ... stop − 1."""
+        """Return the table of the views start ... stop − 1."""
         part = slice(start, stop)
         return ViewTable(
             self.offset[part], self.step_y[part], self.step_x[part], self.half_width[part], self.scale[part]
@@ -38,24 +38,25 @@ class ViewTable:
 
     @property
     def num_views(self) -> int:
+        """Number of views."""
         return len(self.offset)
 
     @property
     def num_tap_pairs(self) -> NDArray[np.int64]:
-        """Pairs of neighbouring columns that cover the hat of a pixel, for each view."""
+        """Number of pairs of neighbouring columns that cover the hat of a pixel, for each view."""
         # At most ceil(2 h) columns lie strictly inside an interval of length 2 h.
         return np.ceil(np.ceil(2 * self.half_width) / 2).astype(np.int64)
 
 
 def joseph_table(geometry: ParallelBeamGeometry) -> ViewTable:
-    """Joseph's projector (doi:10.1109/TMI.1982.4307572).
+    """Return the weights of Joseph's projector (1982, doi:10.1109/TMI.1982.4307572).
 
     Joseph walks along the ray's main axis and interpolates linearly between the two nearest
     pixels of each row (or column). With m = max(|cos θ|, |sin θ|) the ray crosses a row in steps of
     1/m pixels of length, and the distance along the row from ray to pixel is the distance between
-    their projections divided by m. Hence weight = pixel_size/m · max(0, 1 − |s − s0|/(m·pixel_size)): the
-    same hat whether seen from the ray or from the pixel, which is why both directions can
-    be gathers and still be exact adjoints.
+    their projections divided by m. Hence weight = pixel_size/m · max(0, 1 − |s − s0|/(m·pixel_size)).
+    Seen from the ray or from the pixel it is the same hat, so both directions can be gathers and still be
+    exact adjoints.
     """
     step_y, step_x, offset = _projected_pixel_grid(geometry)
     half_width = np.maximum(np.abs(step_y), np.abs(step_x))
@@ -65,9 +66,13 @@ def joseph_table(geometry: ParallelBeamGeometry) -> ViewTable:
 
 
 def interpolation_table(geometry: ParallelBeamGeometry, view_weights: Float64) -> ViewTable:
-    """Weighted sum over views of the linearly interpolated detector reading, as FBP smears back.
+    """Return the weights by which FBP back-projects: linear interpolation between detector columns.
 
-    Not an adjoint of anything here; ``view_weights`` is (view,).
+    They are not those of an adjoint of any projector here.
+
+    Args:
+        geometry: geometry of the scan.
+        view_weights: weight of each view, (view,).
     """
     step_y, step_x, offset = _projected_pixel_grid(geometry)
     return ViewTable(offset, step_y, step_x, np.ones_like(offset), view_weights)

@@ -1,1 +1,1 @@
-"""Magnetic resonance imaging: Fourier sampling, coils, trajectories."""
+"""Operators of magnetic resonance imaging: Fourier sampling, coils, trajectories."""

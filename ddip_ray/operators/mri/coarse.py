@@ -1,4 +1,4 @@
-"""MRI of fewer and larger pixels, as much undersampled as the given one, in the same way."""
+"""Masks, trajectories and maps of an MRI scan of larger pixels that is as undersampled as a given one."""
 
 from __future__ import annotations
 
@@ -6,58 +6,44 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddip_ray.operators.mri.cartesian import Sense
-from ddip_ray.operators.mri.noncartesian import NonCartesianSense
+from ddip_ray.errors import InputError
 from ddip_ray.operators.mri.trajectory import fewer_readouts
 
 _SEED = 0  # of the choice among points
 
 
-def downsampled_sense(operator: Sense, downsampling: int) -> Sense:
-    """Pixels ``downsampling`` times larger over the same field of view, with as large a share of samples.
-
-    Lines: every ``downsampling``-th one, at so many times smaller a frequency: as far apart as they were.
-    Points: one of each block of as many by as many, drawn once. Rows and columns that fill no whole pixel are
-    dropped. The operator must be alike for all slices.
-    """
-    if operator.num_slices is not None:
-        raise ValueError("downsampled_sense: expected one mask and one set of maps for all slices")
-    mask, maps, k = operator.sampling_mask[0, 0], operator.sensitivity_maps[0], downsampling
-    return Sense(_downsampled_mask(mask, k), _downsampled_maps(maps, k))
-
-
-def downsampled_noncartesian(operator: NonCartesianSense, downsampling: int) -> NonCartesianSense:
-    """`downsampled_sense` along a trajectory: what lies within the larger pixels' reach of frequencies.
-
-    As many samples a pixel are kept (`fewer_readouts`): of spokes so many times fewer, of spirals, which
-    spend fewer samples within reach, hardly fewer.
-    """
-    if operator.num_slices is not None:
-        raise ValueError(
-            "downsampled_noncartesian: expected one trajectory and one set of maps for all slices"
+def check_downsampling(downsampling: int, image_shape: tuple[int, ...]) -> None:
+    """Raise InputError unless slices of ``image_shape`` have at least one of the larger pixels."""
+    largest = min(image_shape)
+    if not 1 <= downsampling <= largest:
+        ny, nx = image_shape
+        raise InputError(
+            f"downsampling is {downsampling}, expected 1 to {largest} for slices of {ny} x {nx} pixels"
         )
-    k, path = downsampling, downsampling * operator.trajectory[0]
-    farthest = operator.trajectory.norm(dim=-1).max() + 1e-6  # a disc of frequencies stays one
-    within = (path.abs() <= 0.5).all(-1) & (path.norm(dim=-1) <= farthest)
-    within = within & (operator.sampling_mask[0, 0] > 0).to(within.device)
-    wanted = float(operator.sampling_mask.sum()) / k**2  # as many a pixel
-    kept = min(len(path), max(1, round(wanted / max(1.0, float(within.sum(1).double().mean())))))
-    chosen = torch.from_numpy(fewer_readouts(path.cpu().numpy(), kept))
-    maps = _downsampled_maps(operator.sensitivity_maps[0], k)
-    return NonCartesianSense(path[chosen], maps, within[chosen])
 
 
-def _downsampled_maps(maps: Tensor, k: int) -> Tensor:
+def coarse_maps(maps: Tensor, k: int) -> Tensor:
+    """Return sensitivity maps (coil, y, x) averaged over k x k pixels and normalised."""
     pooled = torch.complex(*(functional.avg_pool2d(part, k) for part in (maps.real, maps.imag)))
     total = pooled.abs().square().sum(0).sqrt()
     return pooled / torch.where(total > 0, total, 1.0)
 
 
-def _downsampled_mask(mask: Tensor, k: int) -> Tensor:
+def coarse_mask(mask: Tensor, k: int) -> Tensor:
+    """Return a mask for pixels k times larger that takes the same share of samples.
+
+    Line patterns: every k-th line is kept and its frequency divided by k, so that the spacing in samples
+    stays. Point patterns: one random sample from each block of k x k. Rows and columns that fill no whole
+    pixel are dropped.
+
+    Args:
+        mask: 1 where a sample is taken and 0 elsewhere, (ky, kx).
+        k: side of the larger pixels in pixels.
+    """
     ny, nx = mask.shape
     for lines, size, axis in ((mask[:, 0], ny, 1), (mask[0], nx, 0)):
         if bool((mask == lines.unsqueeze(axis)).all()):
-            return _downsampled_lines(lines, size // k, k).unsqueeze(axis).expand(ny // k, nx // k).clone()
+            return _coarse_lines(lines, size // k, k).unsqueeze(axis).expand(ny // k, nx // k).clone()
     # The small k-space's sample q stands for the large one's k q to k q + k − 1, counted from the centre.
     rows, columns = (k * (torch.arange(n // k) - n // k // 2) + n // 2 for n in (ny, nx))
     generator = torch.Generator().manual_seed(_SEED)
@@ -66,8 +52,33 @@ def _downsampled_mask(mask: Tensor, k: int) -> Tensor:
     return mask[chosen[0].to(mask.device), chosen[1].to(mask.device)]
 
 
-def _downsampled_lines(lines: Tensor, size: int, k: int) -> Tensor:
-    """0 or 1 of each line, (size,)."""
+def coarse_trajectory(trajectory: Tensor, mask: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the readouts, and the mask of their samples, that pixels k times larger are measured by.
+
+    Samples within the frequencies that the larger pixels resolve are kept, and the number of readouts
+    (`fewer_readouts`) that gives the same number of samples per pixel. For spokes this is one in k. Spirals
+    have fewer samples there and keep nearly all their arms.
+
+    Args:
+        trajectory: cycles per pixel, (readout, sample, 2).
+        mask: 1 where a sample is taken and 0 elsewhere, (readout, sample).
+        k: side of the larger pixels in pixels.
+
+    Returns:
+        Trajectory (readout, sample, 2) in cycles per larger pixel, and mask (readout, sample), boolean.
+    """
+    path = k * trajectory
+    farthest = trajectory.norm(dim=-1).max() + 1e-6  # a disc of frequencies stays one
+    within = (path.abs() <= 0.5).all(-1) & (path.norm(dim=-1) <= farthest)
+    within = within & (mask > 0).to(within.device)
+    wanted = float(mask.sum()) / k**2
+    kept = min(len(path), max(1, round(wanted / max(1.0, float(within.sum(1).double().mean())))))
+    chosen = torch.from_numpy(fewer_readouts(path.cpu().numpy(), kept))
+    return path[chosen], within[chosen]
+
+
+def _coarse_lines(lines: Tensor, size: int, k: int) -> Tensor:
+    """Return 0 or 1 for each of the ``size`` lines."""
     taken = torch.nonzero(lines)[:, 0] - len(lines) // 2
     first = int((taken < 0).sum()) % k  # so that the line at the centre stays
     places = taken[first::k].div(k, rounding_mode="floor") + size // 2

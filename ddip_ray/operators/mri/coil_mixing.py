@@ -1,4 +1,4 @@
-"""Combinations of coils: with white noise, and fewer."""
+"""Linear combinations of coils: noise whitening and coil compression."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LEAST_VARIANCE = 1e-6  # of the largest: less is a coil that is not connected
 
 
 def whitening(covariance: NDArray[np.complex128]) -> NDArray[np.complex64]:
-    """The matrix (coil, coil) after which all coils have the mean of the variances, and no covariance."""
+    """Return the matrix (coil, coil) that gives all coils the mean variance and removes covariances."""
     values, vectors = np.linalg.eigh(covariance)
     mean = float(values.mean())
     if mean <= 0:
@@ -21,9 +21,10 @@ def whitening(covariance: NDArray[np.complex128]) -> NDArray[np.complex64]:
 
 
 def compression(y: NDArray[np.complex64], num_coils: int) -> tuple[NDArray[np.complex64], float]:
-    """Orthonormal combinations (num_coils, coil) with the most energy, and the share of it they keep.
+    """Return the orthonormal combinations (num_coils, coil) with the most energy, and their share of it.
 
-    Principal components, as in Buehrer et al. (2007, doi:10.1002/mrm.21237).
+    They are the principal components, as in Buehrer et al. (Array Compression for MRI with Large Coil Arrays,
+    Magnetic Resonance in Medicine 2007, doi:10.1002/mrm.21237). ``y`` is (z, coil, ky, kx).
     """
     flat = np.moveaxis(y, 1, 0).reshape(y.shape[1], -1).astype(np.complex128)
     values, vectors = np.linalg.eigh(flat @ flat.conj().T)
@@ -32,7 +33,7 @@ def compression(y: NDArray[np.complex64], num_coils: int) -> tuple[NDArray[np.co
 
 
 def noise_covariance(samples: NDArray[np.complex64]) -> NDArray[np.complex128]:
-    """(coil, coil) of noise alone, (coil, sample)."""
+    """Return the covariance (coil, coil) of samples of noise alone, (coil, sample)."""
     exact = samples.astype(np.complex128)
     covariance: NDArray[np.complex128] = exact @ exact.conj().T / max(1, samples.shape[1])
     return covariance

@@ -1,4 +1,4 @@
-"""Sensitivity maps by ESPIRiT, through sigpy."""
+"""Sensitivity maps by ESPIRiT, computed by sigpy."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 KSpace = NDArray[np.complex64]
 
 _KERNEL, _LARGEST_CENTRE, _LEAST_CENTRE = 6, 24, 12  # samples along each side
-# Of an eigenvalue, below which a map ends: where no coil sees, a prior invents. Of a singular value, to the
-# largest.
+# Eigenvalue below which a map is cut off: none is, because a prior would invent what no coil sees there.
+# Singular value, relative to the largest, below which it counts as noise.
 _EIGENVALUE, _SINGULAR_VALUE = 0.0, 0.02
 
 
-def why_not_espirit(num_coils: int, calibration: int) -> str | None:
-    """What stands in its way; ``calibration`` is the side of the fully sampled square at the centre."""
+def espirit_unavailable(num_coils: int, calibration: int) -> str | None:
+    """Return why ESPIRiT cannot be used here; None if it can.
+
+    ``calibration`` is the side of the fully sampled square at the centre of k-space.
+    """
     if num_coils == 1:
         return "one coil needs no sensitivity map"
     if calibration < _LEAST_CENTRE:
@@ -27,9 +30,17 @@ def why_not_espirit(num_coils: int, calibration: int) -> str | None:
 
 
 def espirit(y: KSpace, calibration: int) -> KSpace:
-    """Sensitivity maps (coil, y, x) of a slice (coil, ky, kx); their squares add up to 1 at each pixel.
+    """Return the sensitivity maps of a slice, whose squares sum to 1 at each pixel.
 
-    ESPIRiT's first set (Uecker et al. 2014, doi:10.1002/mrm.24751), by sigpy.
+    They are the first set of ESPIRiT (Uecker et al., ESPIRiT: An Eigenvalue Approach to Autocalibrating
+    Parallel MRI, Magnetic Resonance in Medicine 2014, doi:10.1002/mrm.24751), computed by sigpy.
+
+    Args:
+        y: k-space, (coil, ky, kx).
+        calibration: side of the fully sampled square at the centre.
+
+    Returns:
+        Maps, (coil, y, x).
     """
     import sigpy.mri
 

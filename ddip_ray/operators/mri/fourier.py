@@ -1,4 +1,4 @@
-"""The centred orthonormal Fourier transform of slices: origin and zero frequency lie at size // 2."""
+"""The centred orthonormal Fourier transform of slices, with origin and zero frequency at size // 2."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _PLANE = (-2, -1)
 
 
 def fourier(x: Tensor) -> Tensor:
-    """Image to k-space, ``(..., y, x)`` to ``(..., ky, kx)``."""
+    """Return the k-space (..., ky, kx) of images (..., y, x)."""
     return _shifted(plain_fourier, x)
 
 
 def fourier_adjoint(k: Tensor) -> Tensor:
-    """Adjoint and inverse of `fourier`."""
+    """Return the images of k-space, by the adjoint and inverse of `fourier`."""
     return _shifted(plain_fourier_adjoint, k)
 
 
 def plain_fourier(x: Tensor) -> Tensor:
-    """The same with origin and zero frequency in the corner: two copies less."""
+    """Return the transform with origin and zero frequency in the corner, which saves two copies."""
     if x.numel() == 0:  # MKL refuses
         return x
     with one_thread():
@@ -34,7 +34,7 @@ def plain_fourier(x: Tensor) -> Tensor:
 
 
 def plain_fourier_adjoint(k: Tensor) -> Tensor:
-    """Adjoint and inverse of `plain_fourier`."""
+    """Return the adjoint and inverse of `plain_fourier`."""
     if k.numel() == 0:
         return k
     with one_thread():
@@ -43,7 +43,7 @@ def plain_fourier_adjoint(k: Tensor) -> Tensor:
 
 
 def centring(shape: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """q and p, (y, x) both, of ``dtype``: p · plain_fourier(q · x) is fourier(x)."""
+    """Return phases q and p, both (y, x), with which p · plain_fourier(q · x) is fourier(x)."""
     along_y, along_x = (_ramp(size) for size in shape)
     q = np.outer(along_y, along_x)
     # (k − c)(n − c) = k n − c n − c k + c²
@@ -57,12 +57,12 @@ def _shifted(transform: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _ramp(size: int) -> NDArray[np.complex128]:
-    """exp(2πi c n/N) with c = N // 2."""
+    """Return exp(2πi c n/N) with c = N // 2."""
     turns = np.arange(size) * (size // 2) % size / size
     ramp: NDArray[np.complex128] = np.exp(2j * np.pi * turns)
     return ramp
 
 
 def _clean(values: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    """Without the rounding of π: of even sizes exactly 1 and −1."""
+    """Return phases without the rounding of π, which for even sizes are exactly 1 and −1."""
     return np.round(values, 15)

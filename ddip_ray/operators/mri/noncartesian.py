@@ -1,9 +1,7 @@
-"""k-space along any trajectory, of one coil or several, by a non-uniform FFT (finufft, an extra)."""
+"""k-space along any trajectory, of one coil or several: ``NonCartesianSense(trajectory, maps)``."""
 
 from __future__ import annotations
 
-import importlib.util
-import math
 from typing import Any
 
 import numpy as np
@@ -11,39 +9,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ddip_ray.errors import InputError
+from ddip_ray.operators.coarse_scan import CoarseScan
+from ddip_ray.operators.evenly_spread import evenly_spread
+from ddip_ray.operators.mri.coarse import check_downsampling, coarse_maps, coarse_trajectory
 from ddip_ray.operators.mri.coil_products import combined, times
 from ddip_ray.operators.mri.multi_coil import MultiCoil
+from ddip_ray.operators.mri.nufft import nufft, nufft_adjoint
 
-# Relative accuracy of the transform, which its adjoint shares to rounding, and oversampling of the grid
-# behind it: 1.25 is four times faster than 2.
-_ACCURACY = {"complex64": {"eps": 3e-5, "upsampfac": 1.25}, "complex128": {"eps": 1e-13, "upsampfac": 2.0}}
-
-
-def why_no_nufft() -> str | None:
-    """What stands in its way."""
-    if importlib.util.find_spec("finufft") is None:
-        return "non-Cartesian k-space needs finufft: pip install 'ddip-ray[nufft]'"
-    return None
+_DENSITY_ITERATIONS = 20
 
 
 class NonCartesianSense(MultiCoil):
-    """Samples of the image's Fourier transform as each coil sees it, where a trajectory goes.
+    """Samples of the image's Fourier transform along a trajectory, as each coil sees it.
 
-    y(k) = (ny nx)^(-1/2) Σ_r S_c(r) x(r) exp(−2πi k·r), pixels r counted from (ny // 2, nx // 2): on the
-    Cartesian grid it is `Sense`. Computed on the CPU, whatever device the images are on. What a slice gives
-    depends on it alone, in every bit.
+    y(k) = (ny nx)^(-1/2) Σ_r S_c(r) x(r) exp(−2πi k·r), with pixels r counted from (ny // 2, nx // 2). On the
+    Cartesian grid this is `Sense` (Pruessmann et al., Advances in Sensitivity Encoding with Arbitrary k-Space
+    Trajectories, Magnetic Resonance in Medicine 2001, doi:10.1002/mrm.1241). It is computed on the CPU,
+    whatever device the images are on. The bits of a slice's result do not depend on other slices.
 
     Args:
-        trajectory: real, cycles per pixel along y and x, (readout, sample, 2), or (z, readout, sample, 2) of
-            each slice. Frequencies that differ by 1 are the same to the pixels.
-        sensitivity_maps: complex, (coil, y, x), or (z, coil, y, x) of each slice.
-        sampling_mask: real 0 or 1, (readout, sample) or (z, readout, sample); 0 where a sample is left out.
-            None: all are taken.
+        trajectory: real, cycles per pixel along y and x, (readout, sample, 2), or (z, readout, sample, 2)
+            with one for each slice. Frequencies that differ by 1 are the same to the pixels.
+        sensitivity_maps: complex, (coil, y, x), or (z, coil, y, x) with maps for each slice.
+        sampling_mask: real, 0 where a sample is left out and 1 elsewhere, (readout, sample) or
+            (z, readout, sample); None: all samples are taken.
 
-    With anything of each slice the operator is of exactly so many slices; else of any number.
+    With a trajectory or maps for each slice the operator accepts exactly these slices, otherwise any number.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit each other, at calls those of the tensor.
+        ValueError: shapes or dtypes that do not fit each other.
     """
 
     def __init__(
@@ -64,14 +59,50 @@ class NonCartesianSense(MultiCoil):
         super().__init__(sensitivity_maps, mask, num_paths, "trajectory")
         self.trajectory = trajectory.reshape(-1, *trajectory.shape[-3:])
 
-    def _measure(self, x: Tensor) -> Tensor:
+    def hold_out(self, share: float, seed: int) -> Tensor:
+        """Return a mask (1, readout, 1) that holds out whole readouts, evenly spread."""
+        num_readouts = self.measurement_shape[1]
+        if num_readouts == 1:
+            raise InputError("k-space in one readout leaves none to hold out")
+        kept = torch.ones(num_readouts, 1)
+        kept[evenly_spread(num_readouts, share, seed)] = 0
+        return kept[None]
+
+    def coarse_scan(self, downsampling: int) -> CoarseScan:
+        """Return the scan of larger pixels along fewer or shorter readouts (`coarse_trajectory`)."""
+        self._require_same_slices("coarse_scan")
+        check_downsampling(downsampling, self.image_shape)
+        path, taken = coarse_trajectory(self.trajectory[0], self.sampling_mask[0, 0], downsampling)
+        operator = NonCartesianSense(path, coarse_maps(self.sensitivity_maps[0], downsampling), taken)
+        seen = operator._full_field_of_view()
+        return CoarseScan(operator, seen, list(range(180)), 1.0, operator.sampling_mask)
+
+    def direct_inverse(self, y: Tensor, filter_name: str | None = None) -> Tensor:
+        """Return the image by gridding: the adjoint of samples weighted by the distances between them.
+
+        Args:
+            y: samples, ``(z, coil, readout, sample)``.
+            filter_name: None; there is no filter.
+
+        Returns:
+            Images, ``(z, y, x)``.
+        """
+        self._refuse_filter(filter_name)
+        masks = self.sampling_mask[:, 0]
+        weights = [
+            _density_compensation(path, mask, self.sensitivity_maps)
+            for path, mask in zip(self.trajectory, masks, strict=True)
+        ]
+        return self.adjoint(torch.stack(weights)[:, None] * y)
+
+    def _forward(self, x: Tensor) -> Tensor:
         seen = _arrays(times(self.sensitivity_maps, x[:, None]))
-        rows = [_transform(self._path(z), images) for z, images in enumerate(seen)]
+        rows = [nufft(self._path(z), images) for z, images in enumerate(seen)]
         return self.sampling_mask * _stacked(rows, x, (len(x), *self.measurement_shape))
 
-    def _combine(self, y: Tensor) -> Tensor:
+    def _adjoint(self, y: Tensor) -> Tensor:
         taken = _arrays(self.sampling_mask * y)
-        rows = [_adjoint(self._path(z), own, self.image_shape) for z, own in enumerate(taken)]
+        rows = [nufft_adjoint(self._path(z), own, self.image_shape) for z, own in enumerate(taken)]
         shape = len(y), self.measurement_shape[0], *self.image_shape
         return combined(self.sensitivity_maps, _stacked(rows, y, shape))
 
@@ -80,36 +111,28 @@ class NonCartesianSense(MultiCoil):
         return own
 
 
-def _transform(path: NDArray[Any], images: NDArray[Any]) -> NDArray[Any]:
-    """(coil, y, x) to (coil, readout, sample)."""
-    import finufft
+def _density_compensation(path: Tensor, mask: Tensor, like: Tensor) -> Tensor:
+    """Return the part of k-space that each sample stands for, (readout, sample).
 
-    along_y, along_x = _radians(path, images.real.dtype)
-    accuracy = _ACCURACY[images.dtype.name]
-    y = finufft.nufft2d2(along_y, along_x, images, isign=-1, nthreads=1, **accuracy)
-    out: NDArray[Any] = y.reshape(len(images), *path.shape[:2]) / math.sqrt(images[0].size)
-    return out
-
-
-def _adjoint(path: NDArray[Any], y: NDArray[Any], image_shape: tuple[int, int]) -> NDArray[Any]:
-    """(coil, readout, sample) to (coil, y, x)."""
-    import finufft
-
-    along_y, along_x = _radians(path, y.real.dtype)
-    accuracy, samples = _ACCURACY[y.dtype.name], y.reshape(len(y), -1)
-    x = finufft.nufft2d1(along_y, along_x, samples, image_shape, isign=1, nthreads=1, **accuracy)
-    out: NDArray[Any] = x.reshape(len(y), *image_shape) / math.sqrt(math.prod(image_shape))
-    return out
-
-
-def _radians(path: NDArray[Any], dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Per pixel, along y and x."""
-    turned = 2 * np.pi * path.reshape(-1, 2).astype(np.float64)
-    return tuple(np.ascontiguousarray(turned[:, axis], dtype=dtype) for axis in (0, 1))  # type: ignore[return-value]
+    By the iteration w ← w / (w ∗ sinc²) of Pipe and Menon (Sampling Density Compensation in MRI, Magnetic
+    Resonance in Medicine 1999, doi:10.1002/(SICI)1522-2594(199901)41:1<179). The weighted samples then make a
+    point when they are seen through a triangle twice as wide as the field of view, whose transform is
+    positive.
+    """
+    ny, nx = like.shape[-2:]
+    tents = [1 - (torch.arange(2 * n) - n).abs() / n for n in (ny, nx)]
+    tent = (tents[0][:, None] * tents[1])[None].to(like)
+    A = NonCartesianSense(path, torch.ones_like(tent), mask)
+    weights = A.sampling_mask.to(tent.dtype)
+    for _ in range(_DENSITY_ITERATIONS):
+        # Four times the pixels: the transform is orthonormal, the weights are those of the image's.
+        density = 4 * A.forward(tent * A.adjoint(weights)).abs()
+        weights = torch.where(A.sampling_mask > 0, weights / density.where(density > 0, 1.0), 0.0)
+    return weights[0, 0].real
 
 
 def _arrays(x: Tensor) -> list[NDArray[Any]]:
-    """A contiguous one for each slice."""
+    """Return a contiguous array for each slice."""
     return [np.ascontiguousarray(row) for row in x.resolve_conj().cpu().numpy()]
 
 

@@ -1,4 +1,4 @@
-"""Which samples of Cartesian k-space are taken: the patterns that the field compares on."""
+"""Sampling masks of Cartesian k-space, in the patterns that the field compares on."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ _DISTANCE_GROWTH = 2.0  # of Poisson discs, from the centre to the edge's middle
 def sampling_mask(
     pattern: SamplingPattern, shape: tuple[int, int], acceleration: float, calibration: int, seed: int
 ) -> Mask:
-    """(ky, kx), True where a sample is taken; zero frequency at size // 2.
+    """Return a mask (ky, kx) that is True where a sample is taken, with zero frequency at size // 2.
 
     Args:
-        pattern: lines along x: ``uniform1d`` (every so many, through the centre), ``random1d`` (any, all
-            alike: the "uniform 1D" of Score-MRI, DDS and D3IP), ``gaussian1d`` (denser near the centre);
-            points: ``gaussian2d``, ``poisson`` (discs whose distance grows outwards); trajectories on the
-            nearest samples: ``radial`` (golden angle), ``spiral``.
-        acceleration: nominal: of ``uniform1d`` the distance of lines before the centre is filled, of the
-            others all samples over those taken, as near as whole lines, spokes or turns come.
-        calibration: lines, or side of the square, taken in full at the centre.
-        seed: of the random patterns.
+        pattern: lines along x: ``uniform1d`` (equally spaced, through the centre), ``random1d`` (equally
+            likely everywhere; the "uniform 1D" of Score-MRI, DDS and D3IP), ``gaussian1d`` (denser near the
+            centre); points: ``gaussian2d``, ``poisson`` (discs whose distance grows outwards); trajectories
+            rounded to the nearest samples: ``radial`` (golden angle), ``spiral``; or ``full``.
+        shape: number of samples (ky, kx).
+        acceleration: nominal acceleration. For ``uniform1d`` it is the distance between lines before the
+            centre is filled; for the others all samples over those taken, as nearly as whole lines, spokes or
+            turns allow.
+        calibration: number of lines, or side of the square, sampled in full at the centre.
+        seed: seed of the random patterns.
 
     Raises:
         ValueError: acceleration below 1, or a calibration region that is larger than k-space.
@@ -75,7 +77,7 @@ def sampling_mask(
 
 
 def default_calibration(shape: tuple[int, int]) -> int:
-    """Lines, or side of the square, to sample in full at the centre: 8 % of the lines."""
+    """Return the default number of lines, or side of the square, at the centre: 8 % of the lines."""
     return round(_CALIBRATION_SHARE * shape[0])
 
 
@@ -87,7 +89,7 @@ def _centre(shape: tuple[int, int], size: int, *, lines: bool) -> Mask:
 
 
 def _offsets(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distances from the centre along y and x, −1 to 1."""
+    """Return distances from the centre along y and x, −1 to 1."""
     y, x = ((np.arange(n) - n // 2) / max(1, n // 2) for n in shape)
     return y[:, None], x[None, :]
 
@@ -99,7 +101,7 @@ def _gaussian(shape: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def _drawn(centre: Mask, density: NDArray[np.float64], wanted: int, rng: np.random.Generator) -> Mask:
-    """``centre`` and as many others, drawn by ``density`` without replacement, as make ``wanted``."""
+    """Return ``centre`` and samples drawn by ``density`` without replacement, ``wanted`` in total."""
     mask = centre.copy().ravel()
     others = np.flatnonzero(~mask)
     count = min(max(0, wanted - int(mask.sum())), len(others))
@@ -110,7 +112,7 @@ def _drawn(centre: Mask, density: NDArray[np.float64], wanted: int, rng: np.rand
 
 @compiled
 def _discs(reach: NDArray[np.float64], order: NDArray[np.int64]) -> Mask:
-    """Points in ``order``, each taken if none taken before is nearer than its own ``reach``."""
+    """Return points taken in ``order``, except those nearer to an earlier one than their ``reach``."""
     ny, nx = reach.shape
     mask = np.zeros((ny, nx), dtype=np.bool_)
     for place in order:
@@ -137,7 +139,7 @@ def _spokes(shape: tuple[int, int], num_spokes: int) -> Mask:
 
 
 def _spiral(shape: tuple[int, int], turns: float) -> Mask:
-    """Archimedes' spiral out to the corners, and its mirror image through the centre."""
+    """Return an Archimedean spiral out to the corners, and its mirror image through the centre."""
     radius = np.hypot(*shape) / 2
     share = np.sqrt(np.linspace(0, 1, 1 + int(4 * np.pi * turns * radius)))  # of even speed
     angle = 2 * np.pi * turns * share
@@ -155,7 +157,10 @@ def _rasterised(shape: tuple[int, int], y: NDArray[np.float64], x: NDArray[np.fl
 
 
 def _nearest(mask_for: Callable[[float], Mask], wanted: int, low: float, high: float) -> Mask:
-    """With the number from ``low`` to ``high`` that takes ``wanted`` samples, nearly; more takes more."""
+    """Return the mask whose number, from ``low`` to ``high``, takes nearest to ``wanted`` samples.
+
+    Larger numbers must take more samples.
+    """
     for _ in range(_SEARCH):
         middle = (low + high) / 2
         low, high = (middle, high) if mask_for(middle).sum() <= wanted else (low, middle)

@@ -1,4 +1,4 @@
-"""What the fully sampled centre of k-space shows: a coarse image, and the coils' sensitivities."""
+"""Coarse images and coil sensitivities from the fully sampled centre of k-space."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 from ddip_ray.operators.mri.fourier import fourier_adjoint
 
-LEAST_CALIBRATION = 4  # samples along each side, for a phase and coils
+LEAST_CALIBRATION = 4  # samples along each side of the centre that phase and coils can be estimated from
 
 
 def calibration_size(sampling_mask: Tensor) -> int:
-    """Side of the largest square around the centre that was sampled in full, 0 if there is none.
+    """Return the side of the largest square around the centre that is sampled in full, 0 if there is none.
 
-    ``sampling_mask: (ky, kx)``, 0 or 1.
+    ``sampling_mask`` (ky, kx) is 1 where a sample is taken and 0 elsewhere.
     """
     size = 0
     while size < min(sampling_mask.shape) and bool(central_square(sampling_mask, size + 1).all()):
@@ -22,16 +22,16 @@ def calibration_size(sampling_mask: Tensor) -> int:
 
 
 def central_square(x: Tensor, size: int) -> Tensor:
-    """The ``size`` x ``size`` samples around the centre of ``x: (..., ky, kx)``, a view."""
+    """Return a view of the ``size`` x ``size`` samples around the centre of ``x: (..., ky, kx)``."""
     ny, nx = x.shape[-2:]
     top, left = ny // 2 - size // 2, nx // 2 - size // 2
     return x[..., top : top + size, left : left + size]
 
 
 def low_resolution(y: Tensor, size: int) -> Tensor:
-    """Each coil's image from the ``size`` x ``size`` samples at the centre, under a Hann window.
+    """Return each coil's image, (..., y, x), from the samples at the centre under a Hann window.
 
-    ``y: (..., ky, kx)`` to ``(..., y, x)``.
+    ``y`` is (..., ky, kx); ``size`` x ``size`` samples of it are used.
     """
     window = torch.hann_window(size + 2, periodic=False, dtype=y.real.dtype, device=y.device)[1:-1]
     k = torch.zeros_like(y)
@@ -40,10 +40,17 @@ def low_resolution(y: Tensor, size: int) -> Tensor:
 
 
 def low_resolution_maps(y: Tensor, size: int) -> Tensor:
-    """Each coil's coarse image over the root of the sum of squares, without the phase they have in common.
+    """Return each coil's coarse image over the root of the sum of squares, without their common phase.
 
-    As in Pruessmann et al. (1999), without a body coil: its phase is that of the combination of coils that
-    has most of the signal. ``y: (coil, ky, kx)`` to ``(coil, y, x)``; one coil sees all alike.
+    As in SENSE (Pruessmann et al. 1999), but without a body coil: the common phase is that of the combination
+    of coils with the most signal. The map of a single coil is 1 everywhere.
+
+    Args:
+        y: k-space, (coil, ky, kx).
+        size: side of the fully sampled square at the centre.
+
+    Returns:
+        Maps, (coil, y, x).
     """
     if len(y) == 1:
         return torch.ones_like(y)

@@ -1,4 +1,4 @@
-"""Where in k-space readouts go that keep to no grid."""
+"""Trajectories of readouts through k-space that follow no grid."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ _CENTRE = 0.15  # of the way outwards, where its turns lie as close as they must
 def trajectory(
     pattern: str, image_shape: tuple[int, int], acceleration: float, turned: int = 0
 ) -> NDArray[np.float32]:
-    """Cycles per pixel along y and x, (readout, sample, 2), all within half a cycle.
+    """Return a trajectory (readout, sample, 2) in cycles per pixel along y and x, all within half a cycle.
 
-    ``radial``: spokes through the centre, golden angles apart, as many as lines along x would be at this
-    ``acceleration``. ``spiral``: eight arms, whose turns lie so many times farther apart than the field of
-    view asks for, but not around the centre. ``turned`` so many golden angles, for slices that differ.
+    Args:
+        pattern: ``radial``, spokes through the centre at successive golden angles, in the number of lines
+            that a Cartesian scan of this acceleration has; or ``spiral``, eight arms.
+        image_shape: (y, x) of a slice.
+        acceleration: nominal acceleration. The turns of spirals lie farther apart by this factor than the
+            field of view requires, except around the centre.
+        turned: number of golden angles by which to rotate the trajectory, for slices that differ.
 
     Raises:
         ValueError: another pattern, or an acceleration below 1.
@@ -41,16 +45,17 @@ def trajectory(
 
 
 def fewer_readouts(path: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """So many of the readouts (readout, sample, 2), with as small gaps between them as can be: their indices.
+    """Return the indices of ``count`` readouts, chosen to leave small gaps between them.
 
-    One in so many, or the first ones: of golden angles one in three, five or eight lie in heaps.
+    They are every n-th readout or the first ``count``, whichever leaves the smaller largest gap. Every 3rd,
+    5th or 8th golden-angle spoke, for example, would cluster. ``path`` is (readout, sample, 2).
     """
     candidates = np.arange(count) * len(path) // count, np.arange(count)
     return min(candidates, key=lambda chosen: _largest_gap(path[chosen]))
 
 
 def _largest_gap(path: NDArray[np.float32]) -> float:
-    """Between neighbours around the centre, of all that reach nearly as far as any; radians."""
+    """Return the largest angle between neighbouring samples far from the centre, in radians."""
     samples = path.reshape(-1, 2)
     radius = np.linalg.norm(samples, axis=-1)
     outer = samples[radius >= _OUTER * radius.max()]
@@ -59,9 +64,9 @@ def _largest_gap(path: NDArray[np.float32]) -> float:
 
 
 def _arm(farthest: float, acceleration: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Turns and radius of a spiral's samples, the radius in cycles over the field of view.
+    """Return turns and radius of the samples of a spiral arm, the radius in cycles over the field of view.
 
-    One such cycle lies between two samples along the arm.
+    Samples lie one such cycle apart along the arm.
     """
     centre = _CENTRE * farthest
     edge = (centre / _ARMS, centre / _ARMS + (farthest - centre) / (_ARMS * acceleration))

@@ -10,10 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddip_ray.errors import InputError
-from ddip_ray.operators.coarse_scan import smaller_scan
-from ddip_ray.operators.ct.coarse import distinct_views
-from ddip_ray.operators.ct.parallel_beam import ParallelBeam
-from ddip_ray.operators.mri.multi_coil import MultiCoil
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.random import key, normal
 from ddip_ray.solvers.core.slab import Slab
@@ -43,28 +39,10 @@ def check_rescannable(problem: SlabProblem, downsampling: int) -> None:
     Raises:
         InputError: too few views for a rescan, or nothing left of the slices at this size.
     """
-    ny, nx = problem.operator.image_shape
-    if not isinstance(problem.operator, ParallelBeam):
-        if downsampling > min(ny, nx):
-            raise InputError(
-                f"adaptation.downsampling is {downsampling}, expected 1 to {min(ny, nx)} "
-                f"for slices of {ny} x {nx} pixels"
-            )
-        return
-    geometry = problem.operator.geometry
-    found, needed = len(distinct_views(geometry.angles)), 2 * downsampling
-    if found < needed:
-        raise InputError(
-            f"adaptation.downsampling {downsampling} needs {needed} views from different directions or more, "
-            f"found {found}",
-            "Lower it, or use --method dds.",
-        )
-    largest = min(*geometry.image_shape, geometry.num_detectors)
-    if downsampling > largest:
-        raise InputError(
-            f"adaptation.downsampling is {downsampling}, expected 1 to {largest} "
-            f"for slices of {ny} x {nx} pixels and {geometry.num_detectors} detector columns"
-        )
+    try:
+        (problem.typical or problem.operator).coarse_scan(downsampling)
+    except InputError as error:
+        raise InputError(f"adaptation.{error.message}", "Lower it, or use --method dds.") from error
 
 
 def rescan(
@@ -76,7 +54,7 @@ def rescan(
     *,
     lowest: float | None = None,
 ) -> Rescan:
-    """A `smaller_scan` of downsampled copies of ``x0: (z, y, x)``, each rotated by its own angle.
+    """A `coarse_scan` of downsampled copies of ``x0: (z, y, x)``, each rotated by its own angle.
 
     So many times fewer views of an image so many times smaller miss the same frequencies, counted in
     pixels; but at this size the real reconstruction knows them. A missing wedge is turned to where there are
@@ -89,14 +67,14 @@ def rescan(
     measurements, whose noise the copies do not share, still hold on average (Lehtinen et al., Noise2Noise,
     1803.04189).
     """
-    small = smaller_scan(problem.typical or problem.operator, downsampling)
+    small = (problem.typical or problem.operator).coarse_scan(downsampling)
     operator = small.operator
     slab = Slab(num_copies * problem.slab.start, num_copies * problem.slab.stop)
 
     def copies(images: Tensor) -> Tensor:
         made = []
         for z, image in enumerate(images, start=problem.slab.start):
-            angles = [_angle(key(seed, z * num_copies + k), small.turns) for k in range(num_copies)]
+            angles = [_angle(key(seed, z * num_copies + k), small.rotations_deg) for k in range(num_copies)]
             rotated = _rotated(image.expand(num_copies, -1, -1), angles)
             made.append(_pooled(rotated, downsampling))
         return torch.cat(made)
@@ -110,13 +88,12 @@ def rescan(
     noise = torch.stack(
         [normal(shape, seed, _NOISE, j, is_complex=is_complex) for j in range(slab.start, slab.stop)]
     )
-    if isinstance(operator, MultiCoil):
-        noise = operator.sampling_mask.cpu() * noise
+    if small.sampling_mask is not None:
+        noise = small.sampling_mask.cpu() * noise
     y = y + noise_std * noise.to(y.device)
     num_slices = num_copies * problem.num_slices
-    norm = problem.norm if is_complex else None
-    scan = SlabProblem(operator, y, slab, num_slices, noise_std, earlier, norm)
-    return Rescan(scan, copies(consistent), small.known, num_copies)
+    scan = SlabProblem(operator, y, slab, num_slices, noise_std, earlier)
+    return Rescan(scan, copies(consistent), small.field_of_view, num_copies)
 
 
 def _angle(seed: int, turns: list[int]) -> float:

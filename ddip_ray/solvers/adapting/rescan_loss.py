@@ -49,7 +49,7 @@ class TwinPlan:
             InputError: a scan that is too small for ``settings.downsampling``.
         """
         check_rescannable(real.problem, settings.downsampling)
-        num_copies = min(settings.num_twins, max(1, settings.enough_twins // num_teaching))
+        num_copies = min(settings.num_copies, max(1, settings.target_copies // num_teaching))
         wanted = math.ceil(settings.num_adapt_slices / num_drawn)
         return cls(settings.downsampling, num_copies, min(wanted, num_copies), rule_for, judging_rule)
 

@@ -34,8 +34,8 @@ class SCD:
         self.judge = Measured(sampler, settings, judging_rule)
         if sampler.rule.couples_slices and sampler.problem.typical is not None:
             raise InputError(
-                "adaptation.judge: measurements judge neighbours only where all slices are measured alike",
-                "Use judge: twins, the default.",
+                "adaptation.loss: measurements judges neighbours only where all slices are measured alike",
+                "Use loss: rescan, the default.",
             )
         self.num_steps, self.nfe, self.prior_digest = sampler.num_steps, sampler.nfe, sampler.prior.digest
         self.adapt_nfe = learner.num_judged

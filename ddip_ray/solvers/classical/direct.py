@@ -8,11 +8,6 @@ from torch import Tensor
 
 from ddip_ray.config.settings import CGSettings, FBPSettings
 from ddip_ray.errors import InputError
-from ddip_ray.operators.ct.filtered_backprojection import filtered_backprojection
-from ddip_ray.operators.ct.parallel_beam import ParallelBeam
-from ddip_ray.operators.mri.gridding import gridded
-from ddip_ray.operators.mri.multi_coil import MultiCoil
-from ddip_ray.operators.mri.noncartesian import NonCartesianSense
 from ddip_ray.solvers.core.communicator import Communicator
 from ddip_ray.solvers.core.method import StepReport
 from ddip_ray.solvers.core.problem import SlabProblem
@@ -50,30 +45,24 @@ class FBP(Direct):
 
     def __init__(self, problem: SlabProblem, communicator: Communicator, settings: FBPSettings) -> None:
         super().__init__(problem, communicator)
-        if not isinstance(problem.operator, ParallelBeam):
+        if problem.operator.direct_method != "fbp":
             raise InputError("fbp reconstructs parallel-beam CT", "For MRI: --method zero-filled.")
-        self.operator, self.settings = problem.operator, settings
+        self.settings = settings
 
     def solve(self) -> Tensor:
-        return filtered_backprojection(self.operator, self.problem.y, self.settings.filter_name)
-
-
-def zero_filled(operator: MultiCoil, y: Tensor) -> Tensor:
-    """The image that samples make with zeros in place of the others; of a trajectory, by gridding."""
-    return gridded(operator, y) if isinstance(operator, NonCartesianSense) else operator.adjoint(y)
+        return self.problem.operator.direct_inverse(self.problem.y, self.settings.filter_name)
 
 
 class ZeroFilled(Direct):
-    """What the samples alone show, with nothing made up (MRI): `zero_filled`."""
+    """What the samples alone show, with nothing made up (MRI); of a trajectory, by gridding."""
 
     def __init__(self, problem: SlabProblem, communicator: Communicator) -> None:
         super().__init__(problem, communicator)
-        if not isinstance(problem.operator, MultiCoil):
+        if problem.operator.direct_method != "zero-filled":
             raise InputError("zero-filled reconstructs MRI", "For CT: --method fbp.")
-        self.operator = problem.operator
 
     def solve(self) -> Tensor:
-        return zero_filled(self.operator, self.problem.y)
+        return self.problem.operator.direct_inverse(self.problem.y)
 
 
 class CG(Direct):

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from ddip_ray.numerics.inner_product import product
-from ddip_ray.numerics.operator_norm import operator_norm
-from ddip_ray.operators.base import LinearOperator, gram
+from ddip_ray.operators.base import LinearOperator
 from ddip_ray.solvers.core.random import slab_noise
 from ddip_ray.solvers.core.slab import Slab
-
-_NORMS: WeakKeyDictionary[LinearOperator, float] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -23,9 +19,9 @@ class SlabProblem:
 
     ``y`` is (z, *measurement) and ``noise_std`` the standard deviation of one of its entries.
     Images are in the acquisition's normalised units (about 0…1) or, after `in_image_range`,
-    in those of a prior. ``earlier`` is a reconstruction (z, y, x) to start from, if there is one. ``norm``
-    is ‖A‖, where it is to be that of another operator. ``phase`` (z, y, x) is in the operator, and not in
-    the image; ``typical`` is the operator of the volume's middle slice where slices differ.
+    in those of a prior. ``earlier`` is a reconstruction (z, y, x) to start from, if there is one. ``phase``
+    (z, y, x) is in the operator, and not in the image; ``typical`` is the operator of the volume's middle
+    slice where slices differ.
     """
 
     operator: LinearOperator
@@ -34,7 +30,6 @@ class SlabProblem:
     num_slices: int
     noise_std: float
     earlier: Tensor | None = None
-    norm: float | None = None
     noise_is_estimated: bool = False
     phase: Tensor | None = None
     typical: LinearOperator | None = None
@@ -92,11 +87,5 @@ class SlabProblem:
         ).to(self.y.device)
 
     def operator_norm(self) -> float:
-        """‖A‖, of one slice: every worker finds the same number. Found once for each operator."""
-        if self.norm is not None:
-            return self.norm
-        A = self.typical or self.operator
-        if A not in _NORMS:
-            shape = (1, *A.image_shape)
-            _NORMS[A] = operator_norm(lambda x: gram(A, x), shape, dtype=self.y.dtype, device=self.y.device)
-        return _NORMS[A]
+        """‖A‖ of one slice, the same on every worker."""
+        return (self.typical or self.operator).norm()

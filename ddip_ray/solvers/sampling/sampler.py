@@ -115,7 +115,7 @@ class Sampler:
         denoised = Denoised(t, t_next, self.x_t, x0_hat, eps_hat)
         with torch.no_grad():
             self.x0 = self.consistent(denoised)
-            if t_next <= self.settings.quiet_t:
+            if t_next <= self.settings.noise_free_below_t:
                 self.x_t = move_on_quietly(self.x0, self.prior.schedule.at(t_next))
             else:
                 self.x_t = self.rule.move_on(self.x0, denoised, self.noise(step=i + 1))
@@ -140,7 +140,7 @@ class Sampler:
         timestep, where no noise comes in between. A rule that couples slices takes whole steps on a dual
         of its own; two together are at the limit of convergence, so half ones go with it.
         """
-        if denoised.t_next > self.settings.quiet_t or not self.is_constrained:
+        if denoised.t_next > self.settings.noise_free_below_t or not self.is_constrained:
             return self.rule.consistent(denoised)
         v = torch.zeros_like(self.x_t) if self.multiplier is None else self.multiplier
         x0 = self.rule.consistent(replace(denoised, x0_hat=denoised.x0_hat + v))

@@ -13,9 +13,6 @@ from ddip_ray.errors import InputError
 from ddip_ray.numerics.inner_product import slice_dot_real
 from ddip_ray.operators.base import LinearOperator
 from ddip_ray.operators.masked import Masked
-from ddip_ray.operators.mri.cartesian import Sense
-from ddip_ray.operators.mri.noncartesian import NonCartesianSense
-from ddip_ray.operators.mri.sensitivity_maps import calibration_size, central_square
 from ddip_ray.solvers.core.communicator import Communicator
 from ddip_ray.solvers.core.problem import SlabProblem
 from ddip_ray.solvers.core.random import key
@@ -23,7 +20,6 @@ from ddip_ray.solvers.core.slab import Slab
 
 _VIEWS = 0x41D  # keys the choice of views apart from the image noise
 _GIVEN = "Use --adapt fixed, and noise.level: given in the --config"
-_LARGEST_CENTRE = 16  # samples along each side that are never held out
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ def held_out(problem: SlabProblem, spacing: int, share: float, seed: int) -> Hel
         slab,
         -(-problem.num_slices // spacing),
         problem.noise_std,
-        norm=problem.operator_norm(),
+        typical=problem.typical,
     )
     return HeldOut(some, y, mask, seen)
 
@@ -121,43 +117,7 @@ def _every(slab: Slab, spacing: int) -> Sequence[int]:
 
 def _kept(operator: LinearOperator, share: float, number: int) -> Tensor:
     """1 for the measurements of a slice that are kept, 0 for a ``share`` of them; ``number`` chooses."""
-    if isinstance(operator, Sense):
-        return _kept_samples(operator.sampling_mask[0, 0].cpu(), share, number)[None]
-    if isinstance(operator, NonCartesianSense):
-        return _kept_readouts(operator, share, number)[None]
-    num_views = operator.measurement_shape[0]
-    kept = torch.ones(num_views, 1)
-    kept[_spread(num_views, share, number)] = 0
-    return kept
-
-
-def _kept_samples(sampling_mask: Tensor, share: float, number: int) -> Tensor:
-    """Of lines or points, whichever k-space was taken in; the centre, from which the phase comes, stays."""
-    kept, outside = torch.ones_like(sampling_mask), sampling_mask.clone()
-    central_square(outside, min(calibration_size(sampling_mask), _LARGEST_CENTRE)).zero_()
-    if not bool(outside.any()):
-        raise InputError("k-space has no sample outside its centre to hold out", _GIVEN)
-    lines = torch.nonzero(outside.amin(1))[:, 0]
-    if len(lines) and bool((sampling_mask == sampling_mask[:, :1]).all()):
-        kept[lines[_spread(len(lines), share, number)]] = 0
-        return kept
-    points = torch.nonzero(outside)
-    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(number))
-    chosen = points[order[: max(1, round(share * len(points)))]]
-    kept[chosen[:, 0], chosen[:, 1]] = 0
-    return kept
-
-
-def _kept_readouts(operator: NonCartesianSense, share: float, number: int) -> Tensor:
-    num_readouts = operator.measurement_shape[1]
-    if num_readouts == 1:
-        raise InputError("k-space in one readout leaves none to hold out", _GIVEN)
-    kept = torch.ones(num_readouts, 1)
-    kept[_spread(num_readouts, share, number)] = 0
-    return kept
-
-
-def _spread(count: int, share: float, number: int) -> list[int]:
-    """``share`` of ``count`` indices, at least one, evenly spread."""
-    chosen = max(1, round(share * count))
-    return [(number % count + k * count // chosen) % count for k in range(chosen)]
+    try:
+        return operator.hold_out(share, number)
+    except InputError as error:
+        raise InputError(error.message, _GIVEN) from error

@@ -1,4 +1,4 @@
-"""What becomes of measured coils: which are stored, and how noisy they are."""
+"""Measured coils: whitening and compressing them, and estimating their noise."""
 
 from __future__ import annotations
 
@@ -15,28 +15,33 @@ from ddip_ray.operators.mri.espirit import KSpace
 MapsName = Literal["auto", "espirit", "low-resolution"]
 MAPS: tuple[MapsName, ...] = get_args(MapsName)
 
-_OUTER = 0.9  # of the way to the edge of k-space, or of the samples: beyond is hardly more than noise
+_OUTER = 0.9  # fraction of the way to the edge of k-space, beyond which there is little more than noise
 
 
 @dataclass(frozen=True)
 class CoilChoice:
-    """What becomes of the coils. ``maps`` auto: ESPIRiT where it can be; ``whiten``: where there is a noise
-    scan; ``num_coils`` None: all stay."""
+    """How coils are stored.
+
+    Attributes:
+        maps: How sensitivity maps are found; auto takes ESPIRiT where it is possible.
+        whiten: Whether noise is made equal and independent in all coils, if the file has a noise scan.
+        compress_coils: Number of virtual coils to compress to; None keeps all coils.
+    """
 
     maps: MapsName = "auto"
     whiten: bool = True
-    num_coils: int | None = None
+    compress_coils: int | None = None
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """The coils that are stored: ``matrix`` (stored, coil), and what it does."""
+    """The linear map from the file's coils to the stored ones, ``matrix`` (stored, coil), and notes on it."""
 
     matrix: NDArray[np.complex64]
     notes: tuple[str, ...] = ()
 
     def __call__(self, y: KSpace) -> KSpace:
-        """(z, coil, …, …) to (z, stored, …, …)."""
+        """Samples (z, coil, …, …) as samples of the stored coils (z, stored, …, …)."""
         mixed: KSpace = np.einsum("dc,zcyx->zdyx", self.matrix, y)
         return mixed
 
@@ -46,39 +51,44 @@ def parse_maps(text: str) -> MapsName:
     for name in MAPS:
         if name == text:
             return name
-    raise InputError(f"--maps: found {text!r}, expected one of {', '.join(MAPS)}")
+    raise InputError(f"`maps`: found {text!r}, expected one of {', '.join(MAPS)}")
 
 
 def mixing(y: KSpace, choice: CoilChoice, noise: KSpace | None = None) -> Mixing:
-    """Whitens the noise and keeps what sees most, as found in some slices ``y: (z, coil, …, …)``.
+    """The map that whitens the noise and compresses the coils, found from some slices.
 
-    ``noise``: samples of noise alone, (coil, sample), without which nothing is whitened: the outermost
-    samples of k-space hold too much of the image.
+    Args:
+        y: K-space (z, coil, …, …) of some slices.
+        choice: What to do.
+        noise: Samples of noise alone (coil, sample). Without them nothing is whitened, because the outermost
+            samples of k-space hold too much of the image to replace them.
 
     Raises:
         InputError: more coils wanted than there are, or a noise scan of other coils.
     """
     num_coils, notes = y.shape[1], []
-    if choice.num_coils is not None and not 1 <= choice.num_coils <= num_coils:
-        raise InputError(f"--compress-coils: found {choice.num_coils}, expected 1 to {num_coils}")
+    if choice.compress_coils is not None and not 1 <= choice.compress_coils <= num_coils:
+        raise InputError(f"`compress_coils`: found {choice.compress_coils}, expected 1 to {num_coils}")
     matrix = np.eye(num_coils, dtype=np.complex64)
     if choice.whiten and noise is not None:
         if len(noise) != num_coils:
             message = f"a noise scan of {len(noise)} coils with k-space of {num_coils}"
-            raise InputError(message, "Use --no-whiten")
+            raise InputError(message, "Use `whiten=False`")
         matrix = whitening(noise_covariance(noise))
         notes.append("noise of the coils made equal and independent, by the noise scan in the file")
-    if choice.num_coils is not None and choice.num_coils < num_coils:
-        kept, share = compression(Mixing(matrix)(y), choice.num_coils)
+    if choice.compress_coils is not None and choice.compress_coils < num_coils:
+        kept, share = compression(Mixing(matrix)(y), choice.compress_coils)
         matrix = kept @ matrix
-        notes.append(f"{num_coils} coils compressed to {choice.num_coils} with {share:.2%} of the energy")
+        notes.append(
+            f"{num_coils} coils compressed to {choice.compress_coils} with {share:.2%} of the energy"
+        )
     return Mixing(matrix, tuple(notes))
 
 
 def noise_on_grid(y: KSpace) -> float:
-    """Standard deviation of the real part, and of the imaginary part, of the noise: (z, coil, ky, kx).
+    """The standard deviation of the noise's real part (equally, imaginary part) in y (z, coil, ky, kx).
 
-    From the outermost samples that were taken. What signal there is makes it too large.
+    It is estimated from the outermost samples that were taken; signal among them makes it too large.
     """
     ky, kx = (np.abs(np.arange(n) - n // 2) / max(1, n // 2) for n in y.shape[2:])
     distance = np.maximum(ky[:, None], kx[None, :])
@@ -88,13 +98,13 @@ def noise_on_grid(y: KSpace) -> float:
 
 
 def noise_along(y: KSpace, paths: NDArray[np.float32]) -> float:
-    """The same of readouts (z, coil, readout, sample) along trajectories (z, readout, sample, 2)."""
+    """The same for readouts (z, coil, readout, sample) along trajectories (z, readout, sample, 2)."""
     distance = np.abs(paths).max(axis=-1)
     return _spread(y, distance >= _OUTER * distance.max())
 
 
 def _spread(y: KSpace, outer: NDArray[np.bool_]) -> float:
-    """By the median of their sizes in each coil, which few strong ones do not move; the median over coils."""
+    """The median over coils of each coil's noise, which its median magnitude tells robustly."""
     found = []
     for coil in range(y.shape[1]):
         samples = y[:, coil][outer]

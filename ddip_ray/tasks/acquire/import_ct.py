@@ -1,4 +1,4 @@
-"""Measured projections into an acquisition store."""
+"""Import of measured projections into an acquisition store."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
+from ddip_ray.io.projections.line_integrals import ProjectionData, open_projections
 from ddip_ray.io.projections.metadata import projection_metadata
-from ddip_ray.io.projections.open import ProjectionData, open_projections
 from ddip_ray.io.stores.acquisition import Acquisition, create_acquisition
 from ddip_ray.io.stores.schema import MeasuredNoise
 from ddip_ray.tasks.progress import Report, silent
@@ -19,9 +19,9 @@ MAX_ROWS = 16
 
 @dataclass(frozen=True)
 class ProjectionChoice:
-    """What in the file is used and how it is to be read; see `io.projections.open.open_projections`."""
+    """Which part of a projection file is used, and how it is read; fields as in `open_projections`."""
 
-    angles: str | None = None
+    angles_deg: str | None = None
     is_transmission: bool | None = None
     every_nth_view: int = 1
     rows: tuple[int, int] | None = None
@@ -33,7 +33,13 @@ class ProjectionChoice:
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What the file cannot say; None is estimated. ``image_size``: pixels a side, None as the detector."""
+    """Facts that a projection file does not hold; those that are None are estimated.
+
+    Attributes:
+        rotation_center: 0-based detector column of the rotation axis.
+        scale: Attenuation in 1/mm (or 1/pixel) that becomes 1.
+        image_size: Pixels a side of the image; None takes the number of detector columns.
+    """
 
     rotation_center: float | None = None
     scale: float | None = None
@@ -49,15 +55,23 @@ def import_projections(
     overwrite: bool = False,
     report: Report = silent,
 ) -> Acquisition:
-    """Read, convert to line integrals and write to ``output``, a shard at a time.
+    """Convert a projection file to line integrals and write them as an acquisition, a shard at a time.
+
+    Args:
+        path: The projection file.
+        output: Path of the new acquisition.
+        choice: Which part of the file is used, and how it is read; None means all of it as it says.
+        settings: Facts that the file does not hold; None means: estimate them.
+        overwrite: Whether to replace an acquisition at ``output``.
+        report: Is told how many slices are done.
 
     Raises:
-        InputError: the file, a choice or the output is not what it should be; nothing is written then.
+        InputError: the file, a choice or the output is not valid; nothing is written then.
     """
     choice, settings = choice or ProjectionChoice(), settings or ImportSettings()
     data = open_projections(
         path,
-        angles_deg=choice.angles,
+        angles_deg=choice.angles_deg,
         is_transmission=choice.is_transmission,
         every_nth_view=choice.every_nth_view,
         rows=choice.rows,
@@ -70,7 +84,7 @@ def import_projections(
     geometry = metadata.acquisition
     if settings.image_size is not None:
         if settings.image_size < 1:
-            raise InputError(f"--image-size: found {settings.image_size}, expected at least 1")
+            raise InputError(f"`image_size`: found {settings.image_size}, expected at least 1")
         size = (settings.image_size, settings.image_size)
         geometry = geometry.model_copy(update={"image_shape": size})
     noise = MeasuredNoise(std=_estimate_from_some_rows(data))
@@ -94,11 +108,11 @@ def _estimate_from_some_rows(data: ProjectionData) -> float:
 
 
 def estimate_noise(sinograms: NDArray[np.float32]) -> float:
-    """Standard deviation of white noise in sinograms (z, view, detector).
+    """The standard deviation of white noise in sinograms (z, view, detector).
 
-    From second differences along the detector, in which a smooth object cancels (their variance is 6 times
-    the noise's), by the median of their sizes, which the object's few edges do not move. Noise that
-    neighbouring pixels share is not seen.
+    A smooth object cancels in second differences along the detector, whose variance is 6 times that of the
+    noise. The median of their magnitudes is robust against the object's edges. Noise that neighbouring pixels
+    share is not seen.
     """
     if sinograms.shape[-1] < 3:
         return 0.0

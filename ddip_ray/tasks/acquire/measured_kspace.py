@@ -1,4 +1,4 @@
-"""What was taken of measured k-space, and what it shows before anything is reconstructed."""
+"""Measured k-space: which samples were taken, and images and noise that it shows directly."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from ddip_ray.io.stores.schema import (
     VoxelMm,
 )
 from ddip_ray.operators.mri.espirit import KSpace
-from ddip_ray.operators.mri.gridding import cartesian_centre, centre_size, gridded
-from ddip_ray.operators.mri.noncartesian import NonCartesianSense, why_no_nufft
+from ddip_ray.operators.mri.kspace_centre import cartesian_centre, centre_size
+from ddip_ray.operators.mri.noncartesian import NonCartesianSense
+from ddip_ray.operators.mri.nufft import nufft_unavailable
 from ddip_ray.operators.mri.sampling_mask import default_calibration, sampling_mask
 from ddip_ray.operators.mri.sensitivity_maps import calibration_size
 from ddip_ray.operators.mri.trajectory import fewer_readouts
@@ -34,9 +35,13 @@ Taken = NDArray[Any]  # masks (z, ky, kx), or trajectories (z, readout, sample, 
 
 @dataclass(frozen=True)
 class Undersampling:
-    """Samples to keep of those that were taken, to try what fewer would do. ``calibration`` None: 8 %.
+    """Samples to leave out of a measured scan, in order to try a faster one.
 
-    Along a trajectory so many times fewer readouts are kept, for which there is no pattern.
+    Attributes:
+        acceleration: Factor by which fewer samples, or readouts of a trajectory, are kept.
+        pattern: Sampling pattern on the grid; a trajectory has none.
+        calibration: Lines at the centre that are kept; None means 8 % of the lines.
+        seed: Seed of a random pattern.
     """
 
     acceleration: float
@@ -46,36 +51,45 @@ class Undersampling:
 
 
 class MeasuredKSpace(Protocol):
-    """k-space as it is stored; slices are counted as in the file."""
+    """K-space as it is stored, Cartesian or along a trajectory.
 
-    taken_name: str
-    remedy: str  # for samples that are no numbers
+    ``taken`` says which samples were taken: masks (z, ky, kx), or trajectories (z, readout, sample, 2).
+    """
 
-    def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> CartesianMRI | NonCartesianMRI: ...
+    taken_name: str  # the store's array of masks or trajectories
+    remedy: str  # a hint for samples that are NaN
+
+    def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> CartesianMRI | NonCartesianMRI:
+        """The geometry as the store records it; ``voxel_mm`` is (z, y, x)."""
+        ...
 
     def kept(self, y: KSpace, slices: Sequence[int]) -> tuple[KSpace, Taken]:
-        """What is stored of some slices; InputError if nothing is left of one."""
+        """The samples of some slices (numbers as in the file) that are stored, and which were taken.
+
+        Raises:
+            InputError: a slice has no sample left.
+        """
         ...
 
     def centre(self, y: KSpace, taken: Taken) -> tuple[KSpace, int]:
-        """A slice's Cartesian centre, (coil, ky, kx), and the side of the square that was taken in full."""
+        """A slice's k-space (coil, ky, kx) on the grid, and the side of the fully sampled square in it."""
         ...
 
     def centre_size(self, taken: Taken) -> int:
-        """That side alone."""
+        """The side of the square at the centre of k-space that is fully sampled."""
         ...
 
     def images(self, y: KSpace, taken: Taken) -> KSpace:
-        """Of each coil, (z, coil, y, x)."""
+        """The direct reconstruction (z, coil, y, x) of each coil."""
         ...
 
     def noise(self, y: KSpace, taken: Taken) -> float:
-        """Standard deviation of a sample's real part, and of its imaginary part."""
+        """The standard deviation of the noise in a sample's real part, and in its imaginary part."""
         ...
 
 
 class CartesianSamples:
-    """Cartesian: what is 0 in every coil was not sampled."""
+    """Cartesian k-space, in which a 0 in every coil is a sample that was not taken."""
 
     taken_name, remedy = SAMPLING_MASK, "Set what was not sampled to 0"
 
@@ -86,34 +100,40 @@ class CartesianSamples:
             self.sampling, self.allowed = _undersampled(undersampling, image_shape)
 
     def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> CartesianMRI:
+        """The geometry as the store records it; ``voxel_mm`` is (z, y, x)."""
         return CartesianMRI(
             num_coils=num_coils, image_shape=self.image_shape, voxel_mm=voxel_mm, sampling=self.sampling
         )
 
     def kept(self, y: KSpace, slices: Sequence[int]) -> tuple[KSpace, Taken]:
+        """The samples (z, coil, ky, kx) that are stored, and their masks (z, ky, kx)."""
         mask = (y != 0).any(axis=1) & self.allowed
         for z, own in zip(slices, mask, strict=True):
             if not own.any():
-                raise InputError(f"{self.source}: slice {z} has no sample", "Leave it out with --slices")
+                raise InputError(f"{self.source}: slice {z} has no sample", "Leave it out with `slices`")
         return np.where(mask[:, None], y, 0), mask
 
     def centre(self, y: KSpace, taken: Taken) -> tuple[KSpace, int]:
+        """The slice as it is, and the side of the fully sampled square."""
         return y, self.centre_size(taken)
 
     def centre_size(self, taken: Taken) -> int:
+        """The side of the square at the centre of k-space that is fully sampled."""
         return calibration_size(torch.from_numpy(taken).float())
 
     def images(self, y: KSpace, taken: Taken) -> KSpace:
+        """The inverse Fourier transform (z, coil, y, x) of each coil."""
         return centred(np.fft.ifft, centred(np.fft.ifft, y, 2), 3)
 
     def noise(self, y: KSpace, taken: Taken) -> float:
+        """The standard deviation of the noise in a sample's real part, and in its imaginary part."""
         return noise_on_grid(y)
 
 
 class NonCartesianSamples:
-    """Along the trajectory of ``raw``."""
+    """K-space along the trajectory of ``raw``."""
 
-    taken_name, remedy = TRAJECTORY, "Leave their readouts out, or the slice with --slices"
+    taken_name, remedy = TRAJECTORY, "Leave their readouts out, or the slice with `slices`"
 
     def __init__(
         self,
@@ -123,13 +143,15 @@ class NonCartesianSamples:
         undersampling: Undersampling | None,
     ) -> None:
         assert raw.trajectory is not None
-        if hindrance := why_no_nufft():
+        if hindrance := nufft_unavailable():
             raise InputError(f"{path}: {hindrance}")
         shape = image_size or raw.image_shape
         if shape is None:
-            raise InputError(f"{path}: a trajectory, and no image's size", "Give --image-size NY NX")
+            raise InputError(
+                f"{path}: a trajectory without the size of its image", "Give `image_size`, (y, x) pixels"
+            )
         if min(shape) < 1:
-            raise InputError(f"--image-size: found {shape[0]} {shape[1]}, expected at least 1")
+            raise InputError(f"`image_size`: found {shape[0]} {shape[1]}, expected at least 1")
         found = raw.trajectory.shape
         if found[1:3] != raw.data.shape[2:] or found[0] not in (1, len(raw.data)):
             raise InputError(
@@ -141,16 +163,17 @@ class NonCartesianSamples:
         if undersampling is not None:
             acceleration = undersampling.acceleration
             if undersampling != Undersampling(acceleration):
-                raise InputError(f"{path}: --pattern, --calibration and --seed are for k-space on a grid")
+                raise InputError(f"{path}: `pattern`, `calibration` and `seed` are for k-space on a grid")
             if not 1 <= acceleration <= found[1]:
                 raise InputError(
-                    f"--acceleration: found {acceleration:g}, expected 1 to {found[1]} (readouts)"
+                    f"`acceleration`: found {acceleration:g}, expected 1 to {found[1]} (readouts)"
                 )
             self.rows = fewer_readouts(raw.trajectory[0], round(found[1] / acceleration))
             self.sampling = Sampling(pattern="given", acceleration=acceleration)
         self.trajectories = raw.trajectory[:, self.rows]
 
     def geometry(self, num_coils: int, voxel_mm: VoxelMm) -> NonCartesianMRI:
+        """The geometry as the store records it; ``voxel_mm`` is (z, y, x)."""
         num_readouts, num_samples = self.trajectories.shape[1:3]
         return NonCartesianMRI(
             num_coils=num_coils,
@@ -162,31 +185,36 @@ class NonCartesianSamples:
         )
 
     def kept(self, y: KSpace, slices: Sequence[int]) -> tuple[KSpace, Taken]:
+        """The readouts (z, coil, readout, sample) that are stored, and their trajectories."""
         own = self.trajectories[[0] * len(y) if len(self.trajectories) == 1 else list(slices)]
         for z, samples in zip(slices, y, strict=True):
             if not samples.any():
                 raise InputError(
-                    f"{self.source}: slice {z} has no sample but 0", "Leave it out with --slices"
+                    f"{self.source}: slice {z} has no sample but 0", "Leave it out with `slices`"
                 )
         return y[:, :, self.rows], own
 
     def centre(self, y: KSpace, taken: Taken) -> tuple[KSpace, int]:
+        """The centre (coil, ky, kx) of a slice, interpolated to the grid, and its side."""
         size = self.centre_size(taken)
         centre = cartesian_centre(torch.from_numpy(taken), torch.from_numpy(y), self.image_shape, size)
         return centre.numpy(), size
 
     def centre_size(self, taken: Taken) -> int:
+        """The side of the square at the centre of k-space that the readouts fill."""
         return centre_size(torch.from_numpy(taken), self.image_shape)
 
     def images(self, y: KSpace, taken: Taken) -> KSpace:
+        """The gridded images (z, coil, y, x) of each coil."""
         one = torch.ones(1, *self.image_shape, dtype=torch.complex64)
         images = [
-            gridded(NonCartesianSense(torch.from_numpy(path), one), torch.from_numpy(own)[:, None])
+            NonCartesianSense(torch.from_numpy(path), one).direct_inverse(torch.from_numpy(own)[:, None])
             for own, path in zip(y, taken, strict=True)
         ]
         return np.stack([image.numpy() for image in images])
 
     def noise(self, y: KSpace, taken: Taken) -> float:
+        """The standard deviation of the noise in a sample's real part, and in its imaginary part."""
         return noise_along(y, taken)
 
 

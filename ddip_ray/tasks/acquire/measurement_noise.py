@@ -1,4 +1,4 @@
-"""Simulated measurement noise, keyed by seed and slice: the slabs it was drawn in leave no trace."""
+"""Simulated measurement noise, keyed by seed and slice, so that it does not depend on the slabs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.stores.schema import GaussianNoise, Intensity, Noise, NoNoise, PoissonNoise
 
 WATER_ATTENUATION = 0.0195  # 1/mm at about 70 keV: HU = 1000 (mu / mu_water - 1)
-DARKEST_COUNT = 0.5  # what a detector pixel without a single photon counts, so that its logarithm is finite
+DARKEST_COUNT = 0.5  # count of a detector pixel that no photon reaches, so that its logarithm is finite
 
 
 @dataclass(frozen=True)
 class NoiseRequest:
-    """``gaussian``: ``level`` is the standard deviation over the root mean square of the noise-free
-    measurements of the whole volume. ``poisson``: ``level`` photons per detector pixel and view in air."""
+    """The noise to simulate.
+
+    ``level`` of gaussian noise is its standard deviation divided by the root mean square of the noise-free
+    measurements of the whole volume; of poisson noise it is photons per detector pixel and view in air.
+    """
 
     kind: Literal["none", "gaussian", "poisson"] = "none"
     level: float = 0.0
@@ -29,7 +32,7 @@ NO_NOISE = NoiseRequest()
 
 
 def parse_noise(text: str) -> NoiseRequest:
-    """``none``, ``gaussian:0.01`` or ``poisson:1e5``."""
+    """The noise that a text such as ``none``, ``gaussian:0.01`` or ``poisson:1e5`` asks for."""
     kind, _, number = text.partition(":")
     if text == "none":
         return NoiseRequest()
@@ -39,35 +42,38 @@ def parse_noise(text: str) -> NoiseRequest:
         level = math.nan
     if kind not in ("gaussian", "poisson") or not (math.isfinite(level) and level > 0):
         raise InputError(
-            f"--noise: found {text!r}, expected none, gaussian:RELATIVE_STD or poisson:PHOTONS",
+            f"`noise`: found {text!r}, expected none, gaussian:RELATIVE_STD or poisson:PHOTONS",
             "For example gaussian:0.01 or poisson:1e5",
         )
     return NoiseRequest("gaussian" if kind == "gaussian" else "poisson", level)
 
 
 def attenuation_of_one(intensity: Intensity, mu_max: float | None) -> float:
-    """Attenuation in 1/mm of the normalised value 1, which photon counting needs to know.
+    """The attenuation in 1/mm of the normalised value 1, which photon counting needs.
 
-    Given by hand, or known from the image: in 1/mm, or in HU with air (-1000 HU) as the normalised 0.
+    It is ``mu_max`` if given, and otherwise known for images in 1/mm, or in HU with air (-1000 HU) as 0.
+
+    Raises:
+        InputError: the attenuation is unknown or not positive.
     """
     if mu_max is not None:
         if not (math.isfinite(mu_max) and mu_max > 0):
-            raise InputError(f"--mu-max: found {mu_max:g}, expected a positive attenuation in 1/mm")
+            raise InputError(f"`mu_max`: found {mu_max:g}, expected a positive attenuation in 1/mm")
         return mu_max
     if intensity.unit == "1/mm" and intensity.offset == 0:
         return intensity.scale
     if intensity.unit == "HU" and intensity.offset == -1000:
         return WATER_ATTENUATION * intensity.scale / 1000
     raise InputError(
-        "--noise poisson counts photons, and how much the image attenuates is unknown",
-        "Give --mu-max, the attenuation in 1/mm of the brightest value (0.039 for CT up to 1000 HU)",
+        "poisson noise counts photons, and how much the image attenuates is unknown",
+        "Give `mu_max`, the attenuation in 1/mm of the brightest value (0.039 for CT up to 1000 HU)",
     )
 
 
 def noise_energy(request: NoiseRequest, clean: NDArray[np.float32]) -> float:
-    """Sum over rays of the variance that the noise will have; ``clean`` as for `add_noise`.
+    """The sum over rays of the variance that the noise will have; ``clean`` is as for `add_noise`.
 
-    Gaussian: level² times the rays' energy. Poisson: −log(counts / photons) has variance
+    Gaussian: level² times the rays' energy. Poisson: −log(counts / photons) has the variance
     exp(p) / photons, to first order.
     """
     wide = clean.astype(np.float64)
@@ -88,8 +94,8 @@ def describe_noise(request: NoiseRequest, std: float, seed: int) -> Noise:
 def add_noise(clean: NDArray[np.float32], noise: Noise, start: int) -> NDArray[np.float32]:
     """Noisy measurements (z, view, detector) of the slices from global index ``start``.
 
-    Poisson: ``clean`` are line integrals of attenuation, p; counts ~ Poisson(photons exp(-p)), and
-    -log(counts / photons) is what comes out.
+    Poisson: ``clean`` are line integrals p of attenuation, counts ~ Poisson(photons exp(-p)), and the noisy
+    measurements are -log(counts / photons).
     """
     if isinstance(noise, NoNoise):
         return clean

@@ -1,4 +1,4 @@
-"""Simulate a sparse-view parallel-beam scan of an image, slab by slab."""
+"""Simulation of a sparse-view parallel-beam CT scan of an image, slab by slab."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from ddip_ray.errors import InputError
-from ddip_ray.io.images.open import HU_WINDOW, normalise, open_image
+from ddip_ray.io.images.open import apply_window, open_image
 from ddip_ray.io.images.volume import ImageVolume
 from ddip_ray.io.stores.acquisition import Acquisition, AcquisitionWriter, create_acquisition
 from ddip_ray.io.stores.schema import AcquisitionMetadata, Intensity, ParallelCT
-from ddip_ray.problems.load import build_operator
+from ddip_ray.problems.parallel_ct import build_operator
 from ddip_ray.tasks.acquire.measurement_noise import (
     NO_NOISE,
     NoiseRequest,
@@ -29,10 +29,21 @@ from ddip_ray.tasks.slices import parse_range, slabs
 
 @dataclass(frozen=True)
 class Scan:
-    """What to simulate. Lengths in mm; None: the detector that sees the whole slice from every angle.
+    """The CT scan to simulate.
 
-    ``window`` (low, high) in the image's unit becomes 0 to 1 and clips; None: HU -1000 to 1000, other images
-    their 0.1 and 99.9 percentiles, nothing clipped. ``mu_max`` is the attenuation of 1 in 1/mm (for Poisson).
+    Attributes:
+        num_views: Number of projection angles, equally spaced.
+        angular_range_deg: Range of the angles, its end left out.
+        noise: Noise of the measurements.
+        seed: Seed of the noise.
+        num_detectors: Detector columns; None takes as many as see the whole slice from every angle.
+        detector_spacing_mm: Width of a column in mm; None takes the pixel size.
+        rotation_center: 0-based column of the rotation axis; None takes the middle of the detector.
+        window: (low, high) in the image's unit that become 0 and 1, with values beyond clipped. None takes
+            -1000 to 1000 for HU and the 0.1 and 99.9 percentiles for other images, and clips nothing.
+        mu_max: Attenuation in 1/mm of the normalised value 1, for Poisson noise; None where the image tells
+            it.
+        slices: Range of slices, for example ``"10:34"``; None means all.
     """
 
     num_views: int
@@ -65,20 +76,27 @@ def simulate(
     overwrite: bool = False,
     report: Report = silent,
 ) -> Acquisition:
-    """Scan the image at ``image_path`` and write measurements and reference to ``output``.
+    """Simulate a CT scan of an image and write measurements and reference as an acquisition.
 
-    The image is read twice when the noise is relative to the measurements, never held whole.
+    The image is read slab by slab, twice if there is noise, whose size depends on all measurements.
+
+    Args:
+        image_path: File or folder of a 3D image, as for `open_image`.
+        output: Path of the new acquisition.
+        scan: The scan to simulate.
+        image: Which image of a file with several; None means the first.
+        overwrite: Whether to replace an acquisition at ``output``.
+        report: Is told how many slices are done.
 
     Raises:
-        InputError: the image, the scan or the output is not what it should be; nothing is written then.
+        InputError: the image, the scan or the output is not valid; nothing is written then.
     """
     choice = image or ImageChoice()
     volume = open_image(
         image_path, volume_index=choice.volume_index, key=choice.key, voxel_mm=choice.voxel_mm
     )
     chosen = parse_range(scan.slices, volume.array.shape[0], "slices")
-    window = scan.window or (HU_WINDOW if volume.unit == "HU" else None)
-    normalised, intensity = normalise(volume, window, clip=scan.window is not None)
+    normalised, intensity = apply_window(volume, scan.window)
     normalised = normalised[chosen.start : chosen.stop]
     if scan.noise.kind == "poisson":
         scale = attenuation_of_one(intensity, scan.mu_max)
@@ -94,29 +112,29 @@ def simulate(
 def scan_geometry(
     scan: Scan, image_shape: tuple[int, int], voxel_mm: tuple[float, float, float]
 ) -> ParallelCT:
-    """The scan's geometry: views equally spaced over the angular range, its end left out."""
+    """The geometry of a scan of slices with ``image_shape`` (y, x); InputError if it is impossible."""
     _, y_mm, x_mm = voxel_mm
     if not math.isclose(y_mm, x_mm, rel_tol=1e-3):
         raise InputError(
             f"pixels of {y_mm:g} x {x_mm:g} mm (y, x) in a slice, expected square ones",
-            "Resample the image, or give another voxel size with --voxel-mm",
+            "Resample the image, or give another voxel size: `voxel_mm`",
         )
     if scan.num_views < 1:
-        raise InputError(f"--views: found {scan.num_views}, expected at least 1")
+        raise InputError(f"`num_views`: found {scan.num_views}, expected at least 1")
     if not 0 < scan.angular_range_deg <= 360:
-        raise InputError(f"--angular-range: found {scan.angular_range_deg:g}, expected up to 360 degrees")
+        raise InputError(f"`angular_range_deg`: found {scan.angular_range_deg:g}, expected up to 360 degrees")
     spacing = x_mm if scan.detector_spacing_mm is None else scan.detector_spacing_mm
     if not (math.isfinite(spacing) and spacing > 0):
-        raise InputError(f"--detector-spacing: found {spacing:g}, expected a positive length in mm")
+        raise InputError(f"`detector_spacing_mm`: found {spacing:g}, expected a positive length in mm")
     num_detectors = scan.num_detectors
     if num_detectors is None:
         num_detectors = math.ceil(math.hypot(*image_shape) * x_mm / spacing)
     if num_detectors < 1:
-        raise InputError(f"--detectors: found {num_detectors}, expected at least 1")
+        raise InputError(f"`num_detectors`: found {num_detectors}, expected at least 1")
     center = (num_detectors - 1) / 2 if scan.rotation_center is None else scan.rotation_center
     if not -0.5 <= center <= num_detectors - 0.5:
         raise InputError(
-            f"--rotation-center: column {center:g} lies outside the detector, which has {num_detectors}"
+            f"`rotation_center`: column {center:g} lies outside the detector, which has {num_detectors}"
         )
     step = scan.angular_range_deg / scan.num_views
     return ParallelCT(
@@ -147,7 +165,7 @@ def _metadata(volume: ImageVolume, scan: Scan, intensity: Intensity, chosen: ran
 
 
 def _project(writer: AcquisitionWriter, image: object, scan: Scan, report: Report) -> None:
-    """Measure slab by slab; once more before when the noise's size depends on all measurements."""
+    """Measure slab by slab; with noise, a first pass finds the size of the signal."""
     geometry = writer.metadata.acquisition
     assert isinstance(geometry, ParallelCT)
     operator = build_operator(geometry)

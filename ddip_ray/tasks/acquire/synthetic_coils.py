@@ -1,4 +1,4 @@
-"""What a magnitude image lacks to be a multi-coil scan: coils around the object, and a smooth phase."""
+"""Synthetic sensitivity maps and phase, which turn a magnitude image into a multi-coil object."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ _COIL_PHASE_SPREAD = 0.4
 
 
 def coil_maps(num_coils: int, slices: range, volume_shape: tuple[int, int, int], seed: int) -> Complex:
-    """Smooth sensitivities of coils on a ring, (z, coil, y, x); at each pixel their squares add up to 1.
+    """Smooth sensitivity maps of coils on a ring; at each pixel their squared magnitudes add up to 1.
 
-    They stand in turn above and below the volume's middle, fall off with the distance as a loop's field
-    does along its axis, and each has a smooth phase of its own.
+    Coils stand alternately above and below the volume's middle. Their sensitivity falls off with the distance
+    like the field of a loop along its axis, and each has its own smooth phase.
+
+    Args:
+        num_coils: Number of coils.
+        slices: Which slices of the volume.
+        volume_shape: Shape (z, y, x) of the volume.
+        seed: Seed of the phases.
+
+    Returns:
+        Maps (z, coil, y, x).
     """
     z, y, x = _grid(slices, volume_shape)
     rng = np.random.default_rng([seed, 1])
@@ -37,14 +46,14 @@ def coil_maps(num_coils: int, slices: range, volume_shape: tuple[int, int, int],
 
 
 def smooth_phase(slices: range, volume_shape: tuple[int, int, int], seed: int) -> Complex:
-    """exp(iφ) with φ a random polynomial in z, y and x, (z, y, x)."""
+    """The factor exp(iφ), (z, y, x), where φ is a random polynomial in z, y and x."""
     rng = np.random.default_rng([seed, 2])
     angle = _PHASE_SPREAD * _polynomial(rng, _PHASE_ORDER, *_grid(slices, volume_shape))
     return np.asarray(np.exp(1j * angle), dtype=np.complex64)
 
 
 def _grid(slices: range, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], ...]:
-    """z, y and x from −1 to 1 over the volume, for some of its slices."""
+    """Coordinates z, y and x, from −1 to 1 over the volume, for some of its slices."""
     axes = [np.linspace(-1, 1, size) if size > 1 else np.zeros(1) for size in shape]
     return tuple(np.meshgrid(axes[0][slices.start : slices.stop], axes[1], axes[2], indexing="ij"))
 

@@ -1,1 +1,1 @@
-"""Many volumes, side by side, with a ledger that survives."""
+"""Many volumes reconstructed side by side, with a ledger that several drivers can share."""

@@ -1,4 +1,4 @@
-"""Adapters to start from, learned from earlier volumes: one for each tag, in versions."""
+"""A library of adapters learned from earlier volumes, one for each tag, in versions."""
 
 from __future__ import annotations
 
@@ -15,34 +15,42 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def require_tag(tag: str) -> None:
-    """InputError unless it can name a folder."""
+    """InputError unless ``tag`` can name a folder."""
     if _TAG.fullmatch(tag) is None:
         raise InputError(f"tag {tag!r}: expected letters, digits, dots, dashes and underscores")
 
 
 @dataclass(frozen=True)
 class AdapterLibrary:
-    """In ``folder``/TAG/000007.safetensors. A version never changes; it says which volumes it is of."""
+    """Adapters in files ``folder``/TAG/000007.safetensors.
+
+    A version never changes. It is the mean of the adapters of several volumes, and records which.
+    """
 
     folder: Path
 
     def latest(self, tag: str) -> Path | None:
-        """The last version for a scanner or protocol; None before the first."""
+        """The last version for a scanner or protocol, or None if there is none."""
         versions = sorted((self.folder / tag).glob("*.safetensors"))
         return versions[-1] if versions else None
 
     @staticmethod
     def volumes(version: Path) -> tuple[str, ...]:
-        """What it was learned from."""
+        """The names of the volumes that a version was learned from."""
         return volumes_of(version.read_bytes())
 
     def add(self, tag: str, adapter: bytes, volume: str) -> Path:
-        """A new version, the mean over all its volumes; any number of drivers may add at the same time.
+        """Add a volume's adapter to the mean and return the new version; drivers may add at the same time.
 
-        A volume that is among them already adds nothing.
+        A volume that is in the mean already adds nothing.
+
+        Args:
+            tag: Scanner or protocol.
+            adapter: Content of the volume's adapter file.
+            volume: Name of the volume.
 
         Raises:
-            InputError: an adapter of another prior or rank than the others'.
+            InputError: the adapter belongs to another prior, or has another rank than the others.
         """
         folder = self.folder / tag
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +65,7 @@ class AdapterLibrary:
 
 
 def _is_created(path: Path, data: bytes) -> bool:
-    """Whole, and only if there was none: another driver may have been faster."""
+    """Create a file whole; False if it exists already, because another driver was faster."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".") as file:
         file.write(data)
         file.flush()

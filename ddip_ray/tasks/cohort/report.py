@@ -1,14 +1,15 @@
-"""What came of a cohort: a table for a spreadsheet, and a picture a volume."""
+"""The outcome of a cohort: a table for a spreadsheet, and a picture of each volume."""
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
-from ddip_ray.tasks.cohort.ledger import Entry, State
+from ddip_ray.tasks.cohort.ledger import Entry, VolumeState
 from ddip_ray.tasks.judge.montage import montage
 
 COLUMNS = (
@@ -18,31 +19,28 @@ COLUMNS = (
 
 
 def write_csv(entries: Sequence[Entry], path: Path) -> None:
-    """A row a volume, sorted by name; what is not known is empty."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for entry in entries:
-            values = [getattr(entry, column) for column in COLUMNS]
-            writer.writerow(["" if value is None else value for value in values])
-    partial.replace(path)
+    """Write a CSV file with a row for each volume; unknown values are empty."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for entry in entries:
+        values = [getattr(entry, column) for column in COLUMNS]
+        writer.writerow(["" if value is None else value for value in values])
+    paths.replace_file(path, text.getvalue().encode())
 
 
-def write_pictures(entries: Sequence[Entry], folder: Path, say: Callable[[str], None]) -> list[Path]:
-    """NAME.png of what is done, in ``folder``; ``say`` is told of what cannot be drawn."""
+def write_pictures(entries: Sequence[Entry], folder: Path, warn: Callable[[str], None]) -> list[Path]:
+    """Write NAME.png of each finished volume into ``folder``; ``warn`` is told which cannot be drawn."""
     paths.make_folder(folder)
     written = []
     for entry in entries:
-        if entry.state != State.DONE:
+        if entry.state != VolumeState.DONE:
             continue
         path = folder / f"{entry.name}.png"
-        partial = path.with_name(path.name + ".partial")
         try:
-            partial.write_bytes(montage(entry.output))
+            paths.replace_file(path, montage(entry.output))
         except InputError as error:
-            say(f"{entry.name}: no picture: {error}")
+            warn(f"{entry.name}: no picture: {error}")
             continue
-        partial.replace(path)
         written.append(path)
     return written

@@ -1,4 +1,4 @@
-"""Which volumes a cohort has: from a YAML file, a folder or a pattern."""
+"""The volumes of a cohort: from a YAML file, a folder or a pattern."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ddip_ray.config.load import load_config
-from ddip_ray.config.presets import overlaid
+from ddip_ray.config.methods import overlaid
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.stores.acquisition import open_acquisition
@@ -24,9 +24,10 @@ from ddip_ray.tasks.cohort.ledger import Entry
 
 
 class CohortVolume(Frozen):
-    """A store, relative to the file's folder; ``config`` are settings of its own.
+    """A volume in a YAML file.
 
-    Volumes of one ``tag``, a scanner or protocol, may learn from each other.
+    ``store`` is relative to the file's folder, and ``config`` holds settings of this volume alone. Volumes
+    with the same ``tag``, a scanner or protocol, can start from each other's adapters.
     """
 
     store: str
@@ -36,23 +37,25 @@ class CohortVolume(Frozen):
 
 
 class CohortFile(Frozen):
-    """COHORT.yaml; ``config`` are settings of all its volumes."""
+    """The YAML file of a cohort; ``config`` holds settings of all its volumes."""
 
     config: dict[str, Any] = Field(default_factory=dict)
     volumes: tuple[CohortVolume, ...]
 
 
 def find_volumes(source: str, settings: Mapping[str, Any], folder: Path) -> list[Entry]:
-    """The volumes of ``source``, to be written to ``folder``/NAME.zarr.
+    """The volumes of a cohort, with results to be written to ``folder``/NAME.zarr.
+
+    Damaged stores are no error here, because one bad volume must not stop the others.
 
     Args:
-        source: a YAML file (`CohortFile`), a folder of stores or a pattern of their paths. Results among the
-            latter are left out.
-        settings: of all of them, over those of a file.
+        source: A YAML file (`CohortFile`), a folder of stores, or a pattern of their paths. Results among the
+            stores are left out.
+        settings: Settings of all volumes, over those of a YAML file.
+        folder: Folder of the results.
 
     Raises:
-        InputError: no volumes, two of one name, or settings that no run can have. Stores are not judged here:
-            a bad one must not stop the others.
+        InputError: no volumes, two with the same name, or settings that are not valid.
     """
     if source.endswith((".yaml", ".yml")):
         cohort = _read(Path(source))
@@ -94,21 +97,21 @@ def _is_result(path: Path) -> bool:
     try:
         attributes = read_attributes(str(path)).get(ATTRIBUTE_KEY)
     except InputError:
-        return False  # what is damaged fails by itself, and is seen
+        return False  # a damaged store is kept: its run will report it
     return isinstance(attributes, dict) and attributes.get("kind") == "result"
 
 
 def _entry(volume: CohortVolume, settings: dict[str, Any], folder: Path) -> Entry:
     own = overlaid(settings, volume.config)
     load_config(None, own)
-    # Workers and later commands may be in other folders.
+    # absolute, because workers and later commands may run in other folders
     for key in ("prior", "adapter", "start_from"):
         is_shipped = key == "prior" and own.get(key) in shipped_priors()
         if own.get(key) and not is_shipped and Path(own[key]).exists():
             own[key] = str(Path(own[key]).absolute())
     name = volume.name or Path(volume.store).name.removesuffix(".zarr")
     if name != Path(name).name or name.startswith("."):
-        raise InputError(f"volume {name!r}: a name is that of a file: no folders, no dot at the beginning")
+        raise InputError(f"volume {name!r}: a name must be a file name without folders or a leading dot")
     require_tag(volume.tag)
     store = str(paths.absolute(volume.store))
     output = str(paths.absolute(str(folder / f"{name}.zarr")))
@@ -118,7 +121,7 @@ def _entry(volume: CohortVolume, settings: dict[str, Any], folder: Path) -> Entr
 
 
 def _num_bytes(store: str) -> int:
-    """Of measurements; 0 where the store cannot be read."""
+    """The bytes of a store's measurements; 0 if the store cannot be read."""
     try:
         acquisition = open_acquisition(store)
     except InputError:

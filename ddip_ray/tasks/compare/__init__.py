@@ -1,1 +1,1 @@
-"""Several methods side by side, in one table and one picture."""
+"""Several methods on one acquisition, scored alike and tabulated."""

@@ -1,4 +1,4 @@
-"""Every method on one acquisition, scored alike: the table of a paper, resumable."""
+"""Reconstruct an acquisition with several methods and score them alike; the work can be resumed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ddip_ray.config.relevant import relevant
 from ddip_ray.config.settings import RunConfig
 from ddip_ray.engine.events import Event
+from ddip_ray.engine.planning.layout import Layout
 from ddip_ray.engine.provenance import contents, digest_of_adapter
-from ddip_ray.engine.run import reconstruct
+from ddip_ray.engine.run import Resilience, reconstruct
 from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
@@ -22,11 +22,11 @@ from ddip_ray.io.stores.result import open_result
 from ddip_ray.prior.catalog import find_prior
 from ddip_ray.prior.load import load_prior
 from ddip_ray.problems.load import load_problem
-from ddip_ray.solvers.build import build_method
+from ddip_ray.solvers.build import build_method, read_adapter
 from ddip_ray.solvers.core.communicator import Alone
 from ddip_ray.solvers.core.slab import Slab
-from ddip_ray.tasks.judge.evaluate import evaluate, relative_residual
-from ddip_ray.tasks.judge.volumes import read_image, read_reference, recorded_intensity, require_shape
+from ddip_ray.tasks.judge.evaluate import evaluate, measurement_residual
+from ddip_ray.tasks.judge.volumes import read_image, read_reference, require_shape
 
 PLANES = ("axial", "coronal", "sagittal")
 _RESULT = re.compile(r"([\w.-]+)-seed\d+\.zarr")
@@ -34,7 +34,7 @@ _RESULT = re.compile(r"([\w.-]+)-seed\d+\.zarr")
 
 @dataclass(frozen=True)
 class Run:
-    """One method with one seed: what it cost and how good it is. Scores are None without a reference."""
+    """The cost and the scores of one method with one seed; scores are None without a reference."""
 
     name: str
     seed: int
@@ -47,15 +47,7 @@ class Run:
     residual: float | None
     psnr: float | None
     ssim: float | None
-    planes: dict[str, tuple[float | None, float | None]]  # mean PSNR and SSIM over slices
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where each run is computed, as `ddip_ray.engine.run.reconstruct` takes it."""
-
-    num_workers: int | None = None
-    num_gpus: int | None = None
+    planes: dict[str, tuple[float | None, float | None]]  # mean PSNR and SSIM over the slices of a plane
 
 
 def compare(
@@ -73,24 +65,34 @@ def compare(
     on_event: Callable[[str, Event], None] = lambda run, event: None,
     on_run: Callable[[list[Run]], None] = lambda runs: None,
 ) -> list[Run]:
-    """Reconstruct ``store`` with each of ``configs`` (by name) and each seed, into ``folder``, and score.
+    """Reconstruct an acquisition with several methods and seeds, and score the results.
 
-    The folder is made if there is none.
-    A result that is there, complete, and made from the same acquisition with the same settings, as far as the
-    method listens to them, is not made again. Results of this acquisition that other calls left there follow,
-    scored alike, unless a row of the same name has other settings. ``on_run`` is told the runs so far after
-    each.
+    A result that exists already is not made again if it was made from the same acquisition with the same
+    settings, as far as the method reads them. Results of this acquisition that other calls left in the folder
+    follow in the table, scored alike, unless a row of the same name has other settings.
 
     Args:
-        seeds: used by methods with a prior; the others are run once, as seed 0.
-        reference: as `evaluate` takes it; None: the acquisition's own, or no scores if it has none.
-        circle: score the inscribed circle of slices only.
-        overwrite: replace results that were made otherwise.
-        restart: do not go on from what was cut off, but begin anew.
+        store: Path of the acquisition.
+        folder: Local folder of the results, which is made if it is missing.
+        configs: Configurations by the name of their row.
+        seeds: Seeds of methods with a prior; other methods run once, with seed 0.
+        layout: Workers or GPUs of each reconstruction.
+        reference: Path of a reference, as for `evaluate`; None takes the acquisition's own, or gives no
+            scores if it has none.
+        circle: Whether to score only the inscribed circle of each slice.
+        overwrite: Whether to replace results that were made with other settings.
+        restart: Whether to begin anew instead of resuming from snapshots.
+        should_stop: Whether to stop after the current step.
+        on_event: Is told (name of the run, event) of each step and message.
+        on_run: Is told all runs so far, after each run.
+
+    Returns:
+        The runs in the order of the table.
 
     Raises:
-        InputError: no such store or reference, or a result in the way that was made otherwise.
-        Interrupted: ``should_stop`` said so after a step; the same call goes on from there.
+        InputError: no such store or reference, a method that cannot run on it, or an existing result that was
+            made differently.
+        Interrupted: ``should_stop`` ended the work; the same call resumes it.
     """
     acquisition = open_acquisition(store)
     planned = [
@@ -98,7 +100,7 @@ def compare(
         for name, config in configs.items()
         for seed in (seeds if config.uses_prior else [0])
     ]
-    # All conflicts before any work.
+    # find all conflicts before any work
     if reference is not None:
         intensity = acquisition.metadata.intensity
         shape = acquisition.num_slices, *acquisition.metadata.acquisition.image_shape
@@ -106,7 +108,7 @@ def compare(
     missing = [target for _, config, target in planned if not is_made(target, config, acquisition, overwrite)]
     names = {target: name for name, _, target in planned} | _left_there(folder, acquisition, configs)
     for config in {name: config for name, config, target in planned if target in missing}.values():
-        # What a worker would find out when it is its turn.
+        # what a worker would find out when its turn comes
         build_method(config, load_problem(acquisition, Slab(0, 1), start_from=config.start_from), Alone())
     paths.make_folder(folder)
     scored = reference is not None or acquisition.has_reference
@@ -126,10 +128,9 @@ def compare(
                 store,
                 target,
                 config,
-                num_workers=layout.num_workers,
-                num_gpus=layout.num_gpus,
+                layout=layout,
+                resilience=Resilience(restart=restart),
                 overwrite=overwrite,
-                restart=restart,
                 should_stop=should_stop,
                 on_event=partial(on_event, f"{name}-seed{config.seed}"),
             )
@@ -141,7 +142,8 @@ def compare(
 def _left_there(folder: str, acquisition: Acquisition, configs: dict[str, RunConfig]) -> dict[str, str]:
     """The results of ``acquisition`` in ``folder``, each with the name of its row.
 
-    All seeds of a row have the settings of its config; where it has none now, those of the first seed.
+    All seeds of a row must have the settings of its configuration or, if it has none now, those of its first
+    seed.
     """
     found = []
     for path in sorted(paths.local_path(folder).glob("*.zarr")):
@@ -149,7 +151,7 @@ def _left_there(folder: str, acquisition: Acquisition, configs: dict[str, RunCon
         if match := _RESULT.fullmatch(path.name):
             try:
                 made = open_result(target).provenance
-            except InputError:  # something else of such a name
+            except InputError:  # no result in spite of its name
                 continue
             if not _other_scan(made, acquisition):
                 found.append((target, match[1], made))
@@ -170,12 +172,12 @@ def _left_there(folder: str, acquisition: Acquisition, configs: dict[str, RunCon
 
 
 def _kind(config: RunConfig) -> tuple[Any, ...]:
-    """What results differ in by more than their seed: settings, prior and adapter."""
-    return _but_seed(config), _prior_digest(config), digest_of_adapter(config)
+    """Settings without the seed, prior and adapter: runs of a row must have these in common."""
+    return _but_seed(config), _prior_digest(config), digest_of_adapter(read_adapter(config))
 
 
 def _kind_made(made: dict[str, Any]) -> tuple[Any, ...] | None:
-    """The `_kind` of a result; None of one of another version."""
+    """The `_kind` of a result; None if another version made it."""
     try:
         config = RunConfig.model_validate(made.get("config", {}))
     except ValidationError:
@@ -184,7 +186,7 @@ def _kind_made(made: dict[str, Any]) -> tuple[Any, ...] | None:
 
 
 def _but_seed(config: RunConfig) -> dict[str, Any]:
-    return {key: value for key, value in relevant(config).items() if key != "seed"}
+    return {key: value for key, value in config.relevant().items() if key != "seed"}
 
 
 def _prior_digest(config: RunConfig) -> str | None:
@@ -192,25 +194,35 @@ def _prior_digest(config: RunConfig) -> str | None:
 
 
 def is_made(target: str, config: RunConfig, acquisition: Acquisition, overwrite: bool = False) -> bool:
-    """Whether ``target`` is this very result; an InputError when it is another one."""
+    """Whether the result at ``target`` was made from this acquisition with this configuration.
+
+    Args:
+        target: Path of a result, which may not exist.
+        config: The configuration.
+        acquisition: The acquisition.
+        overwrite: Whether a result that was made differently counts as missing instead of raising an error.
+
+    Raises:
+        InputError: the result was made differently.
+    """
     if not paths.exists(target):
         return False
     made = open_result(target).provenance
-    # What takes reading is looked at last.
+    # contents last, because comparing them takes reading the measurements
     different = _other_settings(made, config, acquisition) or _other_contents(made, config, acquisition)
     if different and not overwrite:
         raise InputError(
             f"{target}: already there, but made with other settings: {', '.join(different)}",
-            "Give another folder with -o, or replace it with --overwrite",
+            "Give another folder, or replace it with `overwrite=True`",
         )
     return not different
 
 
 def _other_settings(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
-    wanted = relevant(config)
+    wanted = config.relevant()
     try:
-        found = relevant(RunConfig.model_validate(made.get("config", {})))
-    except ValidationError:  # of another version
+        found = RunConfig.model_validate(made.get("config", {})).relevant()
+    except ValidationError:  # made by another version
         return ["config"]
     return [key for key in wanted if found.get(key) != wanted[key]] + _other_scan(made, acquisition)
 
@@ -222,9 +234,9 @@ def _other_scan(made: dict[str, Any], acquisition: Acquisition) -> list[str]:
 
 
 def _other_contents(made: dict[str, Any], config: RunConfig, acquisition: Acquisition) -> list[str]:
-    """What has another content than then, under the same name."""
+    """The inputs whose contents differ from those of the result, though their names are the same."""
     digests = acquisition.digests(0, acquisition.num_slices)
-    now = contents(digests, _prior_digest(config), digest_of_adapter(config))
+    now = contents(digests, _prior_digest(config), digest_of_adapter(read_adapter(config)))
     return [key.replace("_digest", " (contents)") for key in now if made.get(key) != now[key]]
 
 
@@ -240,7 +252,7 @@ def _run(
         psnr, ssim, residual = scores.psnr, scores.ssim, scores.residual
         planes = {plane: (scores.planes[plane].psnr, scores.planes[plane].ssim) for plane in PLANES}
     else:
-        residual = relative_residual(acquisition, read_image(result, recorded_intensity(result)))
+        residual = measurement_residual(acquisition, read_image(result, result.intensity))
     return Run(
         name=name,
         seed=made["config"]["seed"],

@@ -1,4 +1,4 @@
-"""One picture of several results: a row each, with a zoom and its error."""
+"""A picture of several results: a row each, with a zoom and the error."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FONT_POINTS = 8
 
 
 def comparison_picture(volumes: Mapping[str, Volume], reference: Volume | None) -> bytes:
-    """A PNG: rows are the reference and the methods, columns axial, its zoom, coronal, sagittal and |error|.
+    """A PNG with a row for each volume: axial slice, its zoom, coronal and sagittal slice, and |error|.
 
     Volumes are normalised (z, y, x) and shown on the grey window 0 to 1. The zoom shows where the methods
-    differ most from the reference, or from their mean where there is none.
+    differ most from the reference, or from their mean if there is no reference.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -96,7 +96,7 @@ def comparison_picture(volumes: Mapping[str, Volume], reference: Volume | None) 
 def zoom_window(
     slices: list[NDArray[np.float32]], reference: NDArray[np.float32] | None
 ) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the part of a slice, a third of its side, where results differ most."""
+    """The window (top, left, height, width), a third of a slice's side, in which results differ most."""
     target = np.mean(slices, axis=0) if reference is None else reference
     error = sum(np.square(image - target) for image in slices)
     height, width = (max(1, size // ZOOM) for size in target.shape)

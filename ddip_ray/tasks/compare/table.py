@@ -1,4 +1,4 @@
-"""The runs of a comparison as a table."""
+"""The table of a comparison."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ HEADINGS = (
 
 
 def table(runs: Sequence[Run]) -> list[list[str]]:
-    """`HEADINGS`, then a row for each method: means over its seeds, ± the standard deviation of PSNR.
+    """A row of `HEADINGS`, then a row for each method: means over seeds, ± the standard deviation of PSNR.
 
-    NFE is network calls a slice, adapt NFE those of the whole adaptation; both depend on the seed where
-    adapting may be given up. Time is wall-clock, of the fastest seed as machines are shared, and memory that
-    of the worker that needed most; both include the start. A single CPU worker lives in this process, where
-    libraries that earlier methods loaded count, too.
+    NFE is the number of network calls a slice, and adapt NFE that of the whole adaptation; both depend on the
+    seed where adaptation may stop early. Time is wall-clock time of the fastest seed, because machines are
+    shared, and memory that of the worker that needed most; both include the start. A single CPU worker runs
+    in this process, whose memory includes libraries that earlier methods loaded.
     """
     rows = [list(HEADINGS)]
     for name in dict.fromkeys(run.name for run in runs):

@@ -1,1 +1,1 @@
-"""Scores and pictures of results."""
+"""Judging results: scores against a reference, the residual of the measurements, and a picture."""

@@ -1,4 +1,4 @@
-"""Judge a result against a reference and against the measurements."""
+"""Scores of a result against a reference, and its residual against the measurements."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from ddip_ray.solvers.core.slab import Slab
 from ddip_ray.tasks.judge.scores import (
     PLANES,
     PlaneScores,
+    decibels,
     inscribed_circle,
     mean_squared_error,
     mean_ssim,
     plane_scores,
-    psnr,
+    require_positive,
 )
 from ddip_ray.tasks.judge.volumes import (
     Image,
@@ -30,7 +31,6 @@ from ddip_ray.tasks.judge.volumes import (
     read_image,
     read_own_reference,
     read_reference,
-    recorded_intensity,
     require_shape,
 )
 from ddip_ray.tasks.slices import slabs
@@ -38,10 +38,10 @@ from ddip_ray.tasks.slices import slabs
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores on one ``data_range``, in normalised units: 1 is the intensity window.
+    """The scores of a result.
 
-    ``data_range_original`` is the same in ``unit``. ``residual`` is ‖A x − y‖/‖y‖, None when the acquisition
-    is not at hand.
+    ``data_range`` is in normalised units, in which 1 is the intensity window, and ``data_range_original`` in
+    ``unit``. ``residual`` is ‖A x − y‖/‖y‖, or None if the acquisition is not available.
     """
 
     result: str
@@ -58,64 +58,63 @@ class Evaluation:
 
 
 def evaluate(
-    result_path: str,
-    reference_path: str | None = None,
+    result: str,
+    reference: str | None = None,
     data_range: float = 1.0,
     circle: bool = False,
     acquisition: Acquisition | None = None,
 ) -> Evaluation:
-    """Score the result at ``result_path``, of complex images the magnitude; both volumes are held in memory.
+    """Score a result against a reference; both volumes are held in memory.
 
     Args:
-        reference_path: another result, or an acquisition with a reference; None: the reference in the
-            acquisition that the result was made from.
-        data_range: of PSNR and SSIM, in normalised units.
-        circle: score inside the inscribed circle of each slice only (measured scans).
-        acquisition: that it was made from; None: where it was, or beside the result.
+        result: Path of the result; the magnitude of a complex image is scored.
+        reference: Path of another result, or of an acquisition with a reference; None takes the reference in
+            the acquisition that the result was made from.
+        data_range: Data range of PSNR and SSIM in normalised units; 1 is the whole intensity window.
+        circle: Whether to score only the inscribed circle of each slice (measured scans).
+        acquisition: The acquisition that the result was made from; None looks for it where it was, and beside
+            the result.
 
     Raises:
         InputError: no such store, no reference, or shapes that differ.
     """
-    if not (math.isfinite(data_range) and data_range > 0):
-        raise InputError(f"--data-range: found {data_range:g}, expected a positive number")
-    result = open_result(result_path)
-    intensity = recorded_intensity(result)
-    acquisition = acquisition or find_acquisition(result)
-    if reference_path is not None:
-        reference = read_reference(reference_path, intensity, result.metadata.unit)
+    require_positive(data_range)
+    store = open_result(result)
+    intensity = store.intensity
+    acquisition = acquisition or find_acquisition(store)
+    if reference is not None:
+        truth = read_reference(reference, intensity, store.metadata.unit)
     elif acquisition is not None:
-        reference, reference_path = read_own_reference(acquisition), acquisition.path
+        truth, reference = read_own_reference(acquisition), acquisition.path
     else:
         raise InputError(
-            f"{result_path}: the acquisition it was made from is neither where it was nor beside it",
-            "Name a reference: --reference STORE",
+            f"{result}: the acquisition it was made from is neither where it was nor beside it",
+            "Name a reference: `reference=STORE`",
         )
-    require_shape(reference, reference_path, result.shape)
-    image = read_image(result, intensity)
+    require_shape(truth, reference, store.shape)
+    image = read_image(store, intensity)
     x = magnitude(image)
-    mask = inscribed_circle(result.shape[1:]) if circle else None
+    mask = inscribed_circle(store.shape[1:]) if circle else None
     volume_mask = None if mask is None else np.broadcast_to(mask, x.shape)
-    mse = mean_squared_error(x, reference, volume_mask)
+    mse = mean_squared_error(x, truth, volume_mask)
     assert mse is not None  # a circle in a slice holds at least one pixel
     return Evaluation(
-        result=result.path,
-        reference=reference_path,
-        shape=result.shape,
+        result=store.path,
+        reference=reference,
+        shape=store.shape,
         data_range=data_range,
         data_range_original=data_range * intensity.scale,
-        unit=result.metadata.unit,
+        unit=store.metadata.unit,
         region="inscribed circle" if circle else "whole slices",
-        psnr=psnr(mse, data_range),
-        ssim=mean_ssim(x, reference, data_range, volume_mask),
-        planes={
-            plane: plane_scores(x, reference, axis, data_range, mask) for axis, plane in enumerate(PLANES)
-        },
-        residual=None if acquisition is None else relative_residual(acquisition, image),
+        psnr=decibels(mse, data_range),
+        ssim=mean_ssim(x, truth, data_range, volume_mask),
+        planes={plane: plane_scores(x, truth, axis, data_range, mask) for axis, plane in enumerate(PLANES)},
+        residual=None if acquisition is None else measurement_residual(acquisition, image),
     )
 
 
-def relative_residual(acquisition: Acquisition, x: Image) -> float | None:
-    """‖A x − y‖/‖y‖ over the volume; None when ``x`` is not on the acquisition's grid or y is zero."""
+def measurement_residual(acquisition: Acquisition, x: Image) -> float | None:
+    """‖A x − y‖/‖y‖ over the whole volume; None if ``x`` is on another grid or y is zero."""
     geometry = acquisition.metadata.acquisition
     if x.shape != (acquisition.num_slices, *geometry.image_shape):
         return None

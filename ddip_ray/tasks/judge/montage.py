@@ -1,4 +1,4 @@
-"""One picture to judge a result by: reference, FBP or zero filling, result and error, in three planes."""
+"""A picture of a result: reference, direct reconstruction, result and error, in three planes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ from ddip_ray.errors import InputError
 from ddip_ray.io.stores.acquisition import Acquisition
 from ddip_ray.io.stores.result import Result, open_result
 from ddip_ray.io.stores.schema import AcquisitionKind, Intensity, Orientation, ParallelCT
-from ddip_ray.operators.ct.filtered_backprojection import filtered_backprojection
-from ddip_ray.operators.ct.parallel_beam import ParallelBeam
-from ddip_ray.operators.mri.multi_coil import MultiCoil
 from ddip_ray.problems.load import load_problem
-from ddip_ray.solvers.classical.direct import zero_filled
 from ddip_ray.solvers.core.slab import Slab
-from ddip_ray.tasks.judge.scores import inscribed_circle, mean_squared_error, psnr
+from ddip_ray.tasks.judge.scores import decibels, inscribed_circle, mean_squared_error
 from ddip_ray.tasks.judge.volumes import (
     Volume,
     find_acquisition,
@@ -29,7 +25,6 @@ from ddip_ray.tasks.judge.volumes import (
     read_own_reference,
     read_reference,
     read_result,
-    recorded_intensity,
 )
 from ddip_ray.tasks.slices import slabs
 
@@ -45,8 +40,8 @@ PLANE_LABELS = ("axial", "cor", "sag")  # short: a row may be thin
 
 
 @dataclass(frozen=True)
-class View:
-    """The central slices of one volume, (rows, columns) a plane, and its PSNR where there is a reference."""
+class Column:
+    """A column of the picture: a volume's central slices, one 2D image a plane, and its PSNR if known."""
 
     title: str
     images: tuple[NDArray[np.float32], ...]
@@ -54,45 +49,52 @@ class View:
 
 
 def montage(
-    result_path: str,
-    reference_path: str | None = None,
+    result: str,
+    reference: str | None = None,
     compare: Sequence[str] = (),
     circle: bool = False,
 ) -> bytes:
-    """A PNG of the central axial, coronal and sagittal slices at ``result_path``.
+    """A PNG of a result's central axial, coronal and sagittal slices beside what it is compared with.
 
-    Columns: the reference when there is one, FBP or zero filling of the same measurements (or, in its place,
-    the results named in ``compare``), the result, and its error. PSNR is that of the whole volumes on data
-    range 1. Complex images are shown by their magnitude.
+    Columns are the reference if there is one, a direct reconstruction (FBP or zero filling) of the same
+    measurements, the result, and its error. PSNR is computed over the whole volumes on data range 1. Complex
+    images are shown by their magnitude.
+
+    Args:
+        result: Path of the result.
+        reference: Path of another result, or of an acquisition with a reference; None takes the reference in
+            the acquisition that the result was made from.
+        compare: Paths of results that are shown instead of the direct reconstruction.
+        circle: Whether PSNR counts only the inscribed circle of each slice.
 
     Raises:
         InputError: no such store, or volumes of different shape.
     """
-    result = open_result(result_path)
-    intensity = recorded_intensity(result)
-    acquisition = find_acquisition(result)
-    reference = _reference(result, intensity, acquisition, reference_path)
-    mask = inscribed_circle(result.shape[1:]) if circle else None
+    store = open_result(result)
+    intensity = store.intensity
+    acquisition = find_acquisition(store)
+    truth = _reference(store, intensity, acquisition, reference)
+    mask = inscribed_circle(store.shape[1:]) if circle else None
 
-    def view(title: str, volume: Volume) -> View:
-        if volume.shape != result.shape:
-            raise InputError(f"{title}: shape {volume.shape} (z, y, x), the result has {result.shape}")
-        score = None if reference is None else _volume_psnr(volume, reference, mask)
-        return View(title, central_slices(volume), score)
+    def column(title: str, volume: Volume) -> Column:
+        if volume.shape != store.shape:
+            raise InputError(f"{title}: shape {volume.shape} (z, y, x), the result has {store.shape}")
+        score = None if truth is None else _volume_psnr(volume, truth, mask)
+        return Column(title, central_slices(volume), score)
 
-    views = [] if reference is None else [View("reference", central_slices(reference))]
+    columns = [] if truth is None else [Column("reference", central_slices(truth))]
     for path in compare:
         other = open_result(path)
-        views.append(view(_method(other), read_result(other, intensity)))
-    if not compare and acquisition is not None and _method(result) not in DIRECT.values():
-        views.append(view(DIRECT[acquisition.metadata.acquisition.kind], direct(acquisition)))
-    views.append(view(_method(result), read_result(result, intensity)))
+        columns.append(column(_method(other), read_result(other, intensity)))
+    if not compare and acquisition is not None and _method(store) not in DIRECT.values():
+        columns.append(column(DIRECT[acquisition.metadata.acquisition.kind], direct(acquisition)))
+    columns.append(column(_method(store), read_result(store, intensity)))
     error = None
-    if reference is not None:
-        pairs = zip(views[-1].images, views[0].images, strict=True)
-        error = View("|error|", tuple(np.abs(a - b) for a, b in pairs))
-    caption = _caption(result, intensity, acquisition)
-    return draw(views, error, result.voxel_mm, result.metadata.orientation, caption)
+    if truth is not None:
+        pairs = zip(columns[-1].images, columns[0].images, strict=True)
+        error = Column("|error|", tuple(np.abs(a - b) for a, b in pairs))
+    caption = _caption(store, intensity, acquisition)
+    return draw(columns, error, store.voxel_mm, store.metadata.orientation, caption)
 
 
 def _reference(
@@ -110,7 +112,7 @@ def _reference(
 
 def _volume_psnr(volume: Volume, reference: Volume, mask: NDArray[np.bool_] | None) -> float | None:
     mse = mean_squared_error(volume, reference, None if mask is None else np.broadcast_to(mask, volume.shape))
-    return None if mse is None else psnr(mse, 1.0)
+    return None if mse is None else decibels(mse, 1.0)
 
 
 def _method(result: Result) -> str:
@@ -118,19 +120,13 @@ def _method(result: Result) -> str:
 
 
 def direct(acquisition: Acquisition) -> Volume:
-    """FBP with the plain ramp, or zero filling, of every slice, normalised, slab by slab."""
+    """The direct reconstruction of all slices, normalised: FBP with the plain ramp, or zero filling."""
     geometry = acquisition.metadata.acquisition
     volume = np.empty((acquisition.num_slices, *geometry.image_shape), dtype=np.float32)
     slice_bytes = 4 * math.prod(geometry.measurement_shape)
     for start, stop in slabs(acquisition.num_slices, acquisition.shard_slices, slice_bytes):
         problem = load_problem(acquisition, Slab(start, stop))
-        A, y = problem.operator, problem.y
-        if isinstance(A, MultiCoil):
-            x = zero_filled(A, y)
-        else:
-            assert isinstance(A, ParallelBeam)
-            x = filtered_backprojection(A, y)
-        volume[start:stop] = magnitude(x.numpy())
+        volume[start:stop] = magnitude(problem.operator.direct_inverse(problem.y).numpy())
     return volume
 
 
@@ -144,17 +140,25 @@ def central_slices(volume: Volume) -> tuple[NDArray[np.float32], ...]:
 
 
 def draw(
-    views: Sequence[View],
-    error: View | None,
+    columns: Sequence[Column],
+    error: Column | None,
     voxel_mm: tuple[float, float, float],
     orientation: Orientation,
     caption: str,
 ) -> bytes:
-    """Lay the views out in columns, planes in rows, all on the grey window 0 to 1, true to scale."""
+    """A PNG with a row for each plane, on the grey window 0 to 1 and true to scale.
+
+    Args:
+        columns: The volumes from left to right.
+        error: The error, drawn last on a scale of its own; None leaves it out.
+        voxel_mm: Voxel size (z, y, x) in mm.
+        orientation: Directions of the axes, which decide what is up.
+        caption: A line below the picture.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = [*views] if error is None else [*views, error]
+    columns = [*columns] if error is None else [*columns, error]
     pixel_mm = _pixel_mm(voxel_mm)[: len(columns[0].images)]
     sizes = [
         (image.shape[0] * size[0], image.shape[1] * size[1])
@@ -207,8 +211,8 @@ def _text(size: float) -> dict[str, Any]:
     return {"color": "white", "ha": "center", "va": "center", "fontsize": size}
 
 
-def _title(view: View) -> str:
-    return view.title if view.psnr is None else f"{view.title}  {view.psnr:.2f} dB"
+def _title(column: Column) -> str:
+    return column.title if column.psnr is None else f"{column.title}  {column.psnr:.2f} dB"
 
 
 def _pixel_mm(voxel_mm: tuple[float, float, float]) -> tuple[tuple[float, float], ...]:
@@ -222,7 +226,7 @@ def _points_up(orientation: Orientation, plane: int) -> bool:
     return directions[1] == "A" if plane == 0 else directions[0] == "S"
 
 
-def _error_ceiling(error: View) -> float:
+def _error_ceiling(error: Column) -> float:
     largest = max(float(np.percentile(image, 99.5)) for image in error.images)
     return next((ceiling for ceiling in ERROR_CEILINGS if ceiling >= largest), 1.0)
 

@@ -1,4 +1,4 @@
-"""Results and references as normalised volumes, and the acquisition that a result came from."""
+"""Results and references as normalised volumes, and the acquisition that a result was made from."""
 
 from __future__ import annotations
 
@@ -12,22 +12,16 @@ from ddip_ray.errors import InputError
 from ddip_ray.io import paths
 from ddip_ray.io.stores.acquisition import Acquisition, open_acquisition
 from ddip_ray.io.stores.arrays import read_attributes
-from ddip_ray.io.stores.result import Result, open_result
-from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Intensity, validate
-from ddip_ray.tasks.slices import slabs
+from ddip_ray.io.stores.result import Result, normalise_in_place, open_result
+from ddip_ray.io.stores.schema import ATTRIBUTE_KEY, Intensity
 
 Volume = NDArray[np.float32]
 Image = NDArray[Any]  # float32 or complex64
 
 
-def recorded_intensity(result: Result) -> Intensity:
-    """How the result's values relate to the normalised image, from its provenance."""
-    return validate(Intensity, _recorded(result).get("intensity", {}), f"{result.path} (provenance)")
-
-
 def find_acquisition(result: Result) -> Acquisition | None:
-    """The acquisition a result was made from, where it was or beside the result; None if in neither."""
-    recorded = str(_recorded(result).get("path", ""))
+    """The acquisition that a result was made from, where it was or beside the result, or None."""
+    recorded = str(result.acquisition.get("path", ""))
     name = recorded.rsplit("/", 1)[-1]
     beside = f"{result.path.rsplit('/', 1)[0]}/{name}"
     for path in (recorded, beside):
@@ -36,30 +30,19 @@ def find_acquisition(result: Result) -> Acquisition | None:
     return None
 
 
-def _recorded(result: Result) -> dict[str, object]:
-    recorded = result.provenance.get("acquisition")
-    if not isinstance(recorded, dict):
-        raise InputError(f"{result.path}: does not say which acquisition it was made from")
-    return dict(recorded)
-
-
 def read_result(result: Result, intensity: Intensity) -> Volume:
-    """The whole volume (z, y, x), normalised; of complex images the magnitude."""
+    """The whole volume (z, y, x), normalised by ``intensity``; the magnitude of a complex image."""
     return magnitude(read_image(result, intensity))
 
 
 def magnitude(volume: Image) -> Volume:
-    """Of complex images; others as they are."""
+    """The magnitude of a complex image; a real image is returned as it is."""
     return np.abs(volume) if np.iscomplexobj(volume) else volume
 
 
 def read_image(result: Result, intensity: Intensity) -> Image:
-    """The whole volume (z, y, x), normalised, float32 or complex64."""
-    volume = np.empty(result.shape, dtype=np.complex64 if result.is_complex else np.float32)
-    slice_bytes = 4 * result.shape[1] * result.shape[2]
-    for start, stop in slabs(result.shape[0], result.shard_slices, slice_bytes):
-        volume[start:stop] = (result.read(start, stop) - intensity.offset) / intensity.scale
-    return volume
+    """The whole volume (z, y, x), normalised by ``intensity``, float32 or complex64."""
+    return normalise_in_place(result.volume(), intensity)
 
 
 def read_reference(path: str, intensity: Intensity, unit: str) -> Volume:
@@ -85,21 +68,21 @@ def require_shape(reference: Volume, path: str, shape: tuple[int, ...]) -> None:
 
 
 def read_own_reference(acquisition: Acquisition) -> Volume:
-    """The whole reference (z, y, x) of a simulated acquisition, as `read_result`; InputError without one."""
+    """The whole reference (z, y, x) of a simulated acquisition; the magnitude of a complex one.
+
+    Raises:
+        InputError: the acquisition has no reference.
+    """
     if not acquisition.has_reference:
         raise InputError(
             f"{acquisition.path}: measured, so there is no reference in it",
-            "Name one: --reference RESULT, for example the reconstruction from all views",
+            "Name one: `reference`, for example the reconstruction from all views",
         )
-    shape = (acquisition.num_slices, *acquisition.metadata.acquisition.image_shape)
-    volume = np.empty(shape, dtype=np.float32)
-    for start, stop in slabs(shape[0], acquisition.shard_slices, 4 * shape[1] * shape[2]):
-        volume[start:stop] = magnitude(acquisition.read_reference(start, stop))
-    return volume
+    return magnitude(acquisition.reference())
 
 
 def default_output(store: str, suffix: str) -> str:
-    """``vol.zarr`` and ``d3ip`` make ``vol-d3ip.zarr``, beside it."""
+    """The default name of an output beside ``store``: ``vol-d3ip.zarr`` for ``vol.zarr`` and ``d3ip``."""
     path = store.rstrip("/")
     stem = path.removesuffix(".zarr").removesuffix(".ome")
     return f"{stem}-{suffix}.zarr" if Path(stem).name else f"{path}-{suffix}.zarr"

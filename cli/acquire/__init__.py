@@ -1,0 +1,1 @@
+"""Commands that make an acquisition: from a simulation or from measured data."""

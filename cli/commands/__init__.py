@@ -1,0 +1,1 @@
+"""Commands that reconstruct volumes, or describe, score, compare and export them."""

@@ -1,0 +1,1 @@
+"""`ddip-ray launch`: the same commands as jobs of a cluster."""
