@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddip_ray.numerics.threads import one_thread
+from ddip_ray.prior.residual_unet import ResidualUNet
 from ddip_ray.prior.schedule import NoiseSchedule
 
 Prediction = Literal["epsilon", "v_prediction", "sample", "ve_score"]
@@ -133,9 +134,7 @@ class DiffusionPrior:
         self.name = name
         self.digest = digest
         self.micro_batch = micro_batch  # slices a call
-        config = getattr(network, "config", None)
-        levels = len(config["block_out_channels"]) if config is not None else 1
-        self.size_multiple = 2 ** (levels - 1)
+        self.size_multiple = _size_multiple(network)
 
     def denoise(
         self, x_t: Tensor, t: int, network: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -196,6 +195,14 @@ class DiffusionPrior:
         with one_thread():
             out = network(x, torch.full((len(x),), condition, device=x.device))
         return out[..., top : top + ny, left : left + nx]
+
+
+def _size_multiple(network: nn.Module) -> int:
+    """Heights and widths must be multiples of this."""
+    if isinstance(network, ResidualUNet):
+        return network.size_multiple
+    config = getattr(network, "config", None)
+    return 2 ** (len(config["block_out_channels"]) - 1) if config is not None else 1
 
 
 def _joined(parts: Tensor) -> Tensor:

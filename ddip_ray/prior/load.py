@@ -18,6 +18,8 @@ from ddip_ray.prior.formats import CHECKPOINTS
 from ddip_ray.prior.formats.checkpoint import load_checkpoint
 from ddip_ray.prior.formats.scheduler_config import read_json, read_scheduler
 from ddip_ray.prior.formats.sidecar import load_card
+from ddip_ray.prior.residual_unet import CLASS_NAME, ResidualUNet, ResidualUNetConfig
+from ddip_ray.prior.schedule import NoiseSchedule
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights are never fetched at run time
 
@@ -46,7 +48,7 @@ def save_prior(
     save_file(state, temporary)
     temporary.rename(directory / WEIGHTS_NAME)
     config = {k: v for k, v in dict(network.config).items() if not k.startswith("_")}  # type: ignore[arg-type]
-    config["_class_name"] = "UNet2DModel"
+    config["_class_name"] = type(network).__name__
     (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     scheduler = {"_class_name": "DDPMScheduler", **schedule_config}
     (directory / "scheduler_config.json").write_text(json.dumps(scheduler, indent=1) + "\n")
@@ -81,7 +83,8 @@ def load_prior(
         return _load_checkpoint(directory, device, size)
     unet = directory / "unet" if (directory / "unet").is_dir() else directory
     config = read_json(unet / "config.json")
-    network, num_channels = _unet(config, directory)
+    scheduler = read_scheduler(directory)
+    network, num_channels = _network(config, scheduler.schedule, directory)
     if not (unet / WEIGHTS_NAME).is_file():
         raise InputError(
             f"prior {directory}: {WEIGHTS_NAME} is missing", "Save it with safe_serialization=True."
@@ -93,7 +96,7 @@ def load_prior(
         raise InputError(f"prior {directory}: {WEIGHTS_NAME} cannot be read ({error})") from error
     except RuntimeError as error:
         raise InputError(f"prior {directory}: the weights do not fit its config.json ({error})") from error
-    digest, scheduler = weights_digest(state), read_scheduler(directory)
+    digest = weights_digest(state)
     card = load_card(directory / "card.json")
     if card.digest not in (None, digest):
         raise InputError(
@@ -110,6 +113,16 @@ def load_prior(
         micro_batch=size,
         num_channels=num_channels,
     )
+
+
+def _network(config: dict[str, Any], schedule: NoiseSchedule, directory: Path) -> tuple[nn.Module, int]:
+    """The untrained network of a ``config.json``, and of how many channels its images are."""
+    if config.get("_class_name") != CLASS_NAME:
+        return _unet(config, directory)
+    try:
+        return ResidualUNet(ResidualUNetConfig.from_json(config), schedule), 1
+    except InputError as error:
+        raise InputError(f"prior {directory}: {error.message}", error.hint) from error
 
 
 def _unet(config: dict[str, Any], directory: Path) -> tuple[nn.Module, int]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ddip_ray.prior.denoiser import DiffusionPrior
 from ddip_ray.prior.formats import CHECKPOINTS
 from ddip_ray.prior.load import load_prior
+from ddip_ray.prior.training.leaves import random_leaves
 from ddip_ray.prior.training.phantoms import random_ellipses
 
 NUM_PICTURES = 8
@@ -58,7 +59,35 @@ def training_commands(card: Mapping[str, Any]) -> list[str]:
 def _training_command(name: str, stage: Mapping[str, Any]) -> str:
     training = stage["training"]
     network = training["network"]
-    options = {
+    options = _residual_options(stage) if _is_residual(stage) else _unet_options(training, network)
+    if stage["init_from"]:
+        options["--init-from"] = stage["init_from"]
+    return " ".join(["ddip-ray prior train", name, *(f"{k} {v}" for k, v in options.items())])
+
+
+def _is_residual(card: Mapping[str, Any]) -> bool:
+    """Whether a card, or a stage of one, is of our residual U-Net."""
+    return "blocks" in card.get("training", {}).get("network", {})
+
+
+def _residual_options(stage: Mapping[str, Any]) -> dict[str, Any]:
+    training = stage["training"]
+    network = training["network"]
+    return {
+        "--network": "residual",
+        "--size": training["size"],
+        "--steps": stage["steps_done"],
+        "--decay-steps": training["decay_steps"],
+        "--batch": training["batch"],
+        "--learning-rate": training["hidden_learning_rate"],
+        "--channels": ",".join(map(str, network["channels"])),
+        "--layers": network["blocks"][0],
+        "--seed": training["seed"],
+    }
+
+
+def _unet_options(training: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "--size": training["size"],
         "--steps": training["steps"],
         "--batch": training["batch"],
@@ -69,9 +98,6 @@ def _training_command(name: str, stage: Mapping[str, Any]) -> str:
         "--layers": network["layers_per_block"],
         "--seed": training["seed"],
     }
-    if stage["init_from"]:
-        options["--init-from"] = stage["init_from"]
-    return " ".join(["ddip-ray prior train", name, *(f"{k} {v}" for k, v in options.items())])
 
 
 def write_card(directory: Path) -> None:
@@ -82,7 +108,8 @@ def write_card(directory: Path) -> None:
     size, seed = int(training.get("size", 128)), int(training.get("seed", 0))
     low, high = prior.image_range
     samples = (sample_unconditional(prior, NUM_PICTURES, size, seed) - low) / (high - low)
-    phantoms = random_ellipses(NUM_PICTURES, size, seed)[:, 0]
+    draw = random_leaves if _is_residual(card) else random_ellipses
+    phantoms = draw(NUM_PICTURES, size, seed)[:, 0]
     rows = {"training phantoms": phantoms.numpy(), "samples of the prior": samples.numpy()}
     (directory / "samples.png").write_bytes(draw_rows(rows))
     if card.get("loss_curve"):
@@ -146,7 +173,7 @@ def draw_loss(curve: Sequence[float], steps: int) -> bytes:
     figure = Figure(figsize=(6, 3), dpi=110, layout="constrained")
     axes: Any = figure.add_subplot()
     axes.semilogy(np.linspace(steps / len(curve), steps, len(curve)), curve)
-    axes.set(xlabel="step", ylabel="velocity loss (mean squared)")
+    axes.set(xlabel="step", ylabel="loss")
     axes.grid(alpha=0.3, which="both")
     return _png(FigureCanvasAgg(figure))
 
@@ -168,7 +195,7 @@ def card_text(card: Mapping[str, Any], weights: Path) -> str:
             "Steps of this stage": f"{card['steps_done']}, {training['batch']} phantoms each",
             "Continued from": card["init_from"] or "nothing",
             "Time": " + ".join(f"{stage['hours']}" for stage in card["stages"]) + " hours",
-            "Loss at the end": f"{card['final_loss']:.4f} (velocity, mean of the last 200 steps)",
+            "Loss at the end": f"{card['final_loss']:.4f} (mean of the last 200 steps)",
             "Seed": training["seed"],
             "Channels": ", ".join(map(str, training["network"]["channels"])),
             "Weights": f"float16, {weights.stat().st_size / 1e6:.1f} MB",
@@ -178,10 +205,13 @@ def card_text(card: Mapping[str, Any], weights: Path) -> str:
         lines += ["", "Made by", "", "```", *training_commands(card), "```", ""]
         lines += [card["note"], ""] if "note" in card else []
         lines += ["![loss](loss.png)"]
+    known = (
+        "leaves of many shapes and textures" if _is_residual(card) else "ellipses, flat, sloped or textured"
+    )
     lines += [
         "",
         "Slices of any size can be denoised: the network is convolutional and slices are padded to what it",
-        "takes. It has never seen anatomy: it knows ellipses, flat, sloped or faintly textured.",
+        f"takes. It has never seen anatomy: it knows {known}.",
         "",
         "Training phantoms, and samples of the prior without any measurement:",
         "",

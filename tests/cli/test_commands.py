@@ -140,9 +140,12 @@ def test_import(small_scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"next: ddip-ray reconstruct {store}" in printed
 
 
-def test_train_and_describe_a_prior(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("network", "data"), [("unet", "random ellipses"), ("residual", "random leaves")])
+def test_train_and_describe_a_prior(
+    network: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prior = tmp_path / "tiny"
-    options = ["--size", "16", "--steps", "2", "--batch", "2", "--channels", "8,32"]
+    options = ["--size", "16", "--steps", "2", "--batch", "2", "--channels", "8,32", "--network", network]
     assert main(["prior", "train", str(prior), *options]) == 0
     printed = capsys.readouterr()
     assert "steps 2/2  loss" in printed.err
@@ -150,7 +153,7 @@ def test_train_and_describe_a_prior(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["prior", "info", str(prior), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps_done"] == 2
     assert main(["prior", "info", str(prior)]) == 0
-    assert "random ellipses" in capsys.readouterr().out
+    assert data in capsys.readouterr().out
 
 
 def test_prior_list(capsys: pytest.CaptureFixture[str]) -> None:

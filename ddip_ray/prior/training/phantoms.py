@@ -37,11 +37,12 @@ def random_ellipses(num_images: int, size: int, seed: int | tuple[int, ...]) -> 
         float32 (num_images, 1, size, size) in [0, 1], a function of ``seed``.
     """
     rng = np.random.default_rng(seed)
-    images = np.stack([_phantom(size, rng) for _ in range(num_images)])
+    images = np.stack([ellipse_phantom(size, rng) for _ in range(num_images)])
     return torch.from_numpy(images.clip(0, 1).astype(np.float32))[:, None]
 
 
-def _phantom(size: int, rng: np.random.Generator) -> Array:
+def ellipse_phantom(size: int, rng: np.random.Generator) -> Array:
+    """One image of `random_ellipses`, (size, size), not yet clipped."""
     frame = size * _log_uniform(rng, 1, _MAX_ZOOM)
     centre = frame / 2 - rng.uniform(0, 1, 2) * (frame - size)
     edge_width = rng.uniform(1, _MAX_EDGE_WIDTH)
