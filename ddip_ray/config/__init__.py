@@ -1,1 +1,1 @@
-"""What a user can set: names, settings, defaults of each method. Imports neither torch nor ray."""
+"""Settings: names, the table of methods with their defaults, the schema. Imports neither torch nor ray."""

@@ -17,7 +17,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class MethodRow:
-    """What the rest of the package knows of a method.
+    """A method, as the rest of the package sees it.
 
     Attributes:
         title: the method in one line.

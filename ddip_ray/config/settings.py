@@ -1,4 +1,4 @@
-"""What a user can set for each method: frozen, unknown keys refused, importable without torch."""
+"""The settings of every method: frozen, unknown keys refused, importable without torch."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ class FBPSettings(Settings):
 
 
 class RunConfig(Settings):
-    """What is computed; where it is computed (workers, GPUs) changes nothing and is not part of it.
+    """The configuration of a run. Where it runs (workers, GPUs) changes no result and is not part of it.
 
     A field that is not given takes the value that ``preset`` holds for ``method``
     (`ddip_ray.config.methods.METHODS`), so ``RunConfig(method="d3ip")`` is what ``--method d3ip`` runs.

@@ -1,4 +1,4 @@
-"""What methods ask of a prior, and a diffusion network read as one: Tweedie's formula."""
+"""The interface of priors, and a diffusion network read as a denoiser by Tweedie's formula."""
 
 from __future__ import annotations
 

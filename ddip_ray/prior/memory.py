@@ -64,6 +64,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made
 
     def count(self, storage: torch.UntypedStorage) -> None:
+        """Count ``storage`` until it is freed."""
         key, size = storage._cdata, storage.nbytes()
         if key in self.storages:
             return

@@ -55,7 +55,7 @@ class ResidualUNetConfig:
 
 
 class Prediction(NamedTuple):
-    """What diffusers' networks return: the estimate is in ``sample``."""
+    """The return value of diffusers' networks: the estimate is in ``sample``."""
 
     sample: Tensor
 
@@ -79,7 +79,7 @@ class ResidualUNet(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What ``config.json`` says of the architecture."""
+        """The architecture, as ``config.json`` has it."""
         return {"channels": list(self.architecture.channels), "blocks": list(self.architecture.blocks)}
 
     @property
@@ -115,7 +115,7 @@ class ResidualUNet(nn.Module):
         return skipped + std * SIGNAL_STD / variance.sqrt() * self.residual(noisy, std)
 
     def residual(self, noisy: Tensor, std: Tensor) -> Tensor:
-        """What EDM lets the network predict: of unit variance when it knows nothing, at every noise level."""
+        """The target that EDM gives the network; it has unit variance at every noise level."""
         scaled = noisy / (std**2 + SIGNAL_STD**2).sqrt()
         level = std.clamp(max=HIGHEST_STD).log().flatten(1) / 4
         lowered = self.precision != torch.float32
@@ -167,6 +167,7 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList(Block(channels) for _ in range(num_blocks))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Features (z, channel, y, x) after all blocks."""
         for block in self.blocks:
             x = block(x, embedding)
         return x
@@ -185,6 +186,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Features (z, channel, y, x), with the block's residual added."""
         scale = 1 + self.scale(embedding)[:, :, None, None]
         out: Tensor = x + self.second(functional.silu(scale * self.first(x)))
         return out

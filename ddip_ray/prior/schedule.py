@@ -27,6 +27,7 @@ class NoiseSchedule:
 
     @property
     def num_train_timesteps(self) -> int:
+        """Number of timesteps the network was trained with."""
         return len(self.alpha_bar)
 
     def at(self, t: int) -> float:

@@ -29,6 +29,7 @@ class AdmConfig:
 
     @property
     def num_levels(self) -> int:
+        """Number of resolutions."""
         return len(self.channels)
 
 

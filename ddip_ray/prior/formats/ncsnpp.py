@@ -106,6 +106,7 @@ class Ncsnpp(nn.Module):
         self.config = {"block_out_channels": config.multipliers}
 
     def forward(self, x: Tensor, sigma: Tensor) -> SimpleNamespace:
+        """The score of ``x: (z, channel, y, x)`` at noise levels ``sigma: (z,)``, in ``sample``."""
         steps = iter(zip(self.places, self.all_modules, strict=True))
         embedding = next(steps)[1](sigma.log())
         embedding = next(steps)[1](embedding)
@@ -294,7 +295,7 @@ def _num_modules(state: State) -> int:
 
 
 def _kind(state: State, k: int) -> str:
-    """What module ``k`` is, by the names and shapes of its weights."""
+    """The kind of module ``k``, from the names and shapes of its weights."""
     prefix = f"all_modules.{k}."
     shapes = {name.removeprefix(prefix): v.shape for name, v in state.items() if name.startswith(prefix)}
     if "Conv_0.weight" in shapes:

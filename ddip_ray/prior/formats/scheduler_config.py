@@ -1,4 +1,4 @@
-"""What a diffusers scheduler says of the network that was trained with it."""
+"""Read a diffusers scheduler: noise schedule and kind of prediction of the network trained with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddip_ray.prior.schedule import NoiseSchedule
 
 
 class SchedulerConfig(BaseModel):
-    """Of any scheduler for networks of DDPM's kind; how it would sample is of no use here."""
+    """The fields of a DDPM-like scheduler that concern the network; those about sampling are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -28,11 +28,12 @@ class SchedulerConfig(BaseModel):
 
     @property
     def schedule(self) -> NoiseSchedule:
+        """The noise schedule that the scheduler describes."""
         return NoiseSchedule.linear(self.num_train_timesteps, self.beta_start, self.beta_end)
 
 
 def read_scheduler(directory: Path) -> SchedulerConfig:
-    """Of a pipeline or a bare U-Net; without one, noise is predicted on the usual schedule.
+    """The scheduler of a pipeline or a bare U-Net; without one, noise prediction on DDPM's linear schedule.
 
     Raises:
         InputError: one for networks of another kind (flows, score_sde), or a schedule we do not know.

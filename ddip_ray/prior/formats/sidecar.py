@@ -1,4 +1,4 @@
-"""What the weights of another project's checkpoint do not show, from a file beside it."""
+"""Read the file beside another project's checkpoint that says what the weights do not show."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MULTIPLES[320] = _MULTIPLES[256]  # SCD's and DDS's, for MRI
 
 
 class _Part(BaseModel):
-    """Of the papers' configurations, which say much that is of no use here."""
+    """A part of the papers' configurations; keys that do not concern the network are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -50,6 +50,7 @@ class ModelPart(_Part):
 
     @property
     def says_heads(self) -> bool:
+        """Whether it gives the number or the width of attention heads."""
         return self.num_heads > 0 or self.num_head_channels > 0
 
     def adm(self) -> AdmConfig:
@@ -125,16 +126,18 @@ class Sidecar(_Part):
 
     @property
     def architecture(self) -> ModelPart:
+        """The network's architecture; all fields unset if the file has none."""
         return self.model or ModelPart()
 
     @property
     def schedule(self) -> NoiseSchedule:
+        """The noise schedule; DDPM's linear one if the file has none."""
         said = self.diffusion or DiffusionPart()
         return NoiseSchedule.linear(said.num_diffusion_timesteps, said.beta_start, said.beta_end)
 
 
 def read_sidecar(checkpoint: Path) -> Sidecar:
-    """What stands beside ``checkpoint``, or all that is usual.
+    """The sidecar of ``checkpoint``, with the usual values where there is no such file.
 
     Raises:
         InputError: a file that is none, or says what cannot be; one line for each field.
@@ -153,7 +156,7 @@ def read_sidecar(checkpoint: Path) -> Sidecar:
 
 
 def load_card(path: Path) -> Card:
-    """Of the file at ``path``; an empty one where there is none; InputError for one that is wrong."""
+    """The model card at ``path``, empty if there is no file; InputError if it is wrong."""
     if not path.is_file():
         return Card()
     try:

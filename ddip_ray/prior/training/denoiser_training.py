@@ -36,7 +36,7 @@ _CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class DenoiserTraining:
-    """What a training is; how long it goes on is not part of it.
+    """The settings of a training; its length is not part of them.
 
     Noise has a standard deviation log-uniform between ``lowest_std`` and ``highest_std`` on images of 0 … 1.
     """
@@ -85,10 +85,11 @@ class Run:
 
     @property
     def step(self) -> int:
+        """Number of optimiser steps taken."""
         return len(self.losses)
 
     def advance(self, rate: float) -> float:
-        """One step at so many times the learning rates; the loss."""
+        """Take one step with the learning rates times ``rate``; returns the loss."""
         images = self.images()
         loss = denoising_loss(self.network, images, self.config, self.step)
         for optimizer in self.optimizers:
@@ -118,6 +119,7 @@ class Run:
         return images.to(device).contiguous(memory_format=torch.channels_last)
 
     def state(self) -> dict[str, Any]:
+        """Everything that `load` needs to continue."""
         return {
             "config": _plain(self.config),
             "network": self.network.state_dict(),
@@ -129,6 +131,7 @@ class Run:
         }
 
     def load(self, state: dict[str, Any]) -> None:
+        """Continue from ``state``; learning rates and weight decay stay those of this configuration."""
         self.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             ours = optimizer.state_dict()["param_groups"]  # rates and decay are this configuration's

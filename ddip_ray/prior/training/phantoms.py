@@ -156,7 +156,7 @@ def _log_uniforms(rng: np.random.Generator, low: float, high: float, *shape: int
 
 
 def _power_law(rng: np.random.Generator, n: int, low: float, high: float) -> Array:
-    """n radii with density r^−q, q drawn per image: from mostly large to mostly small leaves."""
+    """Radii, (n,), with density r^−q, q drawn per image: from mostly large to mostly small leaves."""
     p, u = 1 - rng.uniform(0.6, 2.6), rng.random(n)
     if abs(p) < 1e-3:
         return low * (high / low) ** u

@@ -51,6 +51,8 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class TrainingProgress:
+    """How far a training is: ``step`` of ``steps``, the running loss, seconds so far."""
+
     step: int
     steps: int
     loss: float

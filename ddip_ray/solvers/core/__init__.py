@@ -1,1 +1,1 @@
-"""What every method shares: the slab's problem, its state, randomness, one step's parts."""
+"""The parts that methods share: the slab's problem, its state, randomness, one step's parts."""

@@ -14,7 +14,7 @@ from ddip_ray.solvers.core.state import Recorder
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step says of itself.
+    """The report of one step.
 
     Attributes:
         residual: ‖A x − y‖/‖y‖ over the whole volume.
