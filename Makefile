@@ -1,6 +1,7 @@
 # make demo   a D3IP reconstruction of real anatomy, from nothing, with a picture at the end
 # make test   every check and every test
 # make check  linters, types and the import contract only
+# make docs   the documentation, into site/
 #
 # PYTHON picks the interpreter (3.11 or newer) for the environment in $(VENV).
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALLED := $(VENV)/.ddip-ray-installed
 
-.PHONY: install check test demo clean
+.PHONY: install check test demo docs clean
 
 install: $(INSTALLED)
 
@@ -40,5 +41,8 @@ test: check
 demo: $(INSTALLED)
 	$(BIN)/ddip-ray demo -o demo --overwrite
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf demo demo-mri build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf demo demo-mri site build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
