@@ -74,7 +74,7 @@ for name, (store, method, settings) in runs.items():
 reference = volumes["all lines"]
 top = float(reference.max())
 middle = len(reference) // 2
-figure, axes = plt.subplots(1, 4, figsize=(9, 2.1), layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.3), layout="constrained")
 for axis, (name, volume) in zip(axes, volumes.items(), strict=True):
     score = "" if volume is reference else f"\n{dr.psnr(volume / top, reference / top):.1f} dB"
     axis.imshow(volume[middle][::-1], cmap="gray", vmin=0, vmax=top)
