@@ -53,8 +53,8 @@ by_own_prior = dr.solve(A, y, TVPrior(), method="dds", noise_std=noise_std, **fe
 # %% [markdown]
 # ## A sampler
 #
-# A prior denoises at every timestep, and `correction` is what data consistency adds to an image (by CG). That
-# is enough for plug-and-play reconstruction: denoise, correct, and repeat with less noise. For a method in
+# A prior denoises at every timestep, and `correction` is what data consistency adds to an image, by CG. That
+# is enough for plug-and-play reconstruction: denoise, correct, repeat with less noise. For a method in
 # the engine and on the command line, see the guide on adding a method.
 
 
