@@ -41,6 +41,7 @@ class TVPrior:
     schedule, image_range = NoiseSchedule.linear(), (0.0, 1.0)
 
     def denoise(self, x_t, t):
+        """The denoised slices and the noise estimate at timestep ``t``."""
         signal, noise = self.schedule.at(t) ** 0.5, (1 - self.schedule.at(t)) ** 0.5
         slices = [denoise_tv_chambolle((x / signal).numpy(), weight=noise / signal) for x in x_t]
         x0_hat = torch.stack([torch.from_numpy(x) for x in slices]).float()
