@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+HOUSE = Path(__file__).parents[2]
 _PICTURE = re.compile(r'savefig\("(\w+)\.png"')
 
 
@@ -29,6 +32,13 @@ def cells(text: str) -> list[Cell]:
         elif body.strip():
             found.append(Cell("code", body.strip()))
     return found
+
+
+def environment() -> dict[str, str]:
+    """Variables with which examples run: no windows, and deepinv where `make install` put it."""
+    apart = [HOUSE / "tests" / "interop" / "stand_in", Path(sys.prefix) / "deepinv"]
+    search = os.pathsep.join([*map(str, apart), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": search}
 
 
 def picture_names(code: str) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from example_pages import environment
 
 HOUSE = Path(__file__).parents[2]
 PICTURES = HOUSE / "docs" / "images" / "examples"
@@ -20,8 +21,7 @@ def main(names: list[str]) -> None:
         if names and example.stem not in names:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            environment = {**os.environ, "MPLBACKEND": "agg"}
-            subprocess.run([sys.executable, str(example)], cwd=folder, env=environment, check=True)
+            subprocess.run([sys.executable, str(example)], cwd=folder, env=environment(), check=True)
             for picture in Path(folder).glob("*.png"):
                 shutil.copy(picture, PICTURES / picture.name)
                 print(PICTURES / picture.name)

@@ -16,7 +16,8 @@ DEEPINV = Path(sys.prefix) / "deepinv"
 def test_physics_in_physics_out_denoiser_in() -> None:
     if not DEEPINV.is_dir():
         pytest.skip(f"deepinv is not installed in {DEEPINV}; `make test` installs it")
-    search = os.pathsep.join([str(DEEPINV), os.environ.get("PYTHONPATH", "")])
+    stand_in = Path(__file__).with_name("stand_in")
+    search = os.pathsep.join([str(stand_in), str(DEEPINV), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("with_deepinv.py"))],
         check=False,

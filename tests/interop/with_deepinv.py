@@ -1,15 +1,6 @@
-"""What test_deepinv.py runs in a process of its own: deepinv's physics in, ours out, its denoiser as a prior.
-
-deepinv imports torchvision, whose compiled part needs the torch that it was built for. Beside another build,
-such as a CPU-only torch, registering shapes for its detection ops fails, which nothing here uses.
-"""
+"""Run by test_deepinv.py in a process of its own: deepinv's physics in, ours out, its denoiser as a prior."""
 
 from __future__ import annotations
-
-import sys
-import types
-
-sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
 
 import deepinv
 import torch
