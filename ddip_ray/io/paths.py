@@ -59,7 +59,9 @@ def local_path(path: StorePath) -> Path:
     text = os.fspath(path)
     if "://" in text:
         text = unquote(urlsplit(text).path)
-    return Path(text).expanduser().absolute()
+    path = Path(text).expanduser().absolute()
+    # tensorstore refuses ".."; what that means is up to symbolic links, so these are followed then.
+    return path.resolve() if ".." in path.parts else path
 
 
 def make_folder(path: StorePath) -> Path:

@@ -109,3 +109,13 @@ def test_configurations_go_in_whole(small_scan: Path) -> None:
     run = dr.reconstruct(str(small_scan), config=config, executor="local")
     assert run.output == str(small_scan).removesuffix(".zarr") + "-cg.zarr"
     assert dr.open_result(run.output).provenance["config"]["cg"]["iterations"] == 3
+
+
+def test_a_path_may_go_up(small_scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = small_scan.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    run = dr.reconstruct(f"../{small_scan.name}", "../up.zarr", method="cg", executor="local")
+    assert dr.open_result("../up.zarr").shape == dr.open_acquisition(f"../{small_scan.name}").shape
+    assert (small_scan.parent / "up.zarr").is_dir()
+    assert run.method == "cg"
