@@ -30,7 +30,7 @@ class Resilience:
     Attributes:
         snapshot_every: interval between snapshots of the workers' state: a number of steps ("20"), a time
             ("90s", "10m", "1.5h") or "never". They are written to ``OUTPUT.snapshots`` and deleted when the
-            result is complete. The same call goes on from the last one, on any number of workers.
+            result is complete. Repeating the call resumes from the newest one, on any number of workers.
         restart: whether to delete earlier snapshots and begin anew.
         max_failures: how often lost workers are replaced before the run gives up.
     """
@@ -74,7 +74,7 @@ def reconstruct(
     Raises:
         InputError: the user's input is wrong; no result is written, and an earlier one stays as it was.
         Interrupted: ``should_stop`` returned True.
-        WorkersLost: workers were lost more often than ``max_failures``.
+        WorkersLost: workers were lost more often than ``max_failures``, or after ``should_stop`` asked to end.
     """
     started = time.monotonic()
     if layout is None:
@@ -165,7 +165,7 @@ class Completed:
     """The outcome of a completed attempt, for the driver.
 
     Attributes:
-        plan: the plan with the workers there was room for.
+        plan: the plan, reduced to the workers that could be placed.
         facts: the method after its last step.
         progress: all steps, including those of earlier attempts and commands.
         written: what the workers wrote, combined.

@@ -1,4 +1,4 @@
-"""D3IP: one low-rank adapter for the whole volume, trained along the trajectory."""
+"""D3IP: one low-rank adapter for the volume, trained on rescanned copies of a first reconstruction."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ class D3IP:
 
     Chung and Ye (Deep Diffusion Image Prior for Efficient OOD Adaptation in 3D Inverse Problems, ECCV 2024,
     2407.10641, section 3) alternate between adapting the network to the volume and sampling with it. Their
-    loss is the misfit to the measurements that made the estimate (`SCD`), which an adapter can satisfy
-    without denoising. Here the loss is the error of rescan copies, of which the image is known:
+    loss is ‖A x0 − y‖ with the y that data consistency has just used (`SCD`); an adapter can lower it without
+    denoising better. Here the loss is the image error of rescan copies, whose true image is known:
 
     1. First pass: the plain sampler reconstructs the volume.
-    2. Its result is scanned again, as smaller and rotated copies of each slice.
-    3. Second pass, at each timestep: adapt the network on copies of slices drawn over the volume; step the
-       copies; if the timestep is one of the adapted ones, repeat the real step with the adapted network.
-    4. With a ``validation`` the real steps wait until held-out views have decided how strongly to adapt: a
-       third pass makes them then. Adapting ends when the validation stops it early.
+    2. Smaller, rotated copies of each slice of its result are measured with the scan's operator and noise.
+       The real state goes back to before the first timestep at or below ``adapt_start_t``.
+    3. Second pass, at each timestep: train the adapter on copies of slices drawn over the volume, where the
+       trainer trains; step the copies; at or below ``adapt_start_t`` also repeat the real step, adapted.
+    4. With a ``validation`` the second pass makes no real steps. It may stop the training early; held-out
+       views then choose the strength of the adapter, and a third pass makes the real steps with it.
 
-    With a data consistency that couples slices this is D3IP (mbir), with `Reptile` as trainer D3IP (meta),
-    with `PerSlice` DDIP.
+    Variants: with a data consistency that couples slices this is D3IP (mbir), with `Reptile` as trainer D3IP
+    (meta), with `PerSlice` DDIP.
     """
 
     def __init__(
@@ -65,11 +66,11 @@ class D3IP:
         self.state = sampler.initial_state()
         self.before_adapting: SamplerState | None = None  # state before the first of the adapted steps
         self.first_result: Tensor | None = None  # x0 after the first pass
-        self.copies: RescanCopies | None = None  # scanned of it
-        self.copies_state: SamplerState  # once there are copies
+        self.copies: RescanCopies | None = None  # made from the first result
+        self.copies_state: SamplerState  # set by `rescan`
 
     def step(self, i: int) -> StepReport:
-        """Take step ``i``: one of the first, the second or the validated pass."""
+        """Take step ``i``: of the first, the second or the third pass."""
         if i < self.sampler.num_steps:
             return self.first_pass(i)
         copies = self.copies or self.rescan(self.state.x0)
@@ -78,7 +79,7 @@ class D3IP:
         return self.validated_pass(i - 2 * self.sampler.num_steps)
 
     def first_pass(self, i: int) -> StepReport:
-        """Take step ``i`` of the plain sampler, which remembers the state before the adapted steps."""
+        """Take step ``i`` of the plain sampler; remember the state before the first adapted step."""
         is_adapted = self.is_adapted_step(i)
         if is_adapted and self.before_adapting is None:
             self.before_adapting = self.state
@@ -87,7 +88,7 @@ class D3IP:
         return self.step_real(i, self.first_network)
 
     def rescan(self, first_result: Tensor) -> RescanCopies:
-        """Make copies of the first result; the real reconstruction goes back to before its adapted steps."""
+        """Make copies of the first result; rewind the real state to before the adapted steps."""
         self.first_result, self.state = first_result, self.before_adapting or self.state
         self.before_adapting = None
         self.copies = self.plan.rescan(first_result, self.sampler)
@@ -110,7 +111,7 @@ class D3IP:
         return self.step_real(i, self.trainer.network_for(i, copies.loss(self.copies_state, i)), loss=loss)
 
     def validated_pass(self, k: int) -> StepReport:
-        """Take the ``k``-th of the adapted steps, at the strength that was found to be best."""
+        """Take the ``k``-th adapted step of the third pass, at the strength that was found to be best."""
         assert self.validation is not None
         note = self.validation.choose(self.first_network is not None) if k == 0 else None
         i, network = self.validation.network(k)
@@ -140,7 +141,7 @@ class D3IP:
 
     @property
     def planned(self) -> NetworkCalls:
-        """Network calls of a run that adapts to the end."""
+        """Network calls of a run whose training is not stopped early."""
         num_steps, num_adapted = self.sampler.num_steps, len(self.adapted_steps)
         adaptation = self.trainer.num_slice_losses * self.plan.num_drawn
         if self.validation is not None:
@@ -158,7 +159,11 @@ class D3IP:
         return count_calls(self.sampler.problem, self.sampler.communicator, steps, adaptation) or self.planned
 
     def save_or_restore(self, recorder: Recorder) -> None:
-        """Hand the states to ``recorder``, or take them from there; names are as they were from the start."""
+        """Hand the states to ``recorder``, or take them from there.
+
+        Names are those of older snapshots: learner (trainer), twins (copies), late (state before adapting),
+        scanned (first result).
+        """
         slab, state = self.sampler.problem.slab, self.state
         self.residual = recorder.value("residual", self.residual)
         self.trainer.save_or_restore(recorder.within("learner"))
@@ -190,7 +195,7 @@ def build_adaptive(
     data_consistency_of: DataConsistencyOf,
     trainer_for: TrainerFor,
 ) -> Method:
-    """A sampler whose network is adapted by the configured loss.
+    """D3IP, or SCD where the loss is on the measurements.
 
     Args:
         config: configuration of the run.
@@ -212,7 +217,7 @@ def build_adaptive(
         config.adaptation,
         sampler,
         trainer,
-        # No copy has neighbours.
+        # A copy has no neighbours, so copies have the data consistency of DDS in D3IP (mbir), too.
         data_consistency_for=dds.data_consistency_for(config, prior),
         loss_data_consistency_for=dds.data_consistency_for(loss_config(config), prior),
     )

@@ -18,7 +18,7 @@ from ddip_ray.solvers.sampling.sampler import SamplingMethod, build_sampler
 
 
 class DDS:
-    """A few CG iterations from the denoised image, then the network's noise estimate mixed with new noise."""
+    """Correct the denoised image by a few CG iterations, then add the noise estimate mixed with new noise."""
 
     couples_slices = False
 
@@ -26,7 +26,10 @@ class DDS:
         self.settings, self.schedule, self.problem = settings, schedule, problem
 
     def apply(self, x0_hat: Tensor, t: int, t_next: int, carried: Carried) -> tuple[Tensor, Carried]:
-        """Minimise γ/2 ‖A x − y‖² + ½ ‖x − x0_hat‖²; implements `DataConsistency`."""
+        """A few CG iterations on γ/2 ‖A x − y‖² + ½ ‖x − x0_hat‖²; implements `DataConsistency`.
+
+        γ = ∞ is least squares, started at x0_hat.
+        """
         d = self.correction(x0_hat, t, t_next, carried.get(LAST_CORRECTION))
         return x0_hat + d, {LAST_CORRECTION: d}
 
@@ -47,15 +50,18 @@ class DDS:
     def ddim_step(
         self, x_t: Tensor, x0: Tensor, eps_hat: Tensor, noise: Tensor, *, t: int, t_next: int
     ) -> Tensor:
-        """√ᾱ x0 + √(1−ᾱ) (η z + √(1−η²) eps_hat); implements `DataConsistency`."""
+        """√ᾱ x0 + √(1−ᾱ) (η z + √(1−η²) eps_hat), with ᾱ at ``t_next`` and z = ``noise``.
+
+        Implements `DataConsistency`. η is the share of new noise, which is not DDIM's η: η = 1 drops eps_hat.
+        """
         return ddim_step(x0, eps_hat, noise, self.schedule.at(t_next), self.settings.eta)
 
     def gamma(self, t: int) -> float:
         """Weight of the data against the denoised image at timestep ``t``.
 
-        A given γ is relative to ‖A‖². Otherwise it is the ratio of the two error variances, that of
-        x0_hat taken as ``data_trust`` · min(1, (1−ᾱ)/ᾱ) and that of y; infinite without noise. The
-        estimate's error is not white: it lies where the data are weak, so ``data_trust`` is above 1.
+        A given γ is divided by ‖A‖². If none is given, γ is the error variance of x0_hat over that of y, with
+        ``data_trust`` · min(1, (1−ᾱ)/ᾱ) as the former; it is infinite for noise-free data. The error of
+        x0_hat is larger where A measures weakly, which one variance cannot express; ``data_trust`` scales it.
         """
         if self.settings.gamma == "infinite":
             return math.inf
