@@ -74,7 +74,7 @@ def reconstruct(
     Raises:
         InputError: the user's input is wrong; no result is written, and an earlier one stays as it was.
         Interrupted: ``should_stop`` returned True.
-        WorkersLost: workers were lost more often than ``max_failures``, or after ``should_stop`` asked to end.
+        WorkersLost: workers were lost more often than ``max_failures``, or after ``should_stop`` said so.
     """
     started = time.monotonic()
     if layout is None:
