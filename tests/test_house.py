@@ -14,6 +14,8 @@ from ddip_ray_cli.app import app
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ddip_ray.config.methods import METHODS
+
 HOUSE = Path(__file__).parents[1]
 PROJECT = tomllib.loads((HOUSE / "pyproject.toml").read_text())
 MAX_PRIOR_BYTES = 20 * 10**6
@@ -62,10 +64,22 @@ def test_readme_names_only_commands_that_exist() -> None:
     assert set(re.findall(r"ddip-ray ([a-z-]+)", readme)) <= known
 
 
-def test_readme_names_only_files_that_exist() -> None:
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md"])
+def test_pages_name_only_files_that_exist(page: str) -> None:
+    text, folder = (HOUSE / page).read_text(), (HOUSE / page).parent
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    files = re.findall(r"`((?:ddip_ray|cli|docs|tests|benchmarks|examples)/[\w/.-]+\.(?:py|md))`", text)
+    missing = [link for link in links if not (folder / link).exists()]
+    assert missing + [file for file in files if not (HOUSE / file).is_file()] == []
+    assert links
+
+
+def test_readme_is_short_and_lists_every_method() -> None:
     readme = (HOUSE / "README.md").read_text()
-    for name in re.findall(r"`([a-z_]+/[a-z_/0-9]+\.(?:py|md))`", readme):
-        assert (HOUSE / name).is_file(), name
+    assert len(readme.splitlines()) <= 130
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([a-z][a-z0-9-]+)`", row.split("|")[1])}
+    assert named == set(METHODS)
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "check"])
