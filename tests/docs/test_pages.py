@@ -50,6 +50,13 @@ def check(words: list[str], name: str) -> None:
         check(inner, name)
 
 
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option --address sets RAY_ADDRESS while it is parsed; afterwards it is as before."""
+    monkeypatch.setenv("RAY_ADDRESS", "")
+
+
+@pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
 def test_commands_exist_with_their_options(page: Path) -> None:
     for words in commands(page):
