@@ -94,4 +94,5 @@ def test_workers_wait_for_what_the_driver_asks_of_them() -> None:
 
 def test_workers_do_not_wait_for_nothing() -> None:
     idle = "(exec -a ray::IDLE sleep 30) & sleep 0.3\n"
-    assert run_alone(f"{idle}SECONDS=0\n{hook(WORKER)}\necho $SECONDS; kill %1") == "0\n"
+    waited = int(run_alone(f"{idle}SECONDS=0\n{hook(WORKER)}\necho $SECONDS; kill %1"))
+    assert waited < 10  # of the 30 that the idle process is there
