@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ddip_ray.config.settings import RunConfig
@@ -112,9 +113,14 @@ def iterate(
 
 def _problem(A: LinearOperator, y: Tensor, noise_std: float, initial_image: Tensor | None) -> SlabProblem:
     """The checked problem of a volume that this process holds whole."""
+    if not isinstance(y, Tensor) or y.dtype != A.dtype:
+        kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"solve: `y` is {kind}, expected a tensor of {A.dtype} as `A` measures")
     if tuple(y.shape[1:]) != tuple(A.measurement_shape):
         wanted = ", ".join(["z", *map(str, A.measurement_shape)])
         raise ValueError(f"solve: `y` has shape {tuple(y.shape)}, expected ({wanted}) as `A` measures")
+    if len(y) == 0 or not bool(torch.isfinite(y).all()):
+        raise ValueError("solve: `y` has no slice, or values that are NaN or infinite")
     if not noise_std >= 0:
         raise ValueError(f"solve: `noise_std` is {noise_std}, expected 0 or more")
     image_shape = (len(y), *A.image_shape)

@@ -70,6 +70,11 @@ def test_an_initial_image_is_refined(untrained_prior: Path) -> None:
     [
         ({"y": torch.zeros(3, 5, 5)}, r"`y` has shape \(3, 5, 5\), expected"),
         ({"noise_std": -1.0}, "`noise_std` is -1.0"),
+        ({"noise_std": float("nan")}, "`noise_std` is nan"),
+        ({"y": np.zeros((3, 8, 34))}, "`y` is ndarray, expected a tensor of torch.float32"),
+        ({"y": torch.zeros(3, 8, 35, dtype=torch.float64)}, "`y` is torch.float64"),
+        ({"y": torch.full((3, 8, 34), torch.nan)}, "NaN or infinite"),
+        ({"y": torch.zeros(0, 8, 34)}, "no slice"),
         ({"initial_image": torch.zeros(1, 2, 2)}, r"`initial_image` has shape \(1, 2, 2\)"),
         ({"method": "dss"}, "no method 'dss'"),
         ({"smapler": {}}, "smapler"),
