@@ -57,8 +57,8 @@ def solve(
     Args:
         A: the forward operator.
         y: measurements, (z, *A.measurement_shape).
-        prior: a loaded prior, the name or path of one, or any object with ``denoise(x_t, t)``; not used by
-            classical methods.
+        prior: a loaded prior, the name or path of one, or an object with ``denoise(x_t, t)``, ``schedule`` and
+            ``image_range`` (`ddip_ray.prior.denoiser.Denoiser`); not used by classical methods.
         method: a name in `ddip_ray.methods`.
         noise_std: standard deviation of one entry of ``y`` (of the real and of the imaginary part where
             complex); 0 for noise-free data.
@@ -119,6 +119,8 @@ def _problem(A: LinearOperator, y: Tensor, noise_std: float, initial_image: Tens
     if tuple(y.shape[1:]) != tuple(A.measurement_shape):
         wanted = ", ".join(["z", *map(str, A.measurement_shape)])
         raise ValueError(f"solve: `y` has shape {tuple(y.shape)}, expected ({wanted}) as `A` measures")
+    if A.num_slices not in (None, len(y)):
+        raise ValueError(f"solve: `y` has {len(y)} slices, `A` is made for {A.num_slices}")
     if len(y) == 0 or not bool(torch.isfinite(y).all()):
         raise ValueError("solve: `y` has no slice, or values that are NaN or infinite")
     if not noise_std >= 0:
@@ -127,7 +129,15 @@ def _problem(A: LinearOperator, y: Tensor, noise_std: float, initial_image: Tens
     if initial_image is not None and tuple(initial_image.shape) != image_shape:
         found = tuple(initial_image.shape)
         raise ValueError(f"solve: `initial_image` has shape {found}, expected {image_shape}")
-    return SlabProblem(A, y, Slab(0, len(y)), len(y), float(noise_std), initial_image=initial_image)
+    return SlabProblem(
+        A,
+        y,
+        Slab(0, len(y)),
+        len(y),
+        float(noise_std),
+        initial_image=initial_image,
+        central_operator=None if A.num_slices is None else A.of_slices([len(y) // 2]),
+    )
 
 
 def _build(config: RunConfig, problem: SlabProblem, prior: Denoiser | str | None) -> Method:

@@ -124,3 +124,18 @@ def test_a_path_may_go_up(small_scan: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert dr.open_result("../up.zarr").shape == dr.open_acquisition(f"../{small_scan.name}").shape
     assert (small_scan.parent / "up.zarr").is_dir()
     assert run.method == "cg"
+
+
+@pytest.mark.parametrize("method", ["dds", "ddnm", "diffusionmbir", "d3ip", "scd"])
+def test_slices_that_are_measured_each_in_its_own_way(
+    small_mri: Path, untrained_prior: Path, method: str
+) -> None:
+    scan = dr.open_acquisition(str(small_mri))
+    A, y = scan.operator(), scan.measurements()
+    assert A.num_slices == len(y)
+    few = {**FEW, "adaptation": {"num_adapt_steps": 1, "lora_rank": 2, "num_copies": 1}}
+    found = dr.solve(A, y, str(untrained_prior), method=method, noise_std=scan.noise_std, **few)
+    assert found.shape == scan.shape
+    assert bool(torch.isfinite(found.abs()).all())
+    with pytest.raises(ValueError, match=r"`y` has 2 slices, `A` is made for"):
+        dr.solve(A, y[:2], None, method="cg")

@@ -72,7 +72,7 @@ class MultiCoil(LinearOperator):
         return bool(((seen - 1).abs() < _NORMALISED).all()) and len(seen) > 0
 
     def _require_same_slices(self, method: str) -> None:
-        if self.num_slices is not None:
+        if self.num_slices not in (None, 1):
             raise ValueError(
                 f"{self.name}.{method}: expected one mask or trajectory and one set of maps for all slices"
             )
