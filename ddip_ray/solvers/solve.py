@@ -57,8 +57,8 @@ def solve(
     Args:
         A: the forward operator.
         y: measurements, (z, *A.measurement_shape).
-        prior: a loaded prior, the name or path of one, or an object with ``denoise(x_t, t)``, ``schedule`` and
-            ``image_range`` (`ddip_ray.prior.denoiser.Denoiser`); not used by classical methods.
+        prior: a loaded prior, the name or path of one, or an object with ``denoise(x_t, t)``, ``schedule``
+            and ``image_range`` (`ddip_ray.prior.denoiser.Denoiser`); not used by classical methods.
         method: a name in `ddip_ray.methods`.
         noise_std: standard deviation of one entry of ``y`` (of the real and of the imaginary part where
             complex); 0 for noise-free data.
